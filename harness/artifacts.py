@@ -1,0 +1,177 @@
+"""Immutable artifacts: digests, manifests, atomic writes, locks.
+
+An artifact is a folder named by the digest of what it was made from. It is built beside its final
+place and renamed, never changed afterwards, and used again only if its manifest and its files are
+still what they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness.errors import ArtifactError
+
+__all__ = ["Artifact", "ArtifactStore", "digest_file", "digest_json", "write_atomically"]
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """One finished artifact.
+
+    Attributes
+    ----------
+    kind : str
+        The stage that made it, such as ``split``.
+    path : Path
+        Its folder.
+    sha256 : str
+        Digest of its files' digests: what later stages name as their input.
+    is_reused : bool
+        Whether it was there already.
+    """
+
+    kind: str
+    path: Path
+    sha256: str
+    is_reused: bool
+
+
+class ArtifactStore:
+    """The cached artifacts under one work directory; several processes may share it.
+
+    Parameters
+    ----------
+    root : Path
+        The work directory; created when first needed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def obtain(
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        build: Callable[[Path], None],
+        *,
+        resumes: bool = False,
+    ) -> Artifact:
+        """Return the artifact made from ``inputs``; build it if it is not there.
+
+        Parameters
+        ----------
+        kind : str
+            The stage's name, a folder under the work directory.
+        inputs : mapping of JSON values
+            Everything the result depends on: digests of earlier artifacts and settings.
+        build : callable
+            Fills the folder it is given. If it raises, nothing is kept.
+        resumes : bool
+            Whether ``build`` goes on from what an interrupted call left in the folder.
+
+        Raises
+        ------
+        ArtifactError
+            If the stored artifact is damaged.
+        """
+        key = digest_json({"kind": kind, "inputs": inputs})[:16]
+        target = self.root / kind / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if target.exists():
+                return _reopen(kind, target, inputs)
+            partial = target.with_suffix(".partial")
+            if partial.exists() and not resumes:
+                shutil.rmtree(partial)
+            partial.mkdir(exist_ok=True)
+            build(partial)
+            sha256 = _write_manifest(kind, partial, inputs)
+            partial.rename(target)
+        return Artifact(kind=kind, path=target, sha256=sha256, is_reused=False)
+
+
+def digest_json(value: Any) -> str:
+    """Return the sha256 (hex) of a JSON value in its canonical form: sorted keys, no spaces."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the sha256 (hex) of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is created if needed.
+    content : str or bytes
+        Text is written as UTF-8.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _write_manifest(kind: str, folder: Path, inputs: Mapping[str, Any]) -> str:
+    files = {
+        path.relative_to(folder).as_posix(): digest_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {
+        "kind": kind,
+        "inputs": dict(inputs),
+        "files": files,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+    return digest_json(files)
+
+
+def _reopen(kind: str, folder: Path, inputs: Mapping[str, Any]) -> Artifact:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        stored_inputs, files = manifest["inputs"], manifest["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(
+            f"{folder}: no readable manifest ({error}). {_remedy(folder)}"
+        ) from error
+    if digest_json(stored_inputs) != digest_json(dict(inputs)):
+        raise ArtifactError(f"{folder}: was made from other inputs. {_remedy(folder)}")
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file() or digest_file(path) != expected:
+            raise ArtifactError(f"{path}: is not the file that was written. {_remedy(folder)}")
+    return Artifact(kind=kind, path=folder, sha256=digest_json(files), is_reused=True)
+
+
+def _remedy(folder: Path) -> str:
+    return f"Delete {folder} and run again to rebuild it"
