@@ -1,0 +1,140 @@
+"""ESM2-shaped protein language models as embedders: equal lengths together, so no padding.
+
+Pooling is the mean over residues, without the beginning and end marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.artifacts import digest_json
+from harness.embedding.alphabet import tokenise
+from harness.embedding.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
+from harness.errors import MissingInput
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["EsmEmbedder", "load_embedder"]
+
+# Tokens in one batch: large enough to keep the cores busy, small enough to stay in their caches.
+TOKENS_PER_BATCH = 4096
+
+
+class EsmEmbedder:
+    """Embeds proteins with an ESM2-shaped encoder.
+
+    Parameters
+    ----------
+    checkpoint : EsmCheckpoint
+        The weights.
+    dtype : str
+        float32, bfloat16 or float16: what the encoder computes in.
+    device : str
+        A torch device.
+
+    Raises
+    ------
+    MissingInput
+        If the device is not there.
+    """
+
+    def __init__(
+        self, checkpoint: EsmCheckpoint, *, dtype: str = "float32", device: str = "cpu"
+    ) -> None:
+        import torch
+
+        require_device(device)
+        self.name = checkpoint.folder.name
+        self.dim = checkpoint.dim
+        self.weights_sha256 = checkpoint.digest()
+        self.digest = digest_json(
+            {"weights": self.weights_sha256, "dtype": dtype, "pooling": "mean over residues"}
+        )
+        self.is_random = checkpoint.random_seed is not None
+        self._device = torch.device(device)
+        self._model = checkpoint.load().to(device=self._device, dtype=getattr(torch, dtype))
+        self.n_parameters = sum(p.numel() for p in self._model.parameters())
+
+    def embed(
+        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return the embeddings, float32 of shape (n_sequences, dim).
+
+        Raises
+        ------
+        DataError
+            If a protein is empty; the message gives its position.
+        """
+        import torch
+
+        tokens = tokenise(sequences).tokens
+        embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
+        for rows in _equal_length_batches([len(ids) for ids in tokens]):
+            batch = torch.from_numpy(np.stack([tokens[row] for row in rows]))  # (batch, token)
+            embeddings[rows] = self._pooled(batch.to(self._device)).numpy()
+            if on_progress is not None:
+                on_progress(len(rows))
+        return embeddings
+
+    def _pooled(self, tokens: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        with torch.inference_mode():
+            hidden = self._model(tokens).last_hidden_state  # (batch, token, dim)
+            return hidden[:, 1:-1].float().mean(dim=1).cpu()  # (batch, dim)
+
+
+def load_embedder(
+    model: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu"
+) -> EsmEmbedder:
+    """Load a protein embedder from a checkpoint folder or a cached hub id.
+
+    Parameters
+    ----------
+    model : str
+        Folder of a transformers checkpoint of ESM2 or FastESM2, or the hub id of one that has been
+        downloaded. No code from it is run.
+    revision : str, optional
+        Of the hub id.
+    dtype : str
+        float32, bfloat16 or float16.
+    device : str
+        A torch device, such as ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    MissingInput
+        If the weights or the device are not there.
+    CheckpointError
+        If the weights do not fit the configuration.
+    """
+    checkpoint = open_checkpoint(find_checkpoint(model, revision))
+    return EsmEmbedder(checkpoint, dtype=dtype, device=device)
+
+
+def require_device(device: str) -> None:
+    """Raise MissingInput unless torch can use the device; nothing falls back silently."""
+    import torch
+
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise MissingInput(
+            f"The device {device!r} is not there: torch {torch.__version__} finds no GPU",
+            remedy='Run on a machine with a GPU, or set device = "cpu" if that is where the model '
+            "will be deployed",
+        )
+
+
+def _equal_length_batches(lengths: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield row numbers of equally long sequences, at most a token budget at a time."""
+    order = np.argsort(lengths, kind="stable")
+    ordered = np.asarray(lengths)[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    for rows in np.split(order, starts[1:]):
+        step = max(1, TOKENS_PER_BATCH // lengths[rows[0]]) if len(rows) else 1
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
