@@ -281,7 +281,7 @@ def _convert(hint: Any, value: Any, *, where: str, folder: Path) -> Any:
 
 
 def _local_folder(model: Any, folder: Path) -> str:
-    """A model is a folder beside the config if there is one of that name, else a hub id."""
+    """Take a model for a folder beside the config if there is one of that name, else a hub id."""
     local = folder / model
     return str(local) if local.is_dir() else str(model)
 

@@ -35,7 +35,7 @@ _FILES = (
     "*.bin.index.json",
 )
 
-# In checkpoints, not part of the encoder: heads, the pooler, and tables that follow from the config.
+# In checkpoints, not part of the encoder: heads, pooler, tables that follow from the config.
 _KNOWN_EXTRAS = re.compile(
     r"(lm_head|pooler|contact_head)\..*"
     r"|embeddings\.(position_ids|position_embeddings\.weight)"
@@ -110,7 +110,8 @@ class EsmCheckpoint:
         config = EsmConfig(**self.shape, **_ARCHITECTURE, attn_implementation="sdpa")
         model = EsmModel(config, add_pooling_layer=False)
         _fill(model, self._read_weights(), self.folder)
-        return model.eval()
+        model.eval()
+        return model
 
     def _read_weights(self) -> dict[str, torch.Tensor]:
         weights: dict[str, torch.Tensor] = {}

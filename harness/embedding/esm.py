@@ -86,7 +86,8 @@ class EsmEmbedder:
 
         with torch.inference_mode():
             hidden = self._model(tokens).last_hidden_state  # (batch, token, dim)
-            return hidden[:, 1:-1].float().mean(dim=1).cpu()  # (batch, dim)
+            pooled: torch.Tensor = hidden[:, 1:-1].float().mean(dim=1)  # (batch, dim)
+        return pooled.cpu()
 
 
 def load_embedder(

@@ -43,7 +43,7 @@ class EmbeddingStore:
             index = pd.read_parquet(folder / _INDEX)
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{folder / _INDEX}: not a readable index: {error}") from error
-        self._rows = pd.Index(index["id"])
+        self._rows: pd.Index[str] = pd.Index(index["id"])
         self._shards = [_shard(folder, n) for n in range(_n_shards(len(index)))]
         self.dim = _shape(self._shards[0])[1]
 

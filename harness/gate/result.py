@@ -70,14 +70,13 @@ class CriterionResult:
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the criterion's entry for ``verdict.json``: rounded values for reading, exact ones beside."""
-        exact = self.value is not None
+        """Return the entry for ``verdict.json``: rounded values for reading, exact ones beside."""
         return {
             "id": self.id,
             "state": self.state.value,
             "value": None if self.value is None else decimal_text(self.value),
-            "numerator": self.value.numerator if exact and self.value is not None else None,
-            "denominator": self.value.denominator if exact and self.value is not None else None,
+            "numerator": None if self.value is None else self.value.numerator,
+            "denominator": None if self.value is None else self.value.denominator,
             "limit": None if self.limit is None else decimal_text(self.limit),
             "unit": self.unit,
             "interval": None if self.interval is None else [decimal_text(x) for x in self.interval],
