@@ -1,0 +1,36 @@
+# make accept   environment, then the acceptance gate on real sequences with tiny models (CPU)
+# make test     environment, then the test suite
+# make check    everything that a pull request must pass
+# make clean    remove what these left behind
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: accept test check clean
+.DELETE_ON_ERROR:
+
+accept: $(INSTALLED)
+	$(BIN)/pytest acceptance/
+
+test: $(INSTALLED)
+	$(BIN)/pytest -n 2
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/pytest -n 2 -m "not gpu" --cov --cov-report=term:skip-covered
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv work reports .benchmarks .coverage* htmlcov .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
