@@ -1,0 +1,113 @@
+"""Immutable artifacts: reuse, refusal, atomic writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.artifacts import ArtifactStore, digest_json, write_atomically
+from harness.errors import ArtifactError
+
+
+def write_hello(folder: Path) -> None:
+    """Fill an artifact with one file."""
+    (folder / "hello.txt").write_text("hello")
+
+
+def test_obtain_when_asked_twice_then_built_once(tmp_path: Path) -> None:
+    """The second call reuses what the first built."""
+    store = ArtifactStore(tmp_path)
+
+    first = store.obtain("greeting", {"word": "hello"}, write_hello)
+    second = store.obtain("greeting", {"word": "hello"}, lambda _: pytest.fail("built again"))
+
+    assert (first.is_reused, second.is_reused) == (False, True)
+    assert (first.path, first.sha256) == (second.path, second.sha256)
+
+
+def test_obtain_when_inputs_differ_then_each_has_its_own_folder(tmp_path: Path) -> None:
+    """Nothing is overwritten by a run with other settings."""
+    store = ArtifactStore(tmp_path)
+
+    one = store.obtain("greeting", {"seed": 1}, write_hello)
+    two = store.obtain("greeting", {"seed": 2}, write_hello)
+
+    assert one.path != two.path
+    assert one.path.exists()
+
+
+def test_obtain_when_building_fails_then_nothing_is_kept(tmp_path: Path) -> None:
+    """A failed build leaves no artifact, and the next call starts afresh."""
+    store = ArtifactStore(tmp_path)
+
+    def fail(folder: Path) -> None:
+        (folder / "half.txt").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        store.obtain("greeting", {}, fail)
+    rebuilt = store.obtain("greeting", {}, write_hello)
+
+    assert sorted(p.name for p in rebuilt.path.iterdir()) == ["hello.txt", "manifest.json"]
+
+
+def test_obtain_when_it_resumes_then_the_builder_finds_what_it_left(tmp_path: Path) -> None:
+    """An interrupted build that can go on gets its folder back."""
+    store = ArtifactStore(tmp_path)
+
+    def stop(folder: Path) -> None:
+        (folder / "first.txt").write_text("1")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.obtain("parts", {}, stop, resumes=True)
+    finished = store.obtain("parts", {}, write_hello, resumes=True)
+
+    assert (finished.path / "first.txt").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("hello.txt", "hullo", "is not the file that was written"),
+        ("manifest.json", "{", "no readable manifest"),
+        ("manifest.json", '{"inputs": {"seed": 2}, "files": {}}', "was made from other inputs"),
+    ],
+)
+def test_obtain_when_the_artifact_was_changed_then_it_is_refused(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    """A cached artifact is used only if manifest and files still match."""
+    store = ArtifactStore(tmp_path)
+    built = store.obtain("greeting", {"seed": 1}, write_hello)
+    (built.path / name).write_text(content)
+
+    with pytest.raises(ArtifactError, match=message):
+        store.obtain("greeting", {"seed": 1}, write_hello)
+
+
+def test_write_atomically_when_writing_fails_then_the_old_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk leaves the last good file and no debris."""
+    path = tmp_path / "verdict.json"
+    path.write_text("old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.artifacts.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["verdict.json"]
+
+
+@given(st.dictionaries(st.text(), st.integers()))
+def test_digest_json_when_keys_are_reordered_then_it_is_the_same(table: dict[str, int]) -> None:
+    """The digest is that of the value, not of its spelling."""
+    assert digest_json(table) == digest_json(dict(reversed(table.items())))

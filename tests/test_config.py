@@ -1,0 +1,124 @@
+"""Reading gate.toml: names, types, ranges, paths, and the round trip."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.config import GateConfig, load_config
+from harness.errors import ConfigError
+
+MINIMAL: dict[str, Any] = {
+    "data": {"viral": ["viral"], "nonviral": ["bacteria"]},
+    "baseline": {"name": "ESM2 3B", "model": "facebook/esm2_t36_3B_UR50D"},
+    "candidate": {"name": "FastESM2_650", "model": "Synthyra/FastESM2_650"},
+}
+
+
+def test_config_when_only_the_needed_is_given_then_defaults_are_virnucpros() -> None:
+    """The defaults are train.py's recipe and the deployment's limits."""
+    config = GateConfig.from_dict(MINIMAL)
+
+    assert config.training.learning_rate == Fraction("0.0002")
+    assert (config.training.epochs, config.training.batch_size) == (200, 32)
+    assert config.thresholds.max_accuracy_drop_points == 5
+    assert config.thresholds.max_time_ratio == Fraction(1, 2)
+    assert config.looser_than_deployment() == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sede": 1}, "unknown key 'sede'; known: baseline, candidate, data, device"),
+        ({"timing": {"rounds": 3}}, r"unknown key 'rounds' in \[timing\]; known: attempts, runs"),
+        ({"data": {"viral": ["v"]}}, "missing key 'data.nonviral'"),
+        ({"data": {"viral": "v", "nonviral": ["n"]}}, "data.viral: expected a list"),
+        ({"device": "tpu"}, "device: expected 'cpu' or 'cuda', got 'tpu'"),
+        ({"seed": "42"}, "seed: expected int, got '42'"),
+        ({"seed": True}, "seed: expected int, got True"),
+        ({"training": {"momentum": 0.9}}, 'training.momentum: write the number as text, "0.9"'),
+        ({"training": {"momentum": "often"}}, "expected a number as text, got 'often'"),
+        ({"training": {"batch_size": 1}}, "training.batch_size: must be at least 2"),
+        ({"thresholds": 5}, r"\[thresholds\] must be a table"),
+        ({"candidate": {"name": "c", "metrics": "m.json"}}, "candidate.metrics: only a baseline"),
+    ],
+)
+def test_config_when_something_is_wrong_then_the_message_names_it(
+    changed: dict[str, Any], message: str
+) -> None:
+    """Unknown keys list the known ones; unusable values say what was expected."""
+    with pytest.raises(ConfigError, match=message):
+        GateConfig.from_dict(MINIMAL | changed)
+
+
+def test_load_config_when_paths_are_relative_then_they_start_at_the_files_folder(
+    tmp_path: Path,
+) -> None:
+    """The working directory does not matter."""
+    (tmp_path / "weights").mkdir()
+    path = tmp_path / "gate.toml"
+    path.write_text(
+        '[data]\nviral = ["v"]\nnonviral = ["n"]\n'
+        '[baseline]\nname = "b"\nmodel = "weights"\n[candidate]\nname = "c"\nmodel = "org/name"\n'
+    )
+
+    config = load_config(path)
+
+    assert config.data.viral == (tmp_path / "v",)
+    assert config.baseline.model == str(tmp_path / "weights")
+    assert config.candidate.model == "org/name"
+
+
+@pytest.mark.parametrize("content", [b"seed = ", b"\xff\xfe", b""])
+def test_load_config_when_unusable_then_the_error_names_the_file(
+    tmp_path: Path, content: bytes
+) -> None:
+    """A file that is no TOML, no text or empty is a ConfigError with its path."""
+    path = tmp_path / "gate.toml"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"gate\.toml"):
+        load_config(path)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    fraction=st.fractions("0.01", "0.99"),
+    runs=st.integers(1, 9),
+    best=st.booleans(),
+)
+def test_config_when_written_and_read_then_it_is_the_same(
+    seed: int, fraction: Fraction, runs: int, best: bool
+) -> None:
+    """Exact numbers survive as text."""
+    config = GateConfig.from_dict(
+        MINIMAL
+        | {
+            "seed": seed,
+            "data": MINIMAL["data"] | {"test_fraction": str(fraction)},
+            "timing": {"runs": runs},
+            "training": {"save_best": best},
+        }
+    )
+
+    assert GateConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"thresholds": {"max_accuracy_drop_points": "5.01"}}, "max_accuracy_drop_points"),
+        ({"thresholds": {"max_time_ratio": "0.51"}}, "max_time_ratio"),
+        ({"timing": {"runs": 2}}, "timing.runs"),
+    ],
+)
+def test_looser_than_deployment_when_a_limit_is_relaxed_then_it_is_named(
+    changed: dict[str, Any], name: str
+) -> None:
+    """Relaxed limits make a run that authorises nothing."""
+    assert GateConfig.from_dict(MINIMAL | changed).looser_than_deployment() == (name,)
