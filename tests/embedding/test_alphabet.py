@@ -1,0 +1,56 @@
+"""Tokenisation against transformers' own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import EsmTokenizer
+
+from harness.embedding.alphabet import MAX_RESIDUES, TOKENS, tokenise
+from harness.errors import DataError
+
+PROTEINS = st.text("ACDEFGHIKLMNPQRSTVWYXBUZO", min_size=1, max_size=60)
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint_folder: Path) -> EsmTokenizer:
+    """Return transformers' tokeniser for the same vocabulary."""
+    return EsmTokenizer(str(checkpoint_folder / "vocab.txt"))
+
+
+@given(protein=PROTEINS)
+def test_tokenise_when_compared_with_transformers_then_the_same(
+    protein: str, reference: EsmTokenizer
+) -> None:
+    """The table gives the ids that EsmTokenizer gives."""
+    assert tokenise([protein]).tokens[0].tolist() == reference(protein)["input_ids"]
+
+
+def test_tokenise_when_residues_are_unknown_then_they_become_x_and_are_counted() -> None:
+    """Stops, digits and lower case are no residues."""
+    result = tokenise(["AC*d1", "ACD"])
+
+    assert [TOKENS[i] for i in result.tokens[0]] == ["<cls>", "A", "C", "X", "X", "X", "<eos>"]
+    assert result.n_replaced == 3
+
+
+def test_tokenise_when_longer_than_the_model_saw_then_truncated_and_counted() -> None:
+    """1022 residues and two marks are the most."""
+    result = tokenise(["A" * MAX_RESIDUES, "A" * (MAX_RESIDUES + 1)])
+
+    assert [len(ids) for ids in result.tokens] == [1024, 1024]
+    assert result.n_truncated == 1
+
+
+@pytest.mark.parametrize(
+    ("protein", "message"), [("", "protein 1 .* is empty"), ("é", "not ASCII")]
+)
+def test_tokenise_when_a_protein_is_unusable_then_its_position_is_named(
+    protein: str, message: str
+) -> None:
+    """An empty or non-ASCII protein is an error."""
+    with pytest.raises(DataError, match=message):
+        tokenise(["ACD", protein])

@@ -1,0 +1,185 @@
+"""Loading checkpoints: what fits, what is named when it does not, what never runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness.embedding.checkpoint import find_checkpoint, open_checkpoint
+from harness.embedding.esm import load_embedder
+from harness.errors import CheckpointError, MissingInput
+
+PROTEINS = ["MKVLAAGICW", "ACDEFGHIKLMNPQRSTVWY"]
+
+
+@pytest.fixture
+def folder(checkpoint_folder: Path, tmp_path: Path) -> Path:
+    """Return a copy of the checkpoint that may be broken."""
+    return Path(shutil.copytree(checkpoint_folder, tmp_path / "copy"))
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Change keys of config.json; None removes one."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+
+def edit_weights(folder: Path, **changes: torch.Tensor | None) -> None:
+    """Change tensors; None removes one."""
+    path = folder / "model.safetensors"
+    weights: dict[str, Any] = load_file(path) | changes
+    save_file({k: v for k, v in weights.items() if v is not None}, path)
+
+
+def test_load_when_the_checkpoint_is_fastesm2s_then_the_embedding_is_bit_for_bit_the_same(
+    folder: Path, checkpoint_folder: Path
+) -> None:
+    """FastESM2 differs in model_type, auto_map and absent keys, not in the function."""
+    edit_config(
+        folder,
+        model_type="fast_esm",
+        auto_map={"AutoModel": "modeling_fastesm.FastEsmModel"},
+        token_dropout=None,
+        position_embedding_type=None,
+        emb_layer_norm_before=None,
+    )
+
+    fast = load_embedder(str(folder)).embed(PROTEINS)
+
+    assert (fast == load_embedder(str(checkpoint_folder)).embed(PROTEINS)).all()
+
+
+def test_load_when_there_is_code_in_the_folder_then_it_never_runs(folder: Path) -> None:
+    """A modeling file that would leave a trace leaves none."""
+    trace = folder / "trace"
+    (folder / "modeling_fastesm.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
+    edit_config(folder, model_type="fast_esm", auto_map={"AutoModel": "modeling_fastesm.X"})
+
+    load_embedder(str(folder)).embed(PROTEINS)
+
+    assert not trace.exists()
+
+
+def test_load_when_known_extras_are_there_then_they_are_ignored(
+    folder: Path, checkpoint_folder: Path
+) -> None:
+    """Heads, pooler and tables that follow from the configuration are no part of the encoder."""
+    edit_weights(
+        folder,
+        **{
+            "lm_head.bias": torch.zeros(33),
+            "esm.contact_head.regression.bias": torch.zeros(1),
+            "esm.pooler.dense.bias": torch.zeros(16),
+            "esm.embeddings.position_ids": torch.arange(4),
+            "esm.encoder.layer.0.attention.self.rotary_embeddings.inv_freq": torch.ones(4),
+        },
+    )
+
+    same = load_embedder(str(folder)).embed(PROTEINS)
+
+    assert (same == load_embedder(str(checkpoint_folder)).embed(PROTEINS)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("esm.encoder.layer.1.output.dense.weight", None, "missing encoder.layer.1.output.dense"),
+        ("esm.encoder.layer.9.output.dense.bias", torch.zeros(1), "unexpected encoder.layer.9"),
+        ("esm.embeddings.word_embeddings.weight", torch.zeros(5, 16), r"shape \(5, 16\), expected"),
+    ],
+)
+def test_load_when_weights_do_not_fit_then_they_are_named(
+    folder: Path, name: str, value: torch.Tensor | None, message: str
+) -> None:
+    """Nothing is newly initialised in silence."""
+    edit_weights(folder, **{name: value})
+
+    with pytest.raises(CheckpointError, match=message):
+        load_embedder(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "bert"}, "model_type is 'bert'; expected"),
+        ({"hidden_size": "16"}, "hidden_size must be a whole number"),
+        ({"position_embedding_type": "absolute"}, "position_embedding_type is 'absolute'"),
+    ],
+)
+def test_open_when_it_is_another_model_then_refused(
+    folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    """Only ESM2's architecture is loaded."""
+    edit_config(folder, **changes)
+
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(folder)
+
+
+def test_open_when_the_vocabulary_differs_then_the_difference_is_named(folder: Path) -> None:
+    """Another alphabet would shift every token."""
+    path = folder / "vocab.txt"
+    path.write_text(path.read_text().replace("<mask>", "<gap>"))
+
+    with pytest.raises(CheckpointError, match=r"is not ESM2's vocabulary.*<gap>"):
+        open_checkpoint(folder)
+
+
+def test_open_when_a_shard_is_missing_then_it_is_named(folder: Path) -> None:
+    """A sharded checkpoint needs all its files."""
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    with pytest.raises(MissingInput, match=r"model-00001-of-00002\.safetensors"):
+        open_checkpoint(folder)
+
+
+def test_load_when_sharded_then_the_same_as_in_one_file(
+    folder: Path, checkpoint_folder: Path
+) -> None:
+    """Weights may be spread over files."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    parts = {
+        f"model-0000{n}-of-00002.safetensors": dict(list(weights.items())[n::2]) for n in (0, 1)
+    }
+    for name, part in parts.items():
+        save_file(part, folder / name)
+    index = {"weight_map": {key: name for name, part in parts.items() for key in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    sharded = load_embedder(str(folder)).embed(PROTEINS)
+
+    assert (sharded == load_embedder(str(checkpoint_folder)).embed(PROTEINS)).all()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_load_when_a_file_is_junk_then_the_error_names_it(folder: Path, name: str) -> None:
+    """Binary junk is no checkpoint."""
+    (folder / name).write_bytes(b"\x00\xffjunk")
+
+    with pytest.raises(CheckpointError, match=name):
+        load_embedder(str(folder))
+
+
+def test_find_checkpoint_when_it_is_nowhere_then_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A hub id that was never downloaded names the command."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+
+    with pytest.raises(MissingInput, match="hf download some/model --revision abc"):
+        find_checkpoint("some/model", "abc")
+
+
+def test_open_when_the_weights_are_random_then_it_knows(checkpoint_folder: Path) -> None:
+    """The mark in config.json makes a rehearsal."""
+    assert open_checkpoint(checkpoint_folder).random_seed == 1

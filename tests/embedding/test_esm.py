@@ -1,0 +1,95 @@
+"""The embedding as a function of the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import EsmModel, EsmTokenizer
+
+from harness.embedding.esm import EsmEmbedder, load_embedder
+from harness.errors import DataError, MissingInput
+
+PROTEINS = st.lists(
+    st.text("ACDEFGHIKLMNPQRSTVWYX", min_size=1, max_size=40), min_size=1, max_size=9
+)
+
+
+@pytest.fixture(scope="module")
+def embedder(checkpoint_folder: Path) -> EsmEmbedder:
+    """Return the tiny embedder."""
+    return load_embedder(str(checkpoint_folder))
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint_folder: Path) -> EsmModel:
+    """Return transformers' model from the same folder."""
+    return EsmModel.from_pretrained(checkpoint_folder, add_pooling_layer=False).eval()
+
+
+@settings(max_examples=25)
+@given(proteins=PROTEINS)
+def test_embed_when_compared_with_padded_transformers_then_equal(
+    proteins: list[str], embedder: EsmEmbedder, reference: EsmModel, checkpoint_folder: Path
+) -> None:
+    """Batching by length is the same function as padding, masked pooling included."""
+    tokenizer = EsmTokenizer(str(checkpoint_folder / "vocab.txt"))
+    batch = tokenizer(proteins, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = reference(**batch).last_hidden_state
+    for row, protein in enumerate(proteins):
+        expected = hidden[row, 1 : len(protein) + 1].mean(dim=0)
+        np.testing.assert_allclose(embedder.embed(proteins)[row], expected, rtol=1e-4, atol=1e-5)
+
+
+@given(proteins=PROTEINS)
+@settings(max_examples=25)
+def test_embed_when_neighbours_change_then_a_vector_does_not(
+    proteins: list[str], embedder: EsmEmbedder
+) -> None:
+    """A sequence's embedding does not depend on what else is in the call, or on order."""
+    together = embedder.embed(proteins)
+    alone = np.concatenate([embedder.embed([protein]) for protein in proteins])
+
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_embed_when_progress_is_watched_then_every_sequence_is_counted(
+    embedder: EsmEmbedder,
+) -> None:
+    """The callback gets all sequences, batch by batch."""
+    done: list[int] = []
+
+    vectors = embedder.embed(["ACD", "AC", "ACE"], on_progress=done.append)
+
+    assert sum(done) == 3
+    assert vectors.shape == (3, embedder.dim)
+    assert vectors.dtype == np.float32
+
+
+def test_embed_when_a_protein_is_empty_then_its_position_is_named(embedder: EsmEmbedder) -> None:
+    """Nothing is embedded in place of an empty protein."""
+    with pytest.raises(DataError, match="protein 1 "):
+        embedder.embed(["ACD", ""])
+
+
+def test_digest_when_dtype_differs_then_it_differs(checkpoint_folder: Path) -> None:
+    """A store made in another precision is another artifact."""
+    one = load_embedder(str(checkpoint_folder), dtype="float32")
+    other = load_embedder(str(checkpoint_folder), dtype="bfloat16")
+
+    assert one.digest != other.digest
+    assert one.weights_sha256 == other.weights_sha256
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_load_when_the_device_is_missing_then_it_does_not_fall_back(
+    checkpoint_folder: Path,
+) -> None:
+    """The requested device runs, or it raises with a remedy."""
+    with pytest.raises(MissingInput, match='set device = "cpu"'):
+        load_embedder(str(checkpoint_folder), device="cuda")
