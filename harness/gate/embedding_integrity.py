@@ -1,0 +1,203 @@
+"""The embedding-integrity criterion: the stored embeddings are what the embedder computes.
+
+Inspects stores and judges what it found; it makes no embeddings but a few to compare with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.embedding.embedder import Embedder
+from harness.embedding.store import EmbeddingStore
+from harness.errors import DataError
+from harness.gate.result import CriterionResult, State
+
+__all__ = ["StoreInspection", "inspect_store", "judge_embeddings"]
+
+# One sequence alone against the same in a batch: the same function, summed in another order.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+ROWS_AT_A_TIME = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreInspection:
+    """What was found in one store.
+
+    Attributes
+    ----------
+    name : str
+        Whose embeddings these are.
+    n_records, n_rows : int
+        Records that should be there; rows that are.
+    dim, expected_dim : int
+        Width of the rows; width that the embedder has.
+    n_not_finite : int
+        Rows with a value that is not finite.
+    n_constant : int
+        Columns that are the same in all rows (only where there are at least two).
+    n_recomputed : int
+        Records that were embedded again, alone.
+    largest_difference : float or None
+        Between those and the stored rows, relative to the largest stored value.
+    tolerance : float
+        What that may be.
+    sha256 : str
+        Digest of the store.
+    """
+
+    name: str
+    n_records: int
+    n_rows: int
+    dim: int
+    expected_dim: int
+    n_not_finite: int
+    n_constant: int
+    n_recomputed: int
+    largest_difference: float | None
+    tolerance: float
+    sha256: str
+
+    def problems(self) -> list[str]:
+        """Say what is wrong, if anything."""
+        found = {
+            f"has {self.n_rows} rows for {self.n_records} records": self.n_rows != self.n_records,
+            f"is {self.dim} wide, expected {self.expected_dim}": self.dim != self.expected_dim,
+            f"has {self.n_not_finite} rows that are not finite": self.n_not_finite > 0,
+            f"has {self.n_constant} of {self.dim} columns constant": self.n_constant == self.dim,
+            f"differs from the embedder by {self.largest_difference} (allowed {self.tolerance})": (
+                self.largest_difference is not None
+                and not self.largest_difference <= self.tolerance
+            ),
+        }
+        return [f"{self.name} {text}" for text, is_so in found.items() if is_so]
+
+
+def inspect_store(
+    name: str,
+    store: EmbeddingStore,
+    ids: Sequence[str] | pd.Series[str],
+    *,
+    expected_dim: int,
+    sha256: str,
+    embedder: Embedder | None = None,
+    sample: pd.Series[str] | None = None,
+    dtype: str = "float32",
+) -> StoreInspection:
+    """Look at every row of a store, and embed a few records again, one by one.
+
+    Parameters
+    ----------
+    name : str
+        Whose embeddings these are.
+    store : EmbeddingStore
+        The store.
+    ids : sequence of str, (n_records,)
+        The records that it must hold.
+    expected_dim : int
+        Width that its rows must have.
+    sha256 : str
+        Digest of the store, to be recorded.
+    embedder : Embedder, optional
+        What made it; without one nothing is recomputed.
+    sample : Series of str, indexed by id, optional
+        Sequences to embed again.
+    dtype : str
+        What the embedder computes in; decides the tolerance.
+    """
+    n_not_finite, lowest, highest = _scan(store)
+    difference = None
+    if embedder is not None and sample is not None:
+        difference = _largest_difference(store, embedder, sample)
+    return StoreInspection(
+        name=name,
+        n_records=len(ids),
+        n_rows=len(store.ids.intersection(pd.Index(ids))),
+        dim=store.dim,
+        expected_dim=expected_dim,
+        n_not_finite=n_not_finite,
+        n_constant=int(np.count_nonzero(lowest == highest)) if len(store) > 1 else 0,
+        n_recomputed=0 if sample is None or embedder is None else len(sample),
+        largest_difference=difference,
+        tolerance=TOLERANCE[dtype],
+        sha256=sha256,
+    )
+
+
+def judge_embeddings(inspections: Sequence[StoreInspection]) -> CriterionResult:
+    """Judge the stores of one run: PASS only if none has a problem.
+
+    Raises
+    ------
+    ValueError
+        If there is no store to judge.
+    """
+    if not inspections:
+        raise ValueError("expected at least one store")
+    problems = [text for inspection in inspections for text in inspection.problems()]
+    names = ", ".join(f"{i.name} ({i.n_rows} x {i.dim})" for i in inspections)
+    return CriterionResult(
+        id="embedding-integrity",
+        state=State.FAIL if problems else State.PASS,
+        value=Fraction(len(problems)),
+        limit=Fraction(0),
+        unit="problems",
+        detail="; ".join(problems) or f"One finite row a record in each store: {names}.",
+        warnings=tuple(
+            f"{i.name} has {i.n_constant} of {i.dim} columns constant"
+            for i in inspections
+            if 0 < i.n_constant < i.dim
+        ),
+        next_steps=_next_steps(inspections),
+        evidence={"stores": [_plain(inspection) for inspection in inspections]},
+    )
+
+
+def _plain(inspection: StoreInspection) -> dict[str, Any]:
+    """Return JSON values, which know no number that is not finite."""
+    values = asdict(inspection)
+    is_bad = {name: isinstance(v, float) and not math.isfinite(v) for name, v in values.items()}
+    return {name: None if is_bad[name] else value for name, value in values.items()}
+
+
+def _scan(store: EmbeddingStore) -> tuple[int, np.ndarray, np.ndarray]:
+    """Count rows that are not finite, and find each column's extremes, some rows at a time."""
+    n_not_finite = 0
+    lowest = np.full(store.dim, np.inf, dtype=np.float32)
+    highest = -lowest
+    for start in range(0, len(store), ROWS_AT_A_TIME):
+        rows = store.rows(list(store.ids[start : start + ROWS_AT_A_TIME]))
+        n_not_finite += int(np.count_nonzero(~np.isfinite(rows).all(axis=1)))
+        lowest = np.minimum(lowest, rows.min(axis=0))
+        highest = np.maximum(highest, rows.max(axis=0))
+    return n_not_finite, lowest, highest
+
+
+def _largest_difference(
+    store: EmbeddingStore, embedder: Embedder, sample: pd.Series[str]
+) -> float | None:
+    try:
+        stored = store.rows(list(sample.index))
+    except DataError:  # a missing row is reported as such
+        return None
+    alone = np.concatenate([embedder.embed([sequence]) for sequence in sample])
+    if alone.shape != stored.shape:
+        return None
+    largest = float(np.abs(alone - stored).max())
+    return largest / max(float(np.abs(stored).max()), np.finfo(np.float32).tiny)
+
+
+def _next_steps(inspections: Sequence[StoreInspection]) -> tuple[str, ...]:
+    steps = []
+    for inspection in inspections:
+        if inspection.n_not_finite:
+            steps.append(f"Embed {inspection.name} in float32 or bfloat16: float16 can overflow.")
+        elif inspection.problems():
+            steps.append(f"Delete the store of {inspection.name} and embed its records again.")
+    return tuple(steps)
