@@ -189,8 +189,8 @@ def _largest_difference(
     alone = np.concatenate([embedder.embed([sequence]) for sequence in sample])
     if alone.shape != stored.shape:
         return None
-    largest = float(np.abs(alone - stored).max())
-    return largest / max(float(np.abs(stored).max()), np.finfo(np.float32).tiny)
+    largest_stored = max(float(np.abs(stored).max()), 1e-30)  # a store of zeros must not divide
+    return float(np.abs(alone - stored).max()) / largest_stored
 
 
 def _next_steps(inspections: Sequence[StoreInspection]) -> tuple[str, ...]:
