@@ -1,0 +1,132 @@
+"""What a pytest command line asks of the gate: which paths, which profile, what is refused.
+
+Plain values in, plain values out; pytest itself is the plugin's matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Invocation"]
+
+# These show something and run nothing, so they touch no report.
+INSPECTIONS = (
+    "help",
+    "version",
+    "markers",
+    "collectonly",
+    "showfixtures",
+    "show_fixtures_per_test",
+    "cacheshow",
+)
+# What pytest-benchmark is set to if nobody chooses, and the clock that waits for the device.
+DEFAULT_TIMER, DEVICE_TIMER = "time.perf_counter", "harness.gate.timing.read_clock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One call of pytest.
+
+    Attributes
+    ----------
+    root : Path
+        The project's root directory.
+    directory : Path
+        Where pytest was called.
+    options : Namespace
+        Its options, by pytest's own names.
+    """
+
+    root: Path
+    directory: Path
+    options: argparse.Namespace
+
+    @property
+    def is_inspection(self) -> bool:
+        """Whether it only shows something."""
+        return any(getattr(self.options, name, None) for name in INSPECTIONS)
+
+    @property
+    def profile(self) -> str:
+        """The profile that ``-m`` asks for; the tests that are selected have the last word."""
+        asks_for_gpu = re.search(r"(?<!not )\bgpu\b", self.options.markexpr)
+        return "production" if asks_for_gpu else "tiny"
+
+    @property
+    def report_dir(self) -> Path:
+        """Where this run's reports go."""
+        return self._path("report_dir", "reports")
+
+    @property
+    def config_path(self) -> Path:
+        """The production profile's settings."""
+        return self._path("gate_config", "gate.toml")
+
+    @property
+    def work_dir(self) -> Path:
+        """Where cached artifacts live."""
+        return self._path("work_dir", "work")
+
+    def split(self, arguments: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Return the path arguments (node ids, too) inside acceptance/ and those outside."""
+        acceptance = (self.root / "acceptance").resolve()
+        inside: list[str] = []
+        outside: list[str] = []
+        for argument in arguments:
+            name = argument.partition("[")[0].partition("::")[0]
+            is_inside = (self.directory / name).resolve().is_relative_to(acceptance)
+            (inside if is_inside else outside).append(argument)
+        return inside, outside
+
+    def find_refused(self, *, reruns_setting: str) -> str | None:
+        """Return the option that would split the run, repeat tests, or measure nothing.
+
+        Parameters
+        ----------
+        reruns_setting : str
+            pytest-rerunfailures' ``reruns`` from the configuration file.
+        """
+        is_distributed = self._value("tx") or self._value("dist") not in (None, "no")
+        reruns = self._value("reruns") or self._value("force_reruns")
+        measures = self._value("benchmark_enable") or not self._value("benchmark_disable")
+        refused = {
+            "-n (xdist)": is_distributed,
+            "--reruns": reruns or reruns_setting not in ("", "0"),
+            "--benchmark-disable": not measures,
+        }
+        return next((name for name, is_given in refused.items() if is_given), None)
+
+    def default_reports(self) -> dict[str, Any]:
+        """Return the options of other plugins that the user left open, set to the gate's paths.
+
+        A plugin that is switched off has no option, and gets none.
+        """
+        folder = self.report_dir
+        defaults = {
+            "htmlpath": str(folder / "report.html"),
+            "xmlpath": str(folder / "junit.xml"),
+            "benchmark_json": folder / "benchmark.json",
+        }
+        chosen: dict[str, Any] = {
+            name: path
+            for name, path in defaults.items()
+            if hasattr(self.options, name) and self._value(name) is None
+        }
+        if "htmlpath" in chosen:
+            chosen["self_contained_html"] = True
+        if self._value("benchmark_timer") == DEFAULT_TIMER:
+            chosen["benchmark_timer"] = DEVICE_TIMER
+        return chosen
+
+    def _value(self, name: str) -> Any:
+        return getattr(self.options, name, None)
+
+    def _path(self, name: str, default: str) -> Path:
+        """Return a path: if given, relative to where pytest was called; by default, to the root."""
+        given = self._value(name)
+        return self.root / default if given is None else self.directory / Path(given).expanduser()

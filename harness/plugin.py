@@ -1,0 +1,473 @@
+"""The pytest plugin: it turns what pytest reports of acceptance/ into the verdict and its reports.
+
+It owns the options, the fixtures ``record`` and ``gate_session``, and the exit code. How a
+criterion is settled, what a verdict is and what the reports look like is decided elsewhere. Every
+pytest run of the environment imports this module, so whatever is heavy is imported when armed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shlex
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import HarnessError, MissingInput
+from harness.invocation import Invocation
+
+if TYPE_CHECKING:
+    import argparse
+
+    from harness.gate.ledger import CriterionRun, Phase
+    from harness.gate.result import CriterionResult
+    from harness.progress import Progress
+    from harness.report.publish import Publication
+
+__all__ = ["GateSession"]
+
+PYTESTS_OWN_EXIT_CODES = (
+    pytest.ExitCode.INTERRUPTED,
+    pytest.ExitCode.INTERNAL_ERROR,
+    pytest.ExitCode.USAGE_ERROR,
+)
+# What pytest does not report in any other way.
+UNEXPLAINED_EXIT_CODES: dict[int, str] = {
+    pytest.ExitCode.USAGE_ERROR: "pytest was called in a wrong way",
+    pytest.ExitCode.NO_TESTS_COLLECTED: "no test was selected",
+}
+STDERR = 2
+
+Provider = Callable[[], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSession:
+    """What the acceptance tests' fixtures need to know of the run.
+
+    Attributes
+    ----------
+    profile : str
+        ``tiny`` or ``production``.
+    config_path : Path
+        The production profile's settings.
+    work_dir : Path
+        Where cached artifacts live.
+    report_dir : Path
+        Where this run's reports go.
+    progress : Progress
+        Shows how far the stages are, past pytest's capture.
+    """
+
+    profile: str
+    config_path: Path
+    work_dir: Path
+    report_dir: Path
+    progress: Progress
+    providers: list[Provider] = field(default_factory=list, repr=False)
+
+    def describe(self, provider: Provider) -> None:
+        """Register what is asked, once and at the end, for facts to put into the verdict."""
+        self.providers.append(provider)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A report directory that belongs to this run, and the verdict that it began with."""
+
+    report_dir: Path
+    opening: dict[str, Any]
+
+
+CLAIM = pytest.StashKey[Claim]()
+GATE = pytest.StashKey["Gate"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the gate's three options."""
+    group = parser.getgroup("harness", "acceptance gate")
+    group.addoption(
+        "--gate-config",
+        metavar="PATH",
+        help="Settings of the production profile. Default: gate.toml in the root directory.",
+    )
+    group.addoption(
+        "--report-dir",
+        metavar="DIR",
+        help="Where verdict and reports go. Default: reports in the root directory.",
+    )
+    group.addoption(
+        "--work-dir",
+        metavar="DIR",
+        help="Where cached artifacts live. Default: work in the root directory.",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Withdraw an older verdict before a broken conftest or an unknown option ends the run."""
+    invocation = _invocation(early_config, early_config.known_args_namespace)
+    inside, _ = invocation.split(invocation.options.file_or_dir or [str(invocation.directory)])
+    if inside and not invocation.is_inspection:
+        _claim(early_config, invocation)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Arm the gate if acceptance/ is to be run, early enough to set the reports' paths."""
+    config.addinivalue_line("markers", "criterion(id): the one test that judges this criterion")
+    invocation = _invocation(config, config.option)
+    inside, outside = invocation.split(config.args)
+    if not inside or invocation.is_inspection:
+        return
+    claim = _claim(config, invocation)
+    if outside:
+        raise pytest.UsageError(f"run acceptance/ on its own, without {', '.join(outside)}")
+    if refused := invocation.find_refused(reruns_setting=_reruns_setting(config)):
+        raise pytest.UsageError(f"acceptance/ cannot be run with {refused}")
+    for name, value in invocation.default_reports().items():
+        setattr(config.option, name, value)
+    config.stash[GATE] = Gate(config, claim, _open_progress(config))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Register the gate's hooks last, so that they enclose those of other plugins."""
+    gate = session.config.stash.get(GATE, None)
+    if gate is not None:
+        session.config.pluginmanager.register(gate, "harness-gate")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse criteria in a run that would yield no verdict."""
+    is_worker = hasattr(config, "workerinput")  # of pytest-xdist; its controller refuses
+    if GATE not in config.stash and not is_worker:
+        _refuse_strays(config, [item.nodeid for item in items if _criterion_of(item)])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Refuse criteria that pytest-xdist has collected, of which only the names are known."""
+    root = node.config.rootpath
+    inside = [name for name in ids if (root / name).is_relative_to(root / "acceptance")]
+    _refuse_strays(node.config, inside)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_metadata(metadata: dict[str, Any], config: pytest.Config) -> None:
+    """Keep the CI's environment variables, which name hosts and paths, out of the HTML report."""
+    inside, _ = _invocation(config, config.option).split(config.args)
+    for name in [name for name in metadata if inside and name in os.environ]:
+        del metadata[name]
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:
+    """Describe the machine without its name; None leaves runs outside the gate alone."""
+    if GATE not in config.stash:
+        return None
+    from harness.gate.provenance import describe_cpu
+
+    return {
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+        "system": platform.system(),
+        "release": platform.release(),
+        "python_implementation": platform.python_implementation(),
+        "python_version": platform.python_version(),
+        "cpu": describe_cpu(),
+    }
+
+
+@pytest.fixture(scope="session")
+def gate_session(request: pytest.FixtureRequest) -> GateSession:
+    """Tell what the run was asked for: profile, settings, directories, progress."""
+    return _gate_of(request).open_session()
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Callable[[CriterionResult], None]:
+    """Record the result of the test's criterion; call it once, then assert that it passed."""
+    run = _gate_of(request).runs.get(request.node.nodeid)
+    if run is None:
+        raise pytest.UsageError("record is for tests marked @pytest.mark.criterion")
+
+    def record_result(result: CriterionResult) -> None:
+        if result.id != run.id:
+            raise ValueError(f"expected a result for {run.id!r}, got one for {result.id!r}")
+        json.dumps(result.to_dict(), allow_nan=False)
+        run.results.append(result)
+        if len(run.results) > 1:
+            raise ValueError(f"{run.id!r} was recorded twice")
+
+    return record_result
+
+
+class Gate:
+    """One armed run: it watches the tests, concludes, and has the reports written."""
+
+    def __init__(self, config: pytest.Config, claim: Claim, progress: Progress) -> None:
+        from harness.gate.ledger import Ledger
+
+        self.runs: dict[str, CriterionRun] = {}  # by node id
+        self._config = config
+        self._claim = claim
+        self._progress = progress
+        self._profile: str = claim.opening["profile"]
+        self._providers: list[Provider] = []
+        self._ledger = Ledger()
+        self._publication: Publication | None = None
+
+    def open_session(self) -> GateSession:
+        """Tell the fixtures what the run was asked for."""
+        invocation = _invocation(self._config, self._config.option)
+        return GateSession(
+            profile=self._profile,
+            config_path=invocation.config_path,
+            work_dir=invocation.work_dir,
+            report_dir=self._claim.report_dir,
+            progress=self._progress,
+            providers=self._providers,
+        )
+
+    # Collection
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Restore the source order, which timing relies on, whatever other plugins did to it."""
+        position = {item: index for index, item in enumerate(items)}
+        yield
+        items.sort(key=lambda item: position.get(item, len(position)))
+        self._choose_profile(items)
+        for item in items:
+            if criterion_id := _criterion_of(item):
+                self.runs[item.nodeid] = self._expect(criterion_id, item.nodeid)
+
+    def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
+        """Note the criteria that the command line leaves out."""
+        for item in items:
+            if criterion_id := _criterion_of(item):
+                self._ledger.deselect(criterion_id, item.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what could not be collected."""
+        if report.failed:
+            self._ledger.note(f"{report.nodeid or 'acceptance/'} could not be collected")
+
+    def _choose_profile(self, items: list[pytest.Item]) -> None:
+        profiles = {"production" if item.get_closest_marker("gpu") else "tiny" for item in items}
+        if len(profiles) > 1:
+            raise pytest.UsageError(
+                "one profile a run, but both are selected: leave -m out for the tiny one, "
+                "or give -m gpu for the production one"
+            )
+        self._profile = profiles.pop() if profiles else self._profile
+
+    def _expect(self, criterion_id: str, test: str) -> CriterionRun:
+        try:
+            return self._ledger.expect(criterion_id, test)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    # Tests
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Note how each phase of a criterion's test ended."""
+        report = yield
+        if item.nodeid in self.runs and report.when is not None:
+            self.runs[item.nodeid].phases[report.when] = _phase(report, call)
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note every failure, and outcomes that a gate does not know, such as a rerun."""
+        if report.failed:
+            self._ledger.fail(report.nodeid, str(report.when))
+        elif report.outcome not in ("passed", "skipped"):
+            self._ledger.note(f"{report.nodeid} ended as {report.outcome}")
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that the run was stopped."""
+        self._ledger.note(f"interrupted: {_one_line(excinfo.value)}")
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that pytest or a plugin broke."""
+        self._ledger.note(f"internal error: {_one_line(excinfo.value)}")
+
+    # The end
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None]:
+        """Decide before the other reporters write; write after them, since they may fail."""
+        _silence_empty_benchmark(self._config)
+        if explanation := UNEXPLAINED_EXIT_CODES.get(exitstatus):
+            self._ledger.note(explanation)
+        publication = self._publication = self._open_publication()
+        publication.gather(self._providers, self._config.rootpath)
+        decided = session.exitstatus = _exit_code(publication.verdict, exitstatus)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - any reporter's failure must become a HALT
+            self._config.notify_exception(pytest.ExceptionInfo.from_exception(error))
+        except BaseException as error:  # noqa: BLE001 - a second Ctrl-C must not lose the verdict
+            self._ledger.note(f"interrupted while it was ending: {_one_line(error)}")
+            exitstatus = pytest.ExitCode.INTERRUPTED
+        if session.exitstatus != decided:
+            self._ledger.note(f"pytest ended with exit code {int(session.exitstatus)}")
+        publication.publish(
+            html_path=self._config.getoption("htmlpath", None),
+            summary_path=os.environ.get("GITHUB_STEP_SUMMARY"),
+        )
+        session.exitstatus = _exit_code(publication.verdict, exitstatus)
+        self._print(publication.terminal_text)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        """Name the HTML report."""
+        report.title = "Acceptance of the candidate"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Put the criteria at the top of the HTML report."""
+        if self._publication is not None:
+            prefix.append(self._publication.panel)
+
+    def _open_publication(self) -> Publication:
+        from harness.report.publish import Publication
+
+        writer = self._terminal_writer()
+        return Publication(
+            self._ledger,
+            {**self._claim.opening, "profile": self._profile},
+            self._claim.report_dir,
+            width=writer.fullwidth if writer else 80,
+            use_colour=bool(writer and writer.hasmarkup),
+        )
+
+    def _print(self, text: str) -> None:
+        """Print below pytest's own last line; in a quiet run, the verdict alone."""
+        writer = self._terminal_writer()
+        if writer is not None:
+            is_quiet = self._config.get_verbosity() < 0
+            writer.line(text.rstrip().splitlines()[-1] if is_quiet else text.rstrip())
+
+    def _terminal_writer(self) -> Any:
+        has_terminal = self._config.pluginmanager.hasplugin("terminalreporter")
+        return self._config.get_terminal_writer() if has_terminal else None
+
+
+def _gate_of(request: pytest.FixtureRequest) -> Gate:
+    gate = request.config.stash.get(GATE, None)
+    if gate is None:
+        raise pytest.UsageError("run acceptance/ on its own: pytest acceptance/")
+    return gate
+
+
+# Arming
+
+
+def _invocation(config: pytest.Config, options: argparse.Namespace) -> Invocation:
+    return Invocation(root=config.rootpath, directory=config.invocation_params.dir, options=options)
+
+
+def _claim(config: pytest.Config, invocation: Invocation) -> Claim:
+    """Take the report directory for this run, once."""
+    from harness.gate.verdict import open_verdict
+
+    if CLAIM not in config.stash:
+        folder = invocation.report_dir
+        try:
+            opening, lock = open_verdict(
+                folder,
+                profile=invocation.profile,
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                command=shlex.join(["pytest", *config.invocation_params.args]),
+            )
+        except HarnessError as error:
+            raise pytest.UsageError(f"{error}; choose another with --report-dir DIR") from error
+        config.add_cleanup(lock.release)
+        config.stash[CLAIM] = Claim(report_dir=folder, opening=opening)
+    return config.stash[CLAIM]
+
+
+def _refuse_strays(config: pytest.Config, strays: list[str]) -> None:
+    invocation = _invocation(config, config.option)
+    if strays and not invocation.is_inspection:
+        _claim(config, invocation)
+        raise pytest.UsageError(f"run acceptance/ on its own: this run has {strays[0]}, too")
+
+
+def _reruns_setting(config: pytest.Config) -> str:
+    try:
+        return str(config.getini("reruns"))
+    except ValueError:  # the plugin that knows it is not installed
+        return ""
+
+
+def _open_progress(config: pytest.Config) -> Progress:
+    """Show progress on a copy of stderr's descriptor, which pytest's capture leaves alone."""
+    from harness.progress import Progress
+
+    capture = config.pluginmanager.getplugin("capturemanager")
+    uncaptured = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
+    with uncaptured:
+        stream = os.fdopen(os.dup(STDERR), "w", encoding="utf-8", errors="replace")
+    config.add_cleanup(stream.close)
+    is_live = stream.isatty()
+    is_quiet = config.get_verbosity() < 0 and not is_live
+    return Progress(None if is_quiet else stream, is_live=is_live)
+
+
+# Reading pytest's reports
+
+
+def _criterion_of(item: pytest.Item) -> str | None:
+    marker = item.get_closest_marker("criterion")
+    if marker is None:
+        return None
+    if len(marker.args) != 1 or not isinstance(marker.args[0], str):
+        raise pytest.UsageError(f'{item.nodeid}: write @pytest.mark.criterion("the-criterion")')
+    return marker.args[0]
+
+
+def _phase(report: pytest.TestReport, call: pytest.CallInfo[None]) -> Phase:
+    from harness.gate.ledger import Phase
+
+    error = call.excinfo.value if call.excinfo is not None else None
+    return Phase(
+        outcome=report.outcome,
+        reason=_one_line(error) if error is not None else report.longreprtext,
+        is_assertion=isinstance(error, (AssertionError, pytest.fail.Exception)),
+        is_expected_failure=hasattr(report, "wasxfail"),
+        missing=error if isinstance(error, MissingInput) else None,
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    first_line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+# The end
+
+
+def _exit_code(verdict: dict[str, Any], exitstatus: int) -> int:
+    if verdict["verdict"] == "PASS":
+        return pytest.ExitCode.OK
+    return exitstatus if exitstatus in PYTESTS_OWN_EXIT_CODES else pytest.ExitCode.TESTS_FAILED
+
+
+def _silence_empty_benchmark(config: pytest.Config) -> None:
+    """Have pytest-benchmark save nothing if nothing was timed, since it would raise."""
+    benchmark = getattr(config, "_benchmarksession", None)
+    if benchmark and not any(timed and not timed.has_error for timed in benchmark.benchmarks):
+        benchmark.json = benchmark.save = benchmark.autosave = None

@@ -1,0 +1,173 @@
+"""The end of one gate run: the facts gathered, the verdict concluded, all reports written.
+
+Whatever fails on the way blocks, is named in the verdict, and keeps nothing else from being
+written. What the reports look like is up to the modules that render them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.artifacts import write_atomically
+from harness.gate.ledger import Ledger
+from harness.gate.provenance import describe_environment
+from harness.gate.verdict import VERDICT, build_verdict, check_facts, write_verdict
+
+if TYPE_CHECKING:
+    from harness.report.figures import Figure
+
+__all__ = ["Publication"]
+
+# A renderer that fails for one verdict may fail for the next, with another message.
+MAX_ROUNDS = 3
+
+
+class Publication:
+    """One run's verdict and reports.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        What happened in the run.
+    opening : mapping
+        The verdict that the run began with.
+    folder : Path
+        The report directory.
+    width : int
+        Columns of the terminal.
+    use_colour : bool
+        Whether the terminal shows colours.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        opening: Mapping[str, Any],
+        folder: Path,
+        *,
+        width: int = 80,
+        use_colour: bool = False,
+    ) -> None:
+        self._ledger = ledger
+        self._opening = dict(opening)
+        self._folder = folder
+        self._width = width
+        self._use_colour = use_colour
+        self._facts: dict[str, Any] = {}
+        self._environment: dict[str, Any] = {}
+        self._figures: list[Figure] = []
+        self._finished = ""
+        self._texts: dict[str, str] = {}
+        self.verdict: dict[str, Any] = {}
+
+    @property
+    def panel(self) -> str:
+        """The criteria as HTML, for the head of pytest-html's report."""
+        return self._texts.get("panel", "")
+
+    @property
+    def terminal_text(self) -> str:
+        """The verdict for a terminal; its last line is the verdict in brief."""
+        brief = f"{self.verdict['verdict']}: {'; '.join(self.verdict['halted_by'])}"
+        return self._texts.get("terminal") or brief
+
+    def gather(self, providers: Iterable[Callable[[], dict[str, Any]]], root: Path) -> None:
+        """Ask the stages for their facts, once, and conclude for the first time."""
+        self._finished = datetime.now(UTC).isoformat(timespec="seconds")
+        guard = self._ledger.guard
+        nothing: dict[str, Any] = {}
+        parts = [guard("a provider of facts", ask, nothing) for ask in providers]
+        self._facts, problems = check_facts(parts)
+        for problem in problems:
+            self._ledger.note(problem)
+        describe = functools.partial(describe_environment, root)
+        self._environment = guard("describing the environment", describe, nothing)
+        self.settle()
+
+    def settle(self) -> None:
+        """Conclude, and render until every report tells of the renderers that failed."""
+        for _ in range(MAX_ROUNDS):
+            verdict = self._conclude()
+            if verdict == self.verdict:
+                return
+            self.verdict = verdict
+            self._texts = self._ledger.guard("rendering the reports", self._render, {})
+
+    def publish(self, *, html_path: str | None = None, summary_path: str | None = None) -> None:
+        """Write the reports, and last of all the verdict, which tells what failed before.
+
+        Parameters
+        ----------
+        html_path : str or None
+            pytest-html's finished report; its panel is brought up to date.
+        summary_path : str or None
+            A file that the short summary is appended to.
+        """
+        guard, shown = self._ledger.guard, self.panel
+        self.settle()
+        guard("writing report.md", self._write_markdown, None)
+        if html_path:
+            guard("writing report.html", lambda: self._correct_html(Path(html_path), shown), None)
+        if summary_path:
+            guard("writing a summary", lambda: self._append_summary(Path(summary_path)), None)
+        self.settle()
+        path = self._folder / VERDICT
+        guard("writing the verdict", lambda: write_verdict(path, self.verdict), None)
+        self.settle()
+
+    def _conclude(self) -> dict[str, Any]:
+        return build_verdict(
+            self._opening,
+            rows=self._ledger.rows(),
+            problems=self._ledger.problems(),
+            facts=self._facts,
+            environment=self._environment,
+            finished=self._finished,
+        )
+
+    def _render(self) -> dict[str, str]:
+        from harness.report.html import criteria_panel
+        from harness.report.markdown import render_markdown
+        from harness.report.summary import render_step_summary
+        from harness.report.terminal import render_terminal
+
+        guard, verdict = self._ledger.guard, self.verdict
+        figures: list[Figure] = guard("drawing the figures", self._draw, [])
+        renderers: dict[str, Callable[[], str]] = {
+            "markdown": lambda: render_markdown(verdict, figures, folder=self._folder),
+            "panel": lambda: criteria_panel(verdict, figures),
+            "summary": lambda: render_step_summary(verdict),
+            "terminal": lambda: render_terminal(
+                verdict,
+                width=self._width,
+                is_terminal=self._use_colour,
+                use_colour=self._use_colour,
+                report_path=str(self._folder / "report.html"),
+            ),
+        }
+        return {name: guard(f"rendering the {name}", call, "") for name, call in renderers.items()}
+
+    def _draw(self) -> list[Figure]:
+        """Draw the facts, once; without any, the plotting library is not even loaded."""
+        if self._facts and not self._figures:
+            from harness.report.figures import draw_figures
+
+            self._figures = draw_figures(self.verdict, self._folder / "figures")
+        return self._figures
+
+    def _write_markdown(self) -> None:
+        write_atomically(self._folder / "report.md", self._texts["markdown"])
+
+    def _correct_html(self, path: Path, shown: str) -> None:
+        """Replace the panel of a report that was written before some other reporter failed."""
+        if self.panel != shown and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            write_atomically(path, text.replace(shown, self.panel))
+
+    def _append_summary(self, path: Path) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(self._texts["summary"])
