@@ -1,0 +1,114 @@
+"""The answer: the verdict in a sentence, its marks, and one row for each criterion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.report.content.document import Criterion, Outcome
+from harness.report.content.reading import as_mapping, as_pair, as_rows, as_text, as_texts
+from harness.report.content.wording import side_name
+
+__all__ = ["SYMBOLS", "read_criteria", "read_outcome"]
+
+# Each state has a word, a symbol and a colour, so that no reader depends on the colour.
+SYMBOLS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": "○", "ERROR": "!"}
+
+# How a criterion's value is compared with its limit; the comparison itself is the gate's.
+_COMPARISONS = {
+    "accuracy-drop": "below",
+    "embedding-time": "at most",
+    "baseline-sanity": "above",
+    "representative-split": "at most",
+    "split-integrity": "at most",
+    "embedding-integrity": "at most",
+}
+
+
+def read_outcome(verdict: Mapping[str, Any]) -> Outcome:
+    """Return the verdict as a sentence, with what must be known before it is believed."""
+    word = as_text(verdict.get("verdict")) or "INCOMPLETE"
+    is_rehearsal = verdict.get("rehearsal") is not False
+    loose = as_texts(verdict.get("looser_than_deployment"))
+    may_deploy = word == "PASS" and not is_rehearsal and not loose
+    return Outcome(
+        verdict=word,
+        symbol={"PASS": "✓", "HALT": "✗"}.get(word, "…"),
+        answer=_answer(word, is_rehearsal=is_rehearsal, may_deploy=may_deploy),
+        may_deploy=may_deploy,
+        reasons=as_texts(verdict.get("halted_by")),
+        marks=_marks(verdict, is_rehearsal=is_rehearsal, loose=loose),
+        short_mark=_short_mark(verdict, is_rehearsal=is_rehearsal, loose=loose),
+        profile=as_text(verdict.get("profile")),
+        started=as_text(verdict.get("started")),
+        finished=as_text(verdict.get("finished")),
+    )
+
+
+def read_criteria(verdict: Mapping[str, Any]) -> tuple[Criterion, ...]:
+    """Return the criteria in the order of the verdict, with their units in the text."""
+    return tuple(_criterion(row) for row in as_rows(verdict.get("criteria")))
+
+
+def _answer(word: str, *, is_rehearsal: bool, may_deploy: bool) -> str:
+    if word == "HALT":
+        return "Deployment halted"
+    if word != "PASS":
+        return "Run incomplete: deployment halted"
+    if may_deploy:
+        return "Every required criterion passed"
+    return "Rehearsal passed" if is_rehearsal else "Passed under looser limits"
+
+
+def _marks(
+    verdict: Mapping[str, Any], *, is_rehearsal: bool, loose: tuple[str, ...]
+) -> tuple[str, ...]:
+    marks = []
+    if is_rehearsal:
+        reasons = "; ".join(as_texts(verdict.get("rehearsal_reasons")))
+        because = f" ({reasons})" if reasons else ""
+        marks.append(f"REHEARSAL{because}: it authorises no deployment.")
+    if loose:
+        marks.append(
+            f"Looser than a deployment allows: {', '.join(loose)}. It authorises no deployment."
+        )
+    random = [side_name(dict(verdict), side) for side in _random_sides(verdict)]
+    if random:
+        marks.append(f"No trained embedder: {' and '.join(random)}.")
+    return tuple(marks)
+
+
+def _short_mark(verdict: Mapping[str, Any], *, is_rehearsal: bool, loose: tuple[str, ...]) -> str:
+    words = ["REHEARSAL"] if is_rehearsal else []
+    words += ["random weights"] if _random_sides(verdict) else []
+    words += ["looser limits"] if loose else []
+    return " · ".join(words)
+
+
+def _random_sides(verdict: Mapping[str, Any]) -> list[str]:
+    sides = ("baseline", "candidate")
+    return [side for side in sides if as_mapping(verdict.get(side)).get("is_random") is True]
+
+
+def _criterion(row: Mapping[str, Any]) -> Criterion:
+    name, state, unit = (as_text(row.get(key)) for key in ("id", "state", "unit"))
+    limit, ends = as_text(row.get("limit")), as_pair(row.get("interval"))
+    low_high = as_texts(row.get("interval")) if ends else ()
+    return Criterion(
+        id=name,
+        state=state,
+        symbol=SYMBOLS.get(state, "!"),
+        value=_with_unit(as_text(row.get("value")), unit),
+        limit=" ".join(filter(None, (_COMPARISONS.get(name), _with_unit(limit, unit))))
+        if limit
+        else "",
+        interval=_with_unit(" to ".join(low_high), unit),
+        detail=as_text(row.get("detail")),
+        warnings=as_texts(row.get("warnings")),
+        next_steps=as_texts(row.get("next_steps")),
+        test=as_text(row.get("test")),
+    )
+
+
+def _with_unit(number: str, unit: str) -> str:
+    return f"{number} {unit}".strip() if number else ""

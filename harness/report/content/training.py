@@ -1,0 +1,107 @@
+"""The section on training: how both heads were trained, and when they stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.report.content.document import Block, Column, Section, Table
+from harness.report.content.evidence import facts_table, no_evidence, show_value
+from harness.report.content.reading import as_mapping, as_number, as_rows
+from harness.report.content.wording import (
+    show_count,
+    show_number,
+    show_percent,
+    show_seconds,
+    side_name,
+)
+
+__all__ = ["training_section"]
+
+# Epochs shown of each history: the first, the last, and some between.
+MOST_EPOCHS = 12
+
+_FACTS = {
+    "evaluated": "Evaluated model",
+    "epochs_run": "Epochs run",
+    "best_epoch": "Best epoch on validation",
+    "stopped_early": "Stopped early",
+    "n_train": "Training rows",
+    "n_validation": "Validation rows",
+}
+
+
+def training_section(verdict: Mapping[str, Any], pictures: list[Block]) -> Section:
+    """Return both heads' recipes, stopping points and loss curves."""
+    training = as_mapping(verdict.get("training"))
+    sides = {side: as_mapping(training.get(side)) for side in ("baseline", "candidate")}
+    blocks: list[Block] = [_facts(verdict, sides)] if any(sides.values()) else []
+    blocks += pictures
+    for side, facts in sides.items():
+        if history := as_rows(facts.get("history")):
+            blocks.append(_history(f"Epochs of {side_name(dict(verdict), side)}", history))
+    recipe = as_mapping(sides["candidate"].get("recipe") or sides["baseline"].get("recipe"))
+    if recipe:
+        blocks.append(facts_table(recipe, title="Recipe of the heads"))
+    return Section(
+        title="Training",
+        anchor="training",
+        blocks=tuple(blocks) or (no_evidence("The training"),),
+        has_model_numbers=True,
+    )
+
+
+def _facts(verdict: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> Table:
+    names = [side_name(dict(verdict), side) for side in sides]
+    return Table(
+        title="Both heads",
+        columns=(
+            Column(title="What"),
+            Column(title=f"Baseline: {names[0]}", kind="number"),
+            Column(title=f"Candidate: {names[1]}", kind="number"),
+        ),
+        rows=tuple(
+            (words, *(show_value(facts.get(key)) for facts in sides.values()))
+            for key, words in _FACTS.items()
+        ),
+        note="Early stopping reads the validation part, never the test set.",
+    )
+
+
+def _history(title: str, history: list[dict[str, Any]]) -> Table:
+    heads = (
+        "Epoch",
+        "Train loss",
+        "Validation loss",
+        "Validation accuracy",
+        "Learning rate",
+        "Time",
+        "Rows per second",
+    )
+    shown = _spread_out(history)
+    return Table(
+        title=title,
+        columns=tuple(Column(title=head, kind="number") for head in heads),
+        rows=tuple(_epoch(row) for row in shown),
+        note="" if len(shown) == len(history) else f"{len(shown)} of {len(history)} epochs.",
+    )
+
+
+def _spread_out(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(history) <= MOST_EPOCHS:
+        return history
+    last = len(history) - 1
+    picks = sorted({round(i * last / (MOST_EPOCHS - 1)) for i in range(MOST_EPOCHS)})
+    return [history[index] for index in picks]
+
+
+def _epoch(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        show_count(as_number(row.get("epoch"))),
+        show_number(as_number(row.get("train_loss"))),
+        show_number(as_number(row.get("validation_loss"))),
+        show_percent(as_number(row.get("validation_accuracy"))),
+        show_number(as_number(row.get("learning_rate"))),
+        show_seconds(as_number(row.get("elapsed_seconds"))),
+        show_number(as_number(row.get("rows_per_second")), 3),
+    )

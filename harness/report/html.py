@@ -1,0 +1,58 @@
+"""The criteria panel on top of the HTML report: static, self-contained, for phones too.
+
+It holds its own style, which also lets the rest of the page fit a narrow or a dark screen.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.report.content.contents import build_document
+from harness.report.content.document import Figure
+from harness.report.escaping import visible
+
+__all__ = ["criteria_panel"]
+
+
+def criteria_panel(verdict: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+    """Return the verdict, the criteria and all sections as one piece of static HTML.
+
+    Parameters
+    ----------
+    verdict : mapping
+        What ``verdict.json`` holds; any part that the schema does not require may be missing.
+    figures : sequence of Figure
+        What was drawn for it; the PNG files are embedded.
+
+    Returns
+    -------
+    str
+        A style and a section element, without script and without a link to anywhere outside.
+    """
+    style = (files("harness.report") / "templates" / "panel.css").read_text(encoding="utf-8")
+    template = _environment().get_template("panel.html.jinja")
+    return template.render(document=build_document(verdict, figures), style=style)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["embedded"] = _embedded
+    environment.tests["block"] = lambda block, name: type(block).__name__ == name
+    return environment
+
+
+def _embedded(png: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode('ascii')}"

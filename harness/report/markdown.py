@@ -1,0 +1,80 @@
+"""The report as GitHub's markdown; what it says is decided in `content`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.report.content.contents import build_document
+from harness.report.content.document import Column, Figure
+from harness.report.escaping import markdown_code, markdown_text, visible
+
+__all__ = ["MARKDOWN_SYMBOLS", "render_markdown"]
+
+# GitHub shows these in colour; the state stands beside them in words.
+MARKDOWN_SYMBOLS = {
+    "PASS": "✅",
+    "FAIL": "❌",
+    "INCONCLUSIVE": "❔",
+    "NOT_RUN": "⬜",
+    "ERROR": "❗",
+}
+
+
+def render_markdown(verdict: Mapping[str, Any], figures: Sequence[Figure], *, folder: Path) -> str:
+    """Return the whole report as markdown.
+
+    Parameters
+    ----------
+    verdict : mapping
+        What ``verdict.json`` holds; any part that the schema does not require may be missing.
+    figures : sequence of Figure
+        What was drawn for it.
+    folder : Path
+        Where the report will lie: figures are linked relative to it.
+    """
+    template = _environment(folder).get_template("report.md.jinja")
+    document = build_document(verdict, figures)
+    return template.render(document=document, symbols=MARKDOWN_SYMBOLS).rstrip() + "\n"
+
+
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=False,  # noqa: S701 - markdown; every text from data goes through a filter
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "text": markdown_text,
+        "code": markdown_code,
+        "line": visible,
+        "rule": _rule,
+        "link": lambda path: _link(path, folder),
+    }
+    environment.globals["cell"] = _cell
+    environment.tests["block"] = _is_block
+    return environment
+
+
+def _cell(text: str, column: Column) -> str:
+    return markdown_code(text) if column.kind == "code" else markdown_text(text)
+
+
+def _rule(column: Column) -> str:
+    return "---:" if column.kind == "number" else "---"
+
+
+def _link(path: Path, folder: Path) -> str:
+    """Link relative to the report, in angle brackets, so that blanks do not end it."""
+    relative = os.path.relpath(path, folder).replace(os.sep, "/")
+    return f"<{visible(relative).replace('<', '%3C').replace('>', '%3E')}>"
+
+
+def _is_block(block: object, name: str) -> bool:
+    return type(block).__name__ == name

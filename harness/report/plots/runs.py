@@ -1,0 +1,164 @@
+"""Figures of what ran: training curves, timing rounds, and the drop by lineage."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from harness.report.content.reading import (
+    as_mapping,
+    as_number,
+    as_numbers,
+    as_pair,
+    as_rows,
+    as_text,
+)
+from harness.report.content.speed import timing_of
+from harness.report.plots.source import SIDES, Source
+from harness.report.plots.style import COLOURS, label_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_drop", "draw_timing", "draw_training"]
+
+MOST_GROUPS = 30
+# Beyond this a number is nonsense, and an axis would overflow.
+LARGEST = 1e12
+
+
+def draw_training(source: Source, figure: Figure) -> str | None:
+    """Draw the losses of both heads over the epochs, and the learning rate."""
+    training = as_mapping(source.verdict.get("training"))
+    histories = {s: as_rows(as_mapping(training.get(s)).get("history")) for s in SIDES}
+    if not any(_curve(rows, "validation_loss") for rows in histories.values()):
+        return None
+    figure.set_size_inches(6.6, 4.6)
+    loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    for side, rows in histories.items():
+        colour, name = COLOURS[side], source.name(side)
+        _plot(loss, rows, "train_loss", color=colour, linestyle=":", label=f"{name}, train")
+        _plot(loss, rows, "validation_loss", color=colour, label=f"{name}, validation")
+        style = "-" if side == "baseline" else "--"
+        _plot(rate, rows, "learning_rate", color=colour, linestyle=style)
+    loss.set(ylabel="Cross-entropy loss (nats)")
+    loss.legend()
+    rate.set(xlabel="Epoch", ylabel="Learning rate")
+    return "Train and validation loss by epoch. " + " ".join(
+        _training_words(side, rows) for side, rows in histories.items()
+    )
+
+
+def draw_timing(source: Source, figure: Figure) -> str | None:
+    """Draw every timed round of both embedders, their means, and the limit."""
+    timing = timing_of(source.verdict)
+    seconds = {s: _usable(as_numbers(timing.get(f"{s}_seconds"))) for s in SIDES}
+    closing = _usable(as_numbers(timing.get("closing_baseline_seconds")))
+    if not all(seconds.values()):
+        return None
+    figure.set_size_inches(6.2, 2.4)
+    axes = figure.subplots()
+    markers = {"baseline": "o", "candidate": "D"}
+    for place, (side, rounds) in enumerate(seconds.items()):
+        axes.plot(rounds, [place] * len(rounds), markers[side], color=COLOURS[side], alpha=0.8)
+        axes.plot([fmean(rounds)] * 2, [place - 0.25, place + 0.25], color=COLOURS[side])
+    axes.plot(
+        closing,
+        [0] * len(closing),
+        "o",
+        color=COLOURS["baseline"],
+        fillstyle="none",
+        label="baseline, once more at the end",
+    )
+    limit = _limit(source, "embedding-time")
+    if limit is not None:
+        axes.axvline(
+            limit * fmean(seconds["baseline"]),
+            color=COLOURS["limit"],
+            linestyle="--",
+            label=f"limit: {limit:g} of the baseline's mean",
+        )
+    axes.set(xlabel="Seconds a round", xlim=(0, None), ylim=(1.6, -0.6))
+    axes.set_yticks([0, 1], [source.name(side).replace(": ", "\n", 1) for side in SIDES])
+    axes.grid(visible=False, axis="y")
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=2)
+    means = {side: fmean(rounds) for side, rounds in seconds.items()}
+    return (
+        f"Timed rounds: baseline {means['baseline']:.3g} s and candidate "
+        f"{means['candidate']:.3g} s on average."
+    )
+
+
+def draw_drop(source: Source, figure: Figure) -> str | None:
+    """Draw the accuracy drop of each lineage with its interval."""
+    rows = as_rows(as_mapping(source.verdict.get("breakdowns")).get("lineage"))
+    drops = [
+        (as_text(row.get("group")), drop, as_pair(row.get("interval")), as_number(row.get("n")))
+        for row in rows
+        if (drop := as_number(row.get("drop_points"))) is not None and abs(drop) < LARGEST
+    ]
+    if not drops:
+        return None
+    shown = sorted(drops, key=lambda row: -row[1])[:MOST_GROUPS][::-1]
+    figure.set_size_inches(6.8, 1.2 + 0.21 * len(shown))
+    axes = figure.subplots()
+    for place, (_, drop, ends, _) in enumerate(shown):
+        if ends is not None and max(map(abs, ends)) < LARGEST:
+            axes.plot(ends, [place, place], color=COLOURS["candidate"], linewidth=1.2)
+        axes.plot([drop], [place], "o", color=COLOURS["candidate"], markersize=5)
+    axes.axvline(0, color=COLOURS["guide"], linewidth=1)
+    limit = _limit(source, "accuracy-drop")
+    if limit is not None:
+        axes.axvline(
+            limit, color=COLOURS["limit"], linestyle="--", label=f"limit for all rows: {limit:g}"
+        )
+        axes.legend(loc="lower right")
+    axes.set_yticks(range(len(shown)), [_group_label(name, n) for name, _, _, n in shown])
+    axes.set(xlabel="Accuracy drop (points, right is worse) with 95% interval")
+    worst = shown[-1]
+    return (
+        f"Accuracy drop of {len(shown)} of {len(drops)} lineages; largest: {worst[0]} with "
+        f"{worst[1]:.2f} points."
+    )
+
+
+def _curve(rows: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    points = [(as_number(row.get("epoch")), as_number(row.get(key))) for row in rows]
+    return [
+        (x, y)
+        for x, y in points
+        if x is not None and y is not None and max(abs(x), abs(y)) < LARGEST
+    ]
+
+
+def _plot(axes: Axes, rows: list[dict[str, Any]], key: str, **look: Any) -> None:
+    if points := _curve(rows, key):
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else None, **look)
+
+
+def _training_words(side: str, rows: list[dict[str, Any]]) -> str:
+    points = _curve(rows, "validation_loss")
+    if not points:
+        return ""
+    best = min(points, key=lambda point: point[1])
+    return (
+        f"{side.capitalize()}: {len(points)} epochs, lowest validation loss {best[1]:.4g} "
+        f"at epoch {best[0]:g}."
+    )
+
+
+def _usable(seconds: list[float]) -> list[float]:
+    return [s for s in seconds if 0 <= s < LARGEST]
+
+
+def _limit(source: Source, criterion: str) -> float | None:
+    rows = as_rows(source.verdict.get("criteria"))
+    limits = [as_number(row.get("limit")) for row in rows if row.get("id") == criterion]
+    return limits[0] if limits and limits[0] is not None and abs(limits[0]) < LARGEST else None
+
+
+def _group_label(name: str, n: float | None) -> str:
+    count = f" (n = {int(n):,})" if n is not None and abs(n) < LARGEST else ""
+    return f"{label_text(name, 40)}{count}"

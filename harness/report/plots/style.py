@@ -1,0 +1,87 @@
+"""One look for all figures: size, type, colours that colour-blind readers tell apart, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.report.escaping import visible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "label_text", "save_figure", "style"]
+
+# Okabe and Ito's palette; in all figures the same thing has the same colour.
+COLOURS = {
+    "baseline": "#0072B2",
+    "candidate": "#D55E00",
+    "train": "#009E73",
+    "test": "#CC79A7",
+    "limit": "#000000",
+    "guide": "#8A8A8A",
+}
+PNG_DPI = 110
+LABEL_CHARACTERS = 30
+
+_SETTINGS: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "figure.dpi": PNG_DPI,
+    "figure.facecolor": "white",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "path.simplify": True,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "virnucpro-harness",  # ids in the file depend on its content alone
+    "text.parse_math": False,  # a dollar sign in a name is no formula
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save in the common style; settings from elsewhere have no say."""
+    import matplotlib as mpl
+
+    settings: Any = mpl.rcParamsDefault | _SETTINGS | {"backend": "agg"}
+    with mpl.rc_context(settings):
+        yield
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write a figure as SVG and PNG; the same figure gives the same bytes.
+
+    Returns
+    -------
+    tuple of Path
+        The SVG file and the PNG file.
+    """
+    svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    return svg, png
+
+
+def label_text(text: str, most: int = LABEL_CHARACTERS) -> str:
+    """Return a name short enough for a label, in characters that the font has."""
+    shown = "".join(
+        c if ord(c) in _glyphs() else "\N{REPLACEMENT CHARACTER}" for c in visible(text)
+    )
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())

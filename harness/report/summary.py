@@ -1,0 +1,41 @@
+"""The short summary for a pull request or a workflow page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.report.content.contents import build_document
+from harness.report.content.document import Criterion
+from harness.report.escaping import markdown_code, markdown_text
+from harness.report.markdown import MARKDOWN_SYMBOLS
+
+__all__ = ["render_step_summary"]
+
+
+def render_step_summary(verdict: Mapping[str, Any]) -> str:
+    """Return the verdict, the criteria and the first thing to do, as a little markdown."""
+    document = build_document(verdict)
+    outcome = document.outcome
+    sign = "✅" if outcome.may_deploy else "☑️" if outcome.verdict == "PASS" else "⛔"
+    lines = [f"### {sign} {markdown_text(outcome.answer)}", ""]
+    lines += [f"> {markdown_text(mark)}" for mark in outcome.marks]
+    lines += ["", "| Criterion | State | Value | Limit |", "| --- | --- | ---: | ---: |"]
+    lines += [_row(criterion) for criterion in document.criteria]
+    lines.append("")
+    lines += [
+        f"- {markdown_code(criterion.id)}: {markdown_text(criterion.next_steps[0])}"
+        for criterion in document.blocking
+        if criterion.next_steps
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _row(criterion: Criterion) -> str:
+    cells = (
+        markdown_code(criterion.id),
+        f"{MARKDOWN_SYMBOLS.get(criterion.state, '❗')} {markdown_text(criterion.state_words)}",
+        markdown_text(criterion.value),
+        markdown_text(criterion.limit),
+    )
+    return f"| {' | '.join(cells)} |"
