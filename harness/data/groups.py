@@ -69,7 +69,7 @@ def sequence_codes(records: pd.DataFrame) -> SequenceCodes:
     SequenceCodes
         Numbers from 0 on, without meaning beyond being equal or not.
     """
-    nucleotides, protein = _text(records["nucleotides"]), _text(records["protein"])
+    nucleotides, protein = _octets(records["nucleotides"]), _octets(records["protein"])
     return SequenceCodes(
         nucleotides=_exact_codes(nucleotides, _strand_prefix(nucleotides), _first_strand),
         protein=_exact_codes(protein, _prefix(protein), _unchanged),
@@ -89,7 +89,7 @@ def window_codes(records: pd.DataFrame) -> Codes:
     int array, (n_rows,)
         The accession's number times 2**32 plus the window; -1 where the window is unknown.
     """
-    accession = _encode(_text(records["accession"]))
+    accession = _encode(_octets(records["accession"]))
     window = records["window"].to_numpy(dtype=np.int64)
     return np.where(window >= 0, (accession << 32) + window, -1)
 
@@ -145,7 +145,7 @@ def sampling_units(
 
 def order_by_id(records: pd.DataFrame) -> Codes:
     """Return the rows' positions, sorted by id: (n_rows,)."""
-    order: Codes = pc.sort_indices(_text(records["id"])).to_numpy().astype(np.int64)
+    order: Codes = pc.sort_indices(_octets(records["id"])).to_numpy().astype(np.int64)
     return order
 
 
@@ -168,7 +168,7 @@ def _genome_groups(records: pd.DataFrame) -> Codes:
             f"{len(unknown)} records have no genome, such as {unknown.iloc[0]!r}, so genomes "
             "cannot be drawn. Name their genomes in the taxonomy, or draw records or windows"
         )
-    return _encode(_text(records["genome"]))
+    return _encode(_octets(records["genome"]))
 
 
 def _tie(groups: Codes, others: Codes) -> Codes:
@@ -189,11 +189,11 @@ def _exact_codes(
 ) -> Codes:
     """Assign numbers by canonical sequence, given the prefixes of the canonical forms."""
     by_prefix = _encode(prefixes)
-    is_known = pc.not_equal(sequences, "").to_numpy()
-    candidates = np.flatnonzero(is_known & (np.bincount(by_prefix)[by_prefix] > 1))
-    whole = canonical(pc.take(sequences, pa.array(candidates)).combine_chunks())
+    is_known = pc.not_equal(pc.binary_length(sequences), 0).to_numpy()
+    is_candidate = is_known & (np.bincount(by_prefix)[by_prefix] > 1)
+    whole = canonical(sequences.filter(pa.array(is_candidate)).combine_chunks())
     codes = np.arange(len(by_prefix))
-    codes[candidates] = candidates[_first_rows(_encode(whole))]
+    codes[is_candidate] = np.flatnonzero(is_candidate)[_first_rows(_encode(whole))]
     return _dense(codes)
 
 
@@ -215,20 +215,19 @@ def _encode(values: pa.ChunkedArray | pa.Array) -> Codes:
     return indices
 
 
-def _text(column: pd.Series) -> pa.ChunkedArray:
-    return pa.chunked_array(pa.array(column, type=pa.large_string()))
+def _octets(column: pd.Series) -> pa.ChunkedArray:
+    """View a text column as bytes, which Arrow slices and compares fastest."""
+    return pa.chunked_array(pa.array(column, type=pa.large_string())).cast(pa.large_binary())
 
 
 def _prefix(sequences: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.utf8_slice_codeunits(sequences, 0, _PREFIX_LETTERS)
+    return pc.binary_slice(sequences, 0, _PREFIX_LETTERS)
 
 
-def _strand_prefix(nucleotides: pa.ChunkedArray) -> pa.ChunkedArray:
+def _strand_prefix(nucleotides: pa.ChunkedArray) -> pa.Array:
     """Return the prefix of whichever strand sorts first."""
-    tails = pc.utf8_slice_codeunits(nucleotides, -_PREFIX_LETTERS, None)
-    return pc.min_element_wise(
-        _prefix(nucleotides).combine_chunks(), _reverse_complement(tails.combine_chunks())
-    )
+    tails = pc.binary_slice(nucleotides, -_PREFIX_LETTERS, None).combine_chunks()
+    return pc.min_element_wise(_prefix(nucleotides).combine_chunks(), _reverse_complement(tails))
 
 
 def _first_strand(nucleotides: pa.Array) -> pa.Array:
@@ -240,9 +239,10 @@ def _unchanged(sequences: pa.Array) -> pa.Array:
 
 
 def _reverse_complement(nucleotides: pa.Array) -> pa.Array:
-    backwards = pc.ascii_reverse(nucleotides)
+    """Complement the whole column's bytes at once, after reversing each row."""
+    backwards = pc.binary_reverse(nucleotides)
     _, offsets, letters = backwards.buffers()
-    complement = pa.py_buffer(letters.to_pybytes().translate(_COMPLEMENT)) if letters else letters
-    return pa.LargeStringArray.from_buffers(
-        len(backwards), offsets, complement, offset=backwards.offset
+    complement = pa.py_buffer(letters.to_pybytes().translate(_COMPLEMENT))
+    return pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(backwards), [None, offsets, complement], offset=backwards.offset
     )

@@ -25,9 +25,8 @@ class Sampler:
     """Draws a part of each class at random, in whole units.
 
     The units are walked in random order; each is taken if it still fits in the number of rows
-    that its class, or each of its classes, may have. Where no unit fits the rows that are left,
-    the smallest one is taken if that comes nearer to the number, or if the class would otherwise
-    be absent.
+    that its class, or each of its classes, may have. Where no unit fits into what is left,
+    one more is taken if that comes nearer to the numbers, or if a class would be absent otherwise.
 
     Parameters
     ----------
@@ -141,14 +140,17 @@ def _fitting(rows: Codes, left: Codes, waiting: Codes) -> Codes:
 
 
 def _come_nearer(rows: Codes, targets: Codes, is_taken: Mask) -> None:
-    """Take one unit too large to fit where that helps; never the last one of its class."""
-    left = targets - rows[:, is_taken].sum(axis=1)
-    for c in np.flatnonzero(left > 0):
-        is_pure = (rows[c] > 0) & (rows[1 - c] == 0)
-        waiting = np.flatnonzero(is_pure & ~is_taken)
-        if waiting.size < 2:
+    """Take a unit that is too large to fit where that helps; leave some rows of each class."""
+    for c in range(N_CLASSES):
+        taken = rows[:, is_taken].sum(axis=1)
+        left = targets - taken
+        if left[c] <= 0:
             continue
-        smallest = waiting[np.argmin(rows[c, waiting])]
-        is_absent = left[c] == targets[c]
-        if is_absent or rows[c, smallest] < 2 * left[c]:
-            is_taken[smallest] = True
+        remaining = (rows.sum(axis=1) - taken)[:, np.newaxis]
+        leaves_some = ((rows < remaining) | (rows == 0)).all(axis=0)
+        waiting = np.flatnonzero(~is_taken & leaves_some & (rows[c] > 0))
+        if not waiting.size:
+            continue
+        rows_off = np.abs(left[:, np.newaxis] - rows[:, waiting]).sum(axis=0)
+        nearest = int(np.argmin(rows_off))
+        is_taken[waiting[nearest]] = taken[c] == 0 or rows_off[nearest] < np.abs(left).sum()

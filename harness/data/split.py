@@ -1,0 +1,265 @@
+"""The split of a record table into train, validation and test, and its form on disk.
+
+Which rows are drawn is the sampler's work; whether the result is representative or leaks is
+judged elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from harness.artifacts import write_atomically
+from harness.data.groups import Codes, order_by_id, sampling_units, sequence_codes
+from harness.data.records import check_records
+from harness.data.sampler import Sampler, exact_fraction
+from harness.errors import ArtifactError
+
+__all__ = ["ClassCount", "RowMasks", "Split", "draw_split"]
+
+PARTS = ("train", "validation", "test")
+TABLE_FILE, SETTINGS_FILE = "split.parquet", "split.json"
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassCount:
+    """How many rows of one class went where.
+
+    Attributes
+    ----------
+    label : int
+        1 viral, 0 not.
+    n_train, n_validation, n_test : int
+        Rows in each part.
+    target_test, target_validation : int
+        Rows that the fractions ask for; rows drawn together may prevent the exact number.
+    n_units, n_test_units : int
+        Sampling units with rows of this class: in all, and in the test set.
+    """
+
+    label: int
+    n_train: int
+    n_validation: int
+    n_test: int
+    target_test: int
+    target_validation: int
+    n_units: int
+    n_test_units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowMasks:
+    """Which rows of one table belong to each part: bool arrays, (n_rows,)."""
+
+    train: Mask
+    validation: Mask
+    test: Mask
+
+    @property
+    def training_part(self) -> Mask:
+        """Train and validation together."""
+        return self.train | self.validation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Split:
+    """Three sets of record ids, and how they were drawn.
+
+    Attributes
+    ----------
+    train, validation, test : Series of str
+        Record ids, sorted. Train and validation together are the training part.
+    sampling_unit : str
+        What was drawn as a whole: record, window or genome.
+    test_fraction : Fraction
+        Share of each class that the test set is to have.
+    validation_fraction : Fraction
+        Share of each class in the training part that validation is to have.
+    seed : int
+        Seed of the draw.
+    counts : tuple of ClassCount
+        Target and actual rows of each class.
+    """
+
+    train: pd.Series
+    validation: pd.Series
+    test: pd.Series
+    sampling_unit: str
+    test_fraction: Fraction
+    validation_fraction: Fraction
+    seed: int
+    counts: tuple[ClassCount, ...]
+
+    def masks(self, ids: pd.Series) -> RowMasks:
+        """Say for each of a table's ids, in the table's order, which part it belongs to."""
+        return RowMasks(**{part: _is_in(ids, getattr(self, part)) for part in PARTS})
+
+    def id_digests(self) -> dict[str, str]:
+        """Return the sha256 (hex) of each part's ids, sorted, one a line."""
+        return {part: _digest_ids(getattr(self, part)) for part in PARTS}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings, counts and id digests as plain JSON values."""
+        return {
+            "sampling_unit": self.sampling_unit,
+            "test_fraction": str(self.test_fraction),
+            "validation_fraction": str(self.validation_fraction),
+            "seed": self.seed,
+            "counts": [asdict(count) for count in self.counts],
+            "ids_sha256": self.id_digests(),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write ``split.parquet`` (id, part) and ``split.json`` (the rest) into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = [pd.DataFrame({"id": getattr(self, part), "part": part}) for part in PARTS]
+        pd.concat(parts).to_parquet(folder / TABLE_FILE, index=False)
+        write_atomically(folder / SETTINGS_FILE, json.dumps(self.to_dict(), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        ArtifactError
+            If a file is missing or unreadable, or the ids are not those that were saved.
+        """
+        try:
+            settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+            table = pd.read_parquet(folder / TABLE_FILE)
+            split = cls(
+                **{
+                    part: table["id"][table["part"] == part].reset_index(drop=True)
+                    for part in PARTS
+                },
+                sampling_unit=settings["sampling_unit"],
+                test_fraction=Fraction(settings["test_fraction"]),
+                validation_fraction=Fraction(settings["validation_fraction"]),
+                seed=settings["seed"],
+                counts=tuple(ClassCount(**count) for count in settings["counts"]),
+            )
+            expected = settings["ids_sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{folder}: holds no readable split: {error}") from error
+        if split.id_digests() != expected:
+            raise ArtifactError(
+                f"{folder / TABLE_FILE}: its ids are not those that {SETTINGS_FILE} names. "
+                "Restore the folder, or draw the split again"
+            )
+        return split
+
+
+def draw_split(
+    records: pd.DataFrame,
+    *,
+    test_fraction: str | float | Fraction = "0.10",
+    sampling_unit: str = "record",
+    seed: int = 42,
+    validation_fraction: str | float | Fraction = "0.10",
+) -> Split:
+    """Draw train, validation and test at random within each class.
+
+    Parameters
+    ----------
+    records : DataFrame
+        A record table.
+    test_fraction : str, float or Fraction
+        Share of each class to test on: ``round(fraction * n)`` rows, ties to even, exact up to
+        rows that are drawn together.
+    sampling_unit : {"record", "window", "genome"}
+        What is drawn as a whole into the test set.
+    seed : int
+        The same seed gives the same ids, however rows and files are ordered.
+    validation_fraction : str, float or Fraction
+        Share of each class of the training part to stop training by.
+
+    Returns
+    -------
+    Split
+        The parts are disjoint and cover all records. No sequence is in two of them, whatever is
+        drawn; windows and genomes are kept whole only between test and training part.
+
+    Raises
+    ------
+    ValueError
+        For a fraction outside (0, 1), or an unknown sampling unit.
+    DataError
+        If the table is not a valid record table, or genomes are drawn and one is unknown.
+
+    Notes
+    -----
+    A sequence that carries both labels goes into one part with both; ``find_leaks`` reports it.
+    """
+    check_records(records)
+    order, codes = order_by_id(records), sequence_codes(records)
+    test_seed, validation_seed = np.random.SeedSequence(seed).spawn(2)
+
+    units = sampling_units(records, sampling_unit, codes=codes, order=order)
+    tester = Sampler(records, test_fraction, units=units)
+    test_units = tester.draw_units(np.random.default_rng(test_seed))
+    is_test = test_units[units]
+
+    twins = sampling_units(records, "record", codes=codes, order=order)
+    twins = np.unique(twins[~is_test], return_inverse=True)[1]
+    validator = Sampler(records.loc[~is_test, ["label"]], validation_fraction, units=twins)
+    is_validation = np.zeros_like(is_test)
+    is_validation[~is_test] = validator.draw(np.random.default_rng(validation_seed))
+
+    masks = RowMasks(train=~(is_test | is_validation), validation=is_validation, test=is_test)
+    return Split(
+        **{part: _ids_in_order(records, order, getattr(masks, part)) for part in PARTS},
+        sampling_unit=sampling_unit,
+        test_fraction=exact_fraction(test_fraction),
+        validation_fraction=exact_fraction(validation_fraction),
+        seed=seed,
+        counts=_count(records["label"].to_numpy(), masks, tester, validator, test_units),
+    )
+
+
+def _count(
+    label: npt.NDArray[np.int8],
+    masks: RowMasks,
+    tester: Sampler,
+    validator: Sampler,
+    test_units: Mask,
+) -> tuple[ClassCount, ...]:
+    has_class = tester.unit_rows > 0  # (class, unit)
+    return tuple(
+        ClassCount(
+            label=c,
+            n_train=int((label[masks.train] == c).sum()),
+            n_validation=int((label[masks.validation] == c).sum()),
+            n_test=int((label[masks.test] == c).sum()),
+            target_test=int(tester.targets[c]),
+            target_validation=int(validator.targets[c]),
+            n_units=int(has_class[c].sum()),
+            n_test_units=int(has_class[c, test_units].sum()),
+        )
+        for c in range(len(has_class))
+    )
+
+
+def _ids_in_order(records: pd.DataFrame, order: Codes, is_member: Mask) -> pd.Series:
+    return records["id"].iloc[order[is_member[order]]].reset_index(drop=True)
+
+
+def _is_in(ids: pd.Series, members: pd.Series) -> Mask:
+    text = pa.large_string()
+    return np.asarray(pc.is_in(pa.array(ids, type=text), pa.array(members, type=text)))
+
+
+def _digest_ids(ids: pd.Series) -> str:
+    return hashlib.sha256("".join(f"{name}\n" for name in ids.tolist()).encode()).hexdigest()
