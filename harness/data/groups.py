@@ -22,6 +22,7 @@ from harness.errors import DataError
 __all__ = [
     "Codes",
     "SequenceCodes",
+    "is_in",
     "order_by_id",
     "sampling_units",
     "sequence_codes",
@@ -147,6 +148,12 @@ def order_by_id(records: pd.DataFrame) -> Codes:
     """Return the rows' positions, sorted by id: (n_rows,)."""
     order: Codes = pc.sort_indices(_octets(records["id"])).to_numpy().astype(np.int64)
     return order
+
+
+def is_in(ids: pd.Series, members: pd.Series) -> npt.NDArray[np.bool_]:
+    """Say which ids are members: bool array, (n_ids,)."""
+    found = pc.is_in(_octets(ids), _octets(members))
+    return np.asarray(found)
 
 
 def _number_by_first(units: Codes, order: Codes) -> Codes:

@@ -16,11 +16,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from harness.artifacts import write_atomically
-from harness.data.groups import Codes, order_by_id, sampling_units, sequence_codes
+from harness.data.groups import Codes, is_in, order_by_id, sampling_units, sequence_codes
 from harness.data.records import check_records
 from harness.data.sampler import Sampler, exact_fraction
 from harness.errors import ArtifactError
@@ -104,7 +102,7 @@ class Split:
 
     def masks(self, ids: pd.Series) -> RowMasks:
         """Say for each of a table's ids, in the table's order, which part it belongs to."""
-        return RowMasks(**{part: _is_in(ids, getattr(self, part)) for part in PARTS})
+        return RowMasks(**{part: is_in(ids, getattr(self, part)) for part in PARTS})
 
     def id_digests(self) -> dict[str, str]:
         """Return the sha256 (hex) of each part's ids, sorted, one a line."""
@@ -254,11 +252,6 @@ def _count(
 
 def _ids_in_order(records: pd.DataFrame, order: Codes, is_member: Mask) -> pd.Series:
     return records["id"].iloc[order[is_member[order]]].reset_index(drop=True)
-
-
-def _is_in(ids: pd.Series, members: pd.Series) -> Mask:
-    text = pa.large_string()
-    return np.asarray(pc.is_in(pa.array(ids, type=text), pa.array(members, type=text)))
 
 
 def _digest_ids(ids: pd.Series) -> str:

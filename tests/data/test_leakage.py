@@ -1,0 +1,233 @@
+"""Each leak is planted in an otherwise clean split and must be counted exactly."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.data.leakage import LeakReport, find_feature_leaks, find_leaks
+from harness.data.records import RECORD_COLUMNS
+from harness.data.split import Split, draw_split
+from harness.errors import DataError
+
+PARTS = ("train", "validation", "test")
+OPPOSITE = str.maketrans("ACGT", "TGCA")
+IN_TRAINING = "of the training part"
+
+
+def _records(n: int = 6) -> pd.DataFrame:
+    """Build records that share nothing."""
+    spelled = ["".join(bases) for bases in itertools.islice(itertools.product("ACG", repeat=4), n)]
+    accession = [f"NC_{i}.1" for i in range(n)]
+    columns = {
+        "id": [f"{name}_chunk_0F1" for name in accession],
+        "nucleotides": [f"{text}AAAA" for text in spelled],
+        "protein": [f"M{text}" for text in spelled],
+        "label": np.arange(n) % 2,
+        "accession": accession,
+        "window": [0] * n,
+        "frame": ["F1"] * n,
+        "lineage": [""] * n,
+        "source_kind": [""] * n,
+        "genome": accession,
+    }
+    return pd.DataFrame(columns).astype(RECORD_COLUMNS)
+
+
+def _split(
+    records: pd.DataFrame, parts: Sequence[Sequence[int]] = ((0, 1), (2, 3), (4, 5))
+) -> Split:
+    """Split by row numbers: 0 and 1 train, 2 and 3 validation, 4 and 5 test, if not said."""
+    ids = [records["id"].iloc[list(rows)].reset_index(drop=True) for rows in parts]
+    return Split(
+        **dict(zip(PARTS, ids, strict=True)),
+        sampling_unit="record",
+        test_fraction=Fraction(1, 3),
+        validation_fraction=Fraction(1, 2),
+        seed=0,
+        counts=(),
+    )
+
+
+def _repeat(records: pd.DataFrame, column: str, row: int, copied: int) -> None:
+    texts = records[column].tolist()
+    texts[row] = texts[copied]
+    records[column] = pd.Series(texts, dtype="str")
+
+
+def _found(report: LeakReport) -> dict[str, int]:
+    return {check.what: check.count for check in report.leaks}
+
+
+def test_find_leaks_in_a_clean_split_then_finds_none() -> None:
+    """Nothing is shared, so every check is there with a count of 0."""
+    records = _records()
+    report = find_leaks(records, _split(records))
+    assert _found(report) == {}
+    assert len(report.checks) == 10
+
+
+def test_find_leaks_when_an_id_is_in_test_and_train_then_it_is_named() -> None:
+    """The same record must not be trained on and tested on."""
+    records = _records()
+    report = find_leaks(records, _split(records, ((0, 1), (2, 3), (0, 4, 5))))
+    assert report.leaks[0].what == f"test rows with the same id as a row {IN_TRAINING}"
+    assert report.leaks[0].examples == (("NC_0.1_chunk_0F1", "NC_0.1_chunk_0F1"),)
+
+
+@pytest.mark.parametrize("training_row", [0, 2])
+@pytest.mark.parametrize("column", ["nucleotides", "protein"])
+def test_find_leaks_when_test_repeats_a_sequence_then_the_pair_is_named(
+    column: str, training_row: int
+) -> None:
+    """A test row with a sequence from train or validation is a leak."""
+    records = _records()
+    _repeat(records, column, 4, copied=training_row)
+    (leak,) = find_leaks(records, _split(records)).leaks
+    assert leak.what == f"test rows with the same {column} as a row {IN_TRAINING}"
+    assert leak.examples == ((records["id"][4], records["id"][training_row]),)
+
+
+def test_find_leaks_when_test_repeats_the_other_strand_then_counts_it() -> None:
+    """The reverse complement is the same piece of genome."""
+    records = _records()
+    sequences = records["nucleotides"].tolist()
+    opposite = sequences[1].translate(OPPOSITE)[::-1]
+    records["nucleotides"] = pd.Series([*sequences[:5], opposite], dtype="str")
+    expected = {f"test rows with the same nucleotides as a row {IN_TRAINING}": 1}
+    assert _found(find_leaks(records, _split(records))) == expected
+
+
+def test_find_leaks_when_validation_repeats_train_then_counts_it() -> None:
+    """Training must not be stopped by sequences that it was trained on."""
+    records = _records()
+    _repeat(records, "protein", 2, copied=0)
+    report = find_leaks(records, _split(records, ((0, 1), (1, 2, 3), (4, 5))))
+    assert _found(report) == {
+        "validation rows with the same id as a row of train": 1,
+        "validation rows with the same nucleotides as a row of train": 1,
+        "validation rows with the same protein as a row of train": 2,
+    }
+
+
+@pytest.mark.parametrize("column", ["nucleotides", "protein"])
+def test_find_leaks_when_one_sequence_has_two_labels_then_the_pair_is_named(column: str) -> None:
+    """Contradicting labels are an error even inside one part."""
+    records = _records()
+    _repeat(records, column, 4, copied=5)
+    (leak,) = find_leaks(records, _split(records)).leaks
+    assert leak.what == f"{column} with two labels (distinct sequences)"
+    assert leak.examples == (("NC_5.1_chunk_0F1", "NC_4.1_chunk_0F1"),)
+
+
+def test_find_leaks_when_records_and_parts_do_not_match_then_both_sides_are_counted() -> None:
+    """Every record is in a part, and every id of a part is a record."""
+    records = _records(7)
+    split = dataclasses.replace(_split(records), train=pd.Series(["stranger"], dtype="str"))
+    assert _found(find_leaks(records, split)) == {
+        "records in no part of the split": 3,
+        "ids in the split without a record": 1,
+    }
+
+
+def test_find_leaks_then_shows_at_most_five_examples() -> None:
+    """The count is exact, the examples are few."""
+    records = _records(40)
+    records["protein"] = pd.Series(["M"] * 40, dtype="str")
+    report = find_leaks(records, _split(records, (range(20), (), range(20, 40))))
+    assert report.leaks[0].count == 20
+    assert len(report.leaks[0].examples) == 5
+
+
+def test_find_leaks_of_a_table_without_unique_ids_is_refused() -> None:
+    """Two rows with one id cannot be told apart."""
+    records = pd.concat([_records(), _records()])
+    with pytest.raises(DataError, match="occur twice"):
+        find_leaks(records, _split(records))
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.integers(0, 15), min_size=2, max_size=40),
+    st.sampled_from(["record", "window", "genome"]),
+)
+def test_find_leaks_in_a_drawn_split_then_finds_none(sequences: list[int], unit: str) -> None:
+    """What the sampler draws is clean, however often sequences repeat."""
+    distinct = _records(16)
+    records = distinct.iloc[sequences].reset_index(drop=True)
+    records["id"] = [f"NC_{i}.1_chunk_0F1" for i in range(len(records))]
+    report = find_leaks(records.astype(RECORD_COLUMNS), draw_split(records, sampling_unit=unit))
+    assert report.leaks == ()
+
+
+def test_find_leaks_then_reports_what_is_close_to_the_test_rows() -> None:
+    """Same genome, neighbouring window and other frame are counted apart, of all test rows."""
+    records = _records(8)
+    records["genome"] = pd.Series(["A"] * 6 + ["B", ""], dtype="str")
+    records["accession"] = pd.Series(["A"] * 6 + ["B", "C"], dtype="str")
+    records["window"] = np.array([3, 9, 9, 9, 4, 3, 3, -1], dtype=np.int32)
+    report = find_leaks(records, _split(records, ((0, 1), (2, 3), (4, 5, 6, 7))))
+    assert [(near.what.split(" in ")[0], near.count) for near in report.nearby] == [
+        ("genome", 2),  # rows 4 and 5
+        ("neighbouring window", 1),  # row 4, next to row 0
+        ("other frame of the same window", 1),  # row 5, with row 0
+    ]
+    assert report.nearby[0].share == Fraction(1, 2)
+
+
+def test_find_leaks_when_nothing_is_tested_then_shares_are_zero() -> None:
+    """An empty test set is close to nothing."""
+    records = _records(2)
+    report = find_leaks(records, _split(records, ((0,), (1,), ())))
+    assert [near.share for near in report.nearby] == [0, 0, 0]
+
+
+def test_leak_report_as_plain_values_then_names_checks_and_shares() -> None:
+    """The verdict's evidence holds what was looked for, how often it was found, and the shares."""
+    records = _records()
+    plain = find_leaks(records, _split(records)).to_dict()
+    assert plain["compared"] == "sequences"
+    assert plain["checks"][0]["count"] == 0
+    assert plain["nearby"][0]["share"] == 0.0
+
+
+def test_find_feature_leaks_when_rows_repeat_then_counts_them() -> None:
+    """Without sequences, equal feature rows stand for equal sequences."""
+    records = _records()
+    features = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    features[4] = features[0]  # test and train, labels equal
+    features[3] = features[2]  # inside validation, labels differ
+    report = find_feature_leaks(
+        records["id"], features, _split(records), labels=records["label"].to_numpy()
+    )
+    assert report.compared == "features"
+    assert _found(report) == {
+        f"test rows with the same features as a row {IN_TRAINING}": 1,
+        "features with two labels (distinct sequences)": 1,
+    }
+
+
+def test_find_feature_leaks_when_one_number_differs_then_rows_differ() -> None:
+    """Rows are equal only if every number is."""
+    records = _records()
+    features = np.zeros((6, 8), dtype=np.float32)
+    features[np.arange(6), np.arange(6)] = 1
+    report = find_feature_leaks(
+        records["id"], features.T.copy().T[:, ::-1], _split(records), labels=np.array([0, 1] * 3)
+    )
+    assert report.leaks == ()
+
+
+def test_find_feature_leaks_when_lengths_differ_then_is_refused() -> None:
+    """Ids, rows and labels belong together one by one."""
+    records = _records()
+    with pytest.raises(ValueError, match="6 ids, 5 feature rows and 6 labels"):
+        find_feature_leaks(
+            records["id"], np.zeros((5, 2)), _split(records), labels=np.zeros(6, dtype=int)
+        )
