@@ -1,0 +1,218 @@
+"""The test set as files in a directory of its own: drawn once, then kept.
+
+The directory holds ``manifest.json`` and a folder for each draw with its FASTA pairs and split.
+A set that stands there is used again; drawing another one must be asked for, and is recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from harness.artifacts import digest_file, write_atomically
+from harness.data.groups import order_by_id
+from harness.data.sampler import exact_fraction
+from harness.data.split import Split, draw_split
+from harness.errors import ArtifactError, DataError
+
+__all__ = ["StoredTestSet", "obtain_test_set"]
+
+MANIFEST = "manifest.json"
+CLASS_PREFIXES = {1: "viral", 0: "nonviral"}
+PAIR_COLUMNS = {"nucleotide": "nucleotides", "protein": "protein"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredTestSet:
+    """A test set on disk.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder of this draw: ``viral_nucleotide.fa``, ``viral_protein.fa``, the same for
+        ``nonviral``, ``split.parquet`` and ``split.json``.
+    split : Split
+        All three parts.
+    seeds_tried : tuple of int
+        The seeds of the sets that stood in the directory before, oldest first.
+    is_reused : bool
+        Whether it stood there already.
+    """
+
+    folder: Path
+    split: Split
+    seeds_tried: tuple[int, ...]
+    is_reused: bool
+
+
+def obtain_test_set(
+    records: pd.DataFrame,
+    directory: Path,
+    *,
+    test_fraction: str | float | Fraction = "0.10",
+    sampling_unit: str = "record",
+    seed: int = 42,
+    validation_fraction: str | float | Fraction = "0.10",
+    redraw: bool = False,
+) -> StoredTestSet:
+    """Return the test set that stands in a directory; draw it if there is none.
+
+    Parameters
+    ----------
+    records : DataFrame
+        A record table.
+    directory : Path
+        The test set's own directory; several processes may ask at once.
+    test_fraction, sampling_unit, seed, validation_fraction
+        As for ``draw_split``.
+    redraw : bool
+        Replace a set that was drawn from other records or with other settings. Its files stay,
+        and its seed is added to the seeds tried.
+
+    Raises
+    ------
+    ArtifactError
+        If another set stands there and ``redraw`` is not set, or if its files have changed.
+    DataError
+        If an id cannot stand in a FASTA header, or the records cannot be drawn from.
+    """
+    request = {
+        "sampling_unit": sampling_unit,
+        "test_fraction": str(exact_fraction(test_fraction)),
+        "validation_fraction": str(exact_fraction(validation_fraction)),
+        "seed": seed,
+        "n_records": len(records),
+        "records_sha256": _digest_labels(records),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / ".lock"):
+        manifest = _read_manifest(directory)
+        if manifest is None:
+            return _draw(records, directory, request, seeds_tried=[])
+        if manifest["request"] == request:
+            return _reuse(records, directory, manifest)
+        if not redraw:
+            raise ArtifactError(_refusal(directory, manifest["request"], request))
+        tried = [*manifest["seeds_tried"], manifest["request"]["seed"]]
+        return _draw(records, directory, request, seeds_tried=tried)
+
+
+def _draw(
+    records: pd.DataFrame, directory: Path, request: dict[str, Any], *, seeds_tried: list[int]
+) -> StoredTestSet:
+    settings = ("test_fraction", "sampling_unit", "seed", "validation_fraction")
+    split = draw_split(records, **{name: request[name] for name in settings})
+    fasta = _render(records, split)
+    folder = directory / f"draw_{len(seeds_tried) + 1}"
+    partial = folder.with_suffix(".partial")
+    for leftover in (partial, folder):  # of a draw that was interrupted: no manifest names it
+        shutil.rmtree(leftover, ignore_errors=True)
+    split.save(partial)
+    for name, content in fasta.items():
+        (partial / name).write_bytes(content)
+    files = {path.name: digest_file(path) for path in sorted(partial.iterdir())}
+    partial.rename(folder)
+    manifest = {
+        "draw": folder.name,
+        "request": request,
+        "seeds_tried": seeds_tried,
+        "counts": [asdict(count) for count in split.counts],
+        "ids_sha256": split.id_digests(),
+        "files": files,
+        "ids": split.test.tolist(),
+    }
+    write_atomically(directory / MANIFEST, json.dumps(manifest, indent=1))
+    return StoredTestSet(
+        folder=folder, split=split, seeds_tried=tuple(seeds_tried), is_reused=False
+    )
+
+
+def _reuse(records: pd.DataFrame, directory: Path, manifest: dict[str, Any]) -> StoredTestSet:
+    folder = directory / manifest["draw"]
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or digest_file(path) != expected:
+            raise ArtifactError(
+                f"{path}: is not the file that was written with the test set. Restore it from a "
+                "copy; in another directory the same seed draws the same ids"
+            )
+    split = Split.load(folder)
+    for name, content in _render(records, split).items():
+        if hashlib.sha256(content).hexdigest() != manifest["files"][name]:
+            raise ArtifactError(
+                f"{folder / name}: the records of the test set have other sequences or labels now. "
+                f"Use the records that it was drawn from, or another directory than {directory}"
+            )
+    return StoredTestSet(
+        folder=folder, split=split, seeds_tried=tuple(manifest["seeds_tried"]), is_reused=True
+    )
+
+
+def _read_manifest(directory: Path) -> dict[str, Any] | None:
+    path = directory / MANIFEST
+    if not path.exists():
+        draws = sorted(found.name for found in directory.glob("draw_*[0-9]"))
+        if draws:
+            raise ArtifactError(
+                f"{directory}: holds {', '.join(draws)} but no {MANIFEST}, so the seeds tried are "
+                "unknown. Restore the manifest, or delete the directory to draw anew"
+            )
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"draw", "request", "seeds_tried", "files"} - manifest.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path}: cannot be read: {error}. Restore it") from error
+    if missing:
+        raise ArtifactError(f"{path}: {', '.join(sorted(missing))} are missing. Restore it")
+    return manifest
+
+
+def _refusal(directory: Path, stands: dict[str, Any], asked: dict[str, Any]) -> str:
+    differences = ", ".join(
+        f"{name} {stands.get(name)} (asked for: {value})"
+        for name, value in asked.items()
+        if stands.get(name) != value
+    )
+    return (
+        f"{directory}: another test set stands there, drawn with {differences}. Ask for that one, "
+        "or for a new draw with redraw=True; the earlier seed then stays recorded"
+    )
+
+
+def _render(records: pd.DataFrame, split: Split) -> dict[str, bytes]:
+    """Return the FASTA files' contents by name, rows sorted by id."""
+    rows = records[split.masks(records["id"]).test]
+    rows = rows.iloc[order_by_id(rows)]
+    unfit = rows["id"][rows["id"].str.contains(r"\s|^$")]
+    if len(unfit):
+        raise DataError(
+            f"{len(unfit)} ids cannot stand in a FASTA header, such as {unfit.iloc[0]!r}: they are "
+            "empty or hold white space. Rename the records"
+        )
+    return {
+        f"{prefix}_{kind}.fa": _fasta(rows[rows["label"] == label], column)
+        for label, prefix in CLASS_PREFIXES.items()
+        for kind, column in PAIR_COLUMNS.items()
+    }
+
+
+def _fasta(rows: pd.DataFrame, column: str) -> bytes:
+    pairs = zip(rows["id"].tolist(), rows[column].tolist(), strict=True)
+    return "".join(f">{name}\n{sequence}\n" for name, sequence in pairs).encode()
+
+
+def _digest_labels(records: pd.DataFrame) -> str:
+    """Return the sha256 of the table's ids and labels, whatever the order of its rows."""
+    order = order_by_id(records)
+    ids, labels = records["id"].iloc[order].tolist(), records["label"].to_numpy()[order].tolist()
+    lines = (f"{name}\t{label}\n" for name, label in zip(ids, labels, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
