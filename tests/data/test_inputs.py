@@ -1,0 +1,134 @@
+"""Opening and finding input files: gzip, damage, permissions, links."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+
+import pytest
+
+from harness.data.inputs import find_files, read_blocks, size_megabytes
+from harness.errors import DataError, MissingInput
+from harness.progress import Progress
+
+CONTENT = b"one\ntwo two\nthree"
+
+
+@pytest.mark.parametrize("block_bytes", [1, 4, 5, 100])
+def test_blocks_of_any_size_then_hold_whole_lines_and_everything(
+    tmp_path: Path, block_bytes: int
+) -> None:
+    """Blocks end at line ends and lose nothing."""
+    path = tmp_path / "plain"
+    path.write_bytes(CONTENT)
+    blocks = list(read_blocks(path, block_bytes=block_bytes))
+    assert b"".join(blocks) == CONTENT
+    assert all(block.endswith(b"\n") for block in blocks[:-1])
+
+
+def test_gzip_under_any_name_then_is_unpacked(tmp_path: Path) -> None:
+    """The content tells what is packed, not the name."""
+    path = tmp_path / "plain.fa"
+    path.write_bytes(gzip.compress(CONTENT))
+    assert b"".join(read_blocks(path)) == CONTENT
+
+
+def test_gzip_of_several_members_then_is_read_whole(tmp_path: Path) -> None:
+    """Files joined by cat, and bgzip's, hold several gzip members."""
+    path = tmp_path / "joined.gz"
+    path.write_bytes(gzip.compress(b"first\n") + gzip.compress(b"second\n"))
+    assert b"".join(read_blocks(path)) == b"first\nsecond\n"
+
+
+def test_gzip_cut_short_then_error_names_the_file(tmp_path: Path) -> None:
+    """A download that broke off is not taken for a shorter file."""
+    path = tmp_path / "cut.gz"
+    path.write_bytes(gzip.compress(bytes(range(256)) * 50)[:-20])
+    with pytest.raises(DataError, match=r"cut\.gz: the gzip content is damaged or cut short"):
+        list(read_blocks(path))
+
+
+def test_gzip_with_flipped_bytes_then_error_names_the_file(tmp_path: Path) -> None:
+    """Damage inside is found."""
+    packed = bytearray(gzip.compress(bytes(range(256)) * 50))
+    packed[len(packed) // 2 :] = bytes(len(packed) - len(packed) // 2)
+    path = tmp_path / "flipped.gz"
+    path.write_bytes(packed)
+    with pytest.raises(DataError, match=r"flipped\.gz"):
+        list(read_blocks(path))
+
+
+def test_missing_file_then_missing_input(tmp_path: Path) -> None:
+    """What is not there is missing, rather than broken."""
+    with pytest.raises(MissingInput, match="nowhere"):
+        list(read_blocks(tmp_path / "nowhere"))
+
+
+def test_folder_in_place_of_a_file_then_error_names_it(tmp_path: Path) -> None:
+    """A folder cannot be read as a file."""
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        list(read_blocks(tmp_path))
+
+
+def test_file_without_permission_then_error_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal by the operating system is reported with the path (root is never refused)."""
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match="secret: cannot be read: Permission denied"):
+        list(read_blocks(tmp_path / "secret"))
+
+
+def test_folder_without_permission_then_error_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that may not be listed is not taken for an empty one."""
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        find_files(tmp_path, (".gb",))
+
+
+def test_link_to_itself_then_error_names_it(tmp_path: Path) -> None:
+    """A link that never arrives is an error, not an endless wait."""
+    path = tmp_path / "loop"
+    path.symlink_to(path)
+    with pytest.raises(DataError, match="loop: cannot be read: Too many levels"):
+        list(read_blocks(path))
+
+
+def test_folder_that_links_to_its_parent_then_error_names_it(tmp_path: Path) -> None:
+    """A loop of folders is found at its first turn."""
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "back").symlink_to(tmp_path)
+    with pytest.raises(DataError, match=r"back: leads to .* a second time"):
+        find_files(tmp_path, (".gb",))
+
+
+def test_found_files_then_sorted_and_below_linked_folders_too(tmp_path: Path) -> None:
+    """Links to folders elsewhere are followed; other endings are left out."""
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    for folder in (outside, inside / "b"):
+        folder.mkdir(parents=True)
+        (folder / "x.gb").touch()
+        (folder / "x.txt").touch()
+    (inside / "a").symlink_to(outside)
+    assert find_files(inside, (".gb",)) == (inside / "a" / "x.gb", inside / "b" / "x.gb")
+
+
+def test_progress_of_a_packed_file_then_counts_megabytes_on_disk(tmp_path: Path) -> None:
+    """The bar reaches its end: the steps add up to the size of the packed file."""
+    path = tmp_path / "packed.gz"
+    path.write_bytes(gzip.compress(bytes(1000) + b"\n", mtime=0) * 40)
+    stream = io.StringIO()
+    with Progress(stream).task("reading", unit="MB") as task:
+        list(read_blocks(path, task=task, block_bytes=500))
+    assert stream.getvalue().startswith(f"reading: {size_megabytes(path):g} MB")
