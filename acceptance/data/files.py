@@ -11,8 +11,8 @@ import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from acceptance.data.archives import ARCHIVES, Archive
 from acceptance.data.draw import Candidate
-from acceptance.data.sources import ARCHIVES, Archive
 from harness.errors import ArtifactError
 
 __all__ = ["pack", "render_contents", "unpack"]

@@ -41,39 +41,27 @@ def read_genome(source: Source, members: Mapping[str, bytes]) -> Genome:
     DataError
         If an accession is missing, or pieces of a sequence do not follow each other.
     """
-    texts = [members[name].decode("utf-8") for name in source.members]
-    contigs: dict[str, str] = {}
-    proteins: list[str] = []
-    for text in texts:
-        found = _READERS[source.reader](text, set(source.accessions))
-        contigs |= found.contigs
-        proteins += found.proteins
-    if missing := sorted(set(source.accessions) - set(contigs)):
-        raise DataError(f"{source.members[0]}: no sequence {missing[0]!r} for {source.genome}")
-    if source.genes != "annotated":
-        proteins = find_proteins(contigs, is_meta=source.genes == "pyrodigal-meta")
-    return Genome(contigs=contigs, proteins=tuple(proteins))
+    text = members[source.member].decode("utf-8")
+    genome = _READERS[source.reader](text, set(source.accessions))
+    if missing := sorted(set(source.accessions) - set(genome.contigs)):
+        raise DataError(f"{source.member}: no sequence {missing[0]!r} for {source.genome}")
+    if source.genes == "annotated":
+        return genome
+    proteins = _find_proteins(genome.contigs, is_meta=source.genes == "pyrodigal-meta")
+    return Genome(contigs=genome.contigs, proteins=proteins)
 
 
-def find_proteins(contigs: Mapping[str, str], *, is_meta: bool) -> list[str]:
-    """Find the proteins of a genome that nobody annotated, with Prodigal's method.
-
-    Parameters
-    ----------
-    contigs : mapping of str to str
-        Accession to nucleotides.
-    is_meta : bool
-        Whether to use the pre-trained models, for a genome too short to train one.
-    """
+def _find_proteins(contigs: Mapping[str, str], *, is_meta: bool) -> tuple[str, ...]:
+    """Find genes with Prodigal's method; meta mode is for genomes too short to train it on."""
     finder = pyrodigal.GeneFinder(meta=is_meta)
     if not is_meta:
         first, *others = contigs.values()
         finder.train(first, *others, translation_table=GENETIC_CODE)
-    return [
+    return tuple(
         gene.translate(translation_table=GENETIC_CODE, include_stop=False)
         for sequence in contigs.values()
         for gene in finder.find_genes(sequence)
-    ]
+    )
 
 
 def _read_gff(text: str, accessions: set[str]) -> Genome:

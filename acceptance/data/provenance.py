@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from acceptance.data.archives import ARCHIVES, Archive
 from acceptance.data.draw import Candidate
 from acceptance.data.files import pack
-from acceptance.data.sources import ARCHIVES, SOURCES, Archive
+from acceptance.data.sources import SOURCES
 from harness.data.windows import GENETIC_CODE, WINDOW_LENGTH
 
 __all__ = ["describe", "list_differences"]
@@ -74,9 +75,7 @@ def _essence(value: Any) -> Any:
 
 
 def _describe_archive(archive: Archive, members: Mapping[str, bytes]) -> dict[str, Any]:
-    used = {
-        name for source in SOURCES if source.package == archive.package for name in source.members
-    }
+    used = {source.member for source in SOURCES if source.package == archive.package}
     names = sorted(used | {archive.licence_member})
     return {
         "package": archive.package,
@@ -99,7 +98,7 @@ def _describe_sources(
             "lineage": source.lineage,
             "source_kind": source.kind,
             "package": source.package,
-            "members": list(source.members),
+            "member": source.member,
             "accessions": list(source.accessions),
             "genes": source.genes,
             "available": available[source],

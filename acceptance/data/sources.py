@@ -1,8 +1,10 @@
-"""Where the embedded data set comes from: packages, genomes, lineages.
+"""The genomes of the embedded data set: where each is found, and what it counts as.
 
 Tables only. A lineage is a single-linkage cluster of genomes that share at least 5% of the smaller
-one's 21-mers, found with both strands counted alike. Phage files name no family, so a cluster is
-called after its best-known member. Elsewhere the organism is named as its file names it.
+one's 21-mers, both strands counted alike. Within clusters every genome shares at least 8% with
+another one, and across them no pair more than 3.4%, so the line is clear. The phage files name no
+family, so a cluster is called after its best-known member; viruses are called by the family in
+their file or their name, cells by their organism.
 """
 
 from __future__ import annotations
@@ -10,29 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ARCHIVES", "SOURCES", "VIRAL_KINDS", "Archive", "Reader", "Source"]
+__all__ = ["SOURCES", "Source"]
 
-Reader = Literal["gff", "genbank", "fasta"]
-Genes = Literal["annotated", "pyrodigal-meta", "pyrodigal-trained"]
+_Reader = Literal["gff", "genbank", "fasta"]
+_Genes = Literal["annotated", "pyrodigal-meta", "pyrodigal-trained"]
 
-VIRAL_KINDS = frozenset({"phage", "virus"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Archive:
-    """A pinned package release, all of whose members used here are under one permissive licence."""
-
-    package: str
-    version: str
-    file: str
-    sha256: str
-    licence: str
-    licence_member: str
-
-    @property
-    def is_sdist(self) -> bool:
-        """Whether it is a source archive rather than a wheel."""
-        return self.file.endswith(".tar.gz")
+_VIRAL_KINDS = frozenset({"phage", "virus"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,59 +38,15 @@ class Source:
     lineage: str
     kind: str
     package: str
-    members: tuple[str, ...]
-    reader: Reader
+    member: str
+    reader: _Reader
     accessions: tuple[str, ...] = ()
-    genes: Genes = "annotated"
+    genes: _Genes = "annotated"
 
     @property
     def is_viral(self) -> bool:
         """Whether its records have label 1."""
-        return self.kind in VIRAL_KINDS
-
-
-ARCHIVES = (
-    Archive(
-        package="lovis4u",
-        version="0.2.0",
-        file="lovis4u-0.2.0.tar.gz",
-        sha256="2082a29095099d832aee0251ca3481d65e6af90462e963aa061970c304b17d33",
-        licence="WTFPL",
-        licence_member="lovis4u-0.2.0/LICENSE",
-    ),
-    Archive(
-        package="biopython",
-        version="1.88",
-        file="biopython-1.88.tar.gz",
-        sha256="9aaa31c0bda4d059f7b2ee00bfdb5cbb73ade3057aa4b737a7cc0187091d071a",
-        licence="LicenseRef-Biopython",
-        licence_member="biopython-1.88/LICENSE.rst",
-    ),
-    Archive(
-        package="gbdraw",
-        version="0.14.2",
-        file="gbdraw-0.14.2-py3-none-any.whl",
-        sha256="287322cc81dcf554f7a847832f543ecc0ce21ca082f54a2f26148351c0d4011b",
-        licence="MIT",
-        licence_member="gbdraw-0.14.2.dist-info/licenses/LICENSE.txt",
-    ),
-    Archive(
-        package="clasv",
-        version="1.0.6",
-        file="clasv-1.0.6-py3-none-any.whl",
-        sha256="0302ce6d01bb20276f3b2556e49fd8ecb1347ed50a4ce625b52708128e55d3a4",
-        licence="MIT",
-        licence_member="clasv-1.0.6.dist-info/licenses/LICENSE",
-    ),
-    Archive(
-        package="tiara",
-        version="1.0.2",
-        file="tiara-1.0.2-py3-none-any.whl",
-        sha256="27ee174b6f2a80a56619ead44a0525e5e69852097b75983a1eb89523023fc760",
-        licence="MIT",
-        licence_member="tiara-1.0.2.dist-info/LICENSE",
-    ),
-)
+        return self.kind in _VIRAL_KINDS
 
 
 def _bas(first: int, last: int) -> tuple[str, ...]:
@@ -151,7 +92,7 @@ def _lovis4u_phages() -> tuple[Source, ...]:
             lineage=lineage,
             kind="phage",
             package="lovis4u",
-            members=(f"{guide}/{folder}/{genome}.gff",),
+            member=f"{guide}/{folder}/{genome}.gff",
             reader="gff",
         )
         for folder, lineages in _PHAGES.items()
@@ -166,7 +107,7 @@ def _gbdraw(genome: str, lineage: str, kind: str, member: str) -> Source:
         lineage=lineage,
         kind=kind,
         package="gbdraw",
-        members=(f"gbdraw/web/tutorial-data/{member}",),
+        member=f"gbdraw/web/tutorial-data/{member}",
         reader="genbank",
     )
 
@@ -179,7 +120,7 @@ def _biopython(
         lineage=lineage,
         kind=kind,
         package="biopython",
-        members=(f"biopython-1.88/Tests/{member}",),
+        member=f"biopython-1.88/Tests/{member}",
         reader="genbank",
         accessions=accessions,
     )
@@ -192,14 +133,14 @@ def _tiara(
     *,
     accessions: tuple[str, ...],
     lineage: str | None = None,
-    genes: Genes = "pyrodigal-trained",
+    genes: _Genes = "pyrodigal-trained",
 ) -> Source:
     return Source(
         genome=genome,
         lineage=lineage or genome,
         kind=kind,
         package="tiara",
-        members=(f"tiara/test/test_data/{member}",),
+        member=f"tiara/test/test_data/{member}",
         reader="fasta",
         accessions=accessions,
         genes=genes,
@@ -225,7 +166,7 @@ _VIRUSES = (
         lineage="Retroviridae",
         kind="virus",
         package="biopython",
-        members=("biopython-1.88/Tests/GFF/NC_001802.fna",),
+        member="biopython-1.88/Tests/GFF/NC_001802.fna",
         reader="fasta",
         genes="pyrodigal-meta",
     ),
@@ -234,7 +175,7 @@ _VIRUSES = (
         lineage="Arenaviridae",
         kind="virus",
         package="clasv",
-        members=("CLASV/raw_data/All_LASV_06_07_24.fasta",),
+        member="CLASV/raw_data/All_LASV_06_07_24.fasta",
         reader="fasta",
         accessions=("NC_004296.1", "NC_004297.1"),
         genes="pyrodigal-meta",
