@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def criteria_panel(verdict: Mapping[str, Any], figures: Sequence[Figure]) -> str
     return template.render(document=build_document(verdict, figures), style=style)
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("harness.report"),

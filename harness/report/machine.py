@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.report.content.outcome import read_outcome
-from harness.report.content.reading import as_mapping, as_number, as_rows
+from harness.report.content.reading import as_mapping, as_number, as_rows, as_texts
 
 __all__ = ["render_json"]
 
@@ -28,7 +28,7 @@ def render_json(verdict: Mapping[str, Any]) -> str:
         "answer": outcome.answer,
         "rehearsal": verdict.get("rehearsal") is not False,
         "profile": outcome.profile,
-        "halted_by": list(outcome.reasons),
+        "halted_by": list(as_texts(verdict.get("halted_by"))),
         "criteria": {
             str(row.get("id")): {key: row.get(key) for key in _CRITERION_KEYS}
             for row in as_rows(verdict.get("criteria"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.report.content.contents import build_document
 from harness.report.content.document import Column, Figure
+from harness.report.content.wording import ABSENT
 from harness.report.escaping import markdown_code, markdown_text, visible
 
 __all__ = ["MARKDOWN_SYMBOLS", "render_markdown"]
@@ -37,12 +40,14 @@ def render_markdown(verdict: Mapping[str, Any], figures: Sequence[Figure], *, fo
     folder : Path
         Where the report will lie: figures are linked relative to it.
     """
-    template = _environment(folder).get_template("report.md.jinja")
+    template = _environment().get_template("report.md.jinja")
     document = build_document(verdict, figures)
-    return template.render(document=document, symbols=MARKDOWN_SYMBOLS).rstrip() + "\n"
+    text = template.render(document=document, folder=folder, symbols=MARKDOWN_SYMBOLS)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _environment(folder: Path) -> Environment:
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=False,  # noqa: S701 - markdown; every text from data goes through a filter
@@ -55,7 +60,7 @@ def _environment(folder: Path) -> Environment:
         "code": markdown_code,
         "line": visible,
         "rule": _rule,
-        "link": lambda path: _link(path, folder),
+        "link": _link,
     }
     environment.globals["cell"] = _cell
     environment.tests["block"] = _is_block
@@ -63,7 +68,8 @@ def _environment(folder: Path) -> Environment:
 
 
 def _cell(text: str, column: Column) -> str:
-    return markdown_code(text) if column.kind == "code" else markdown_text(text)
+    is_code = column.kind == "code" and text != ABSENT
+    return markdown_code(text) if is_code else markdown_text(text)
 
 
 def _rule(column: Column) -> str:

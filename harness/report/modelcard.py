@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report.content.accuracy import metric_rows
+from harness.report.content.metrics import metric_rows
 from harness.report.content.outcome import read_criteria, read_outcome
 from harness.report.content.reading import as_mapping, as_number, as_text
 from harness.report.content.wording import side_name
@@ -57,8 +57,8 @@ def render_model_card(verdict: Mapping[str, Any]) -> str:
         criteria=read_criteria(verdict),
         metrics=metric_rows(verdict),
         symbols=MARKDOWN_SYMBOLS,
-        baseline=side_name(dict(verdict), "baseline"),
-        candidate=side_name(dict(verdict), "candidate"),
+        baseline=side_name(verdict, "baseline"),
+        candidate=side_name(verdict, "candidate"),
         embedder=as_text(as_mapping(verdict.get("candidate")).get("model")),
         checkpoint=_artifact(verdict, "checkpoint"),
         split=_artifact(verdict, "split"),
@@ -101,7 +101,7 @@ def _metadata(verdict: Mapping[str, Any]) -> str:
 
 
 def _name(verdict: Mapping[str, Any]) -> str:
-    return visible(f"VirNucPro head on {side_name(dict(verdict), 'candidate')}")
+    return visible(f"VirNucPro head on {side_name(verdict, 'candidate')}")
 
 
 def _artifact(verdict: Mapping[str, Any], name: str) -> str:

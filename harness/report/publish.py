@@ -37,6 +37,8 @@ class Publication:
         The verdict that the run began with.
     folder : Path
         The report directory.
+    html_path : str or None
+        pytest-html's report, if it writes one.
     width : int
         Columns of the terminal.
     use_colour : bool
@@ -49,12 +51,14 @@ class Publication:
         opening: Mapping[str, Any],
         folder: Path,
         *,
+        html_path: str | None = None,
         width: int = 80,
         use_colour: bool = False,
     ) -> None:
         self._ledger = ledger
         self._opening = dict(opening)
         self._folder = folder
+        self._html_path = Path(html_path) if html_path else None
         self._width = width
         self._use_colour = use_colour
         self._facts: dict[str, Any] = {}
@@ -97,21 +101,18 @@ class Publication:
             self.verdict = verdict
             self._texts = self._ledger.guard("rendering the reports", self._render, {})
 
-    def publish(self, *, html_path: str | None = None, summary_path: str | None = None) -> None:
+    def publish(self, *, summary_path: str | None = None) -> None:
         """Write the reports, and last of all the verdict, which tells what failed before.
 
         Parameters
         ----------
-        html_path : str or None
-            pytest-html's finished report; its panel is brought up to date.
         summary_path : str or None
             A file that the short summary is appended to.
         """
         guard, shown = self._ledger.guard, self.panel
         self.settle()
         guard("writing report.md", self._write_markdown, None)
-        if html_path:
-            guard("writing report.html", lambda: self._correct_html(Path(html_path), shown), None)
+        guard("correcting the HTML report", lambda: self._correct_html(shown), None)
         if summary_path:
             guard("writing a summary", lambda: self._append_summary(Path(summary_path)), None)
         self.settle()
@@ -146,7 +147,7 @@ class Publication:
                 width=self._width,
                 is_terminal=self._use_colour,
                 use_colour=self._use_colour,
-                report_path=str(self._folder / "report.html"),
+                report_path=_from_here(self._html_path or self._folder / "report.md"),
             ),
         }
         return {name: guard(f"rendering the {name}", call, "") for name, call in renderers.items()}
@@ -162,12 +163,19 @@ class Publication:
     def _write_markdown(self) -> None:
         write_atomically(self._folder / "report.md", self._texts["markdown"])
 
-    def _correct_html(self, path: Path, shown: str) -> None:
-        """Replace the panel of a report that was written before some other reporter failed."""
-        if self.panel != shown and path.is_file():
+    def _correct_html(self, shown: str) -> None:
+        """Bring the panel up to date if a reporter failed after pytest-html had written it."""
+        path = self._html_path
+        if path is not None and path.is_file() and self.panel != shown:
             text = path.read_text(encoding="utf-8")
             write_atomically(path, text.replace(shown, self.panel))
 
     def _append_summary(self, path: Path) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(self._texts["summary"])
+
+
+def _from_here(path: Path) -> str:
+    """Return a path as a person would type it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

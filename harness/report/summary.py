@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.report.content.contents import build_document
-from harness.report.content.document import Criterion
+from harness.report.content.document import Blocker, Criterion
 from harness.report.escaping import markdown_code, markdown_text
 from harness.report.markdown import MARKDOWN_SYMBOLS
 
@@ -19,16 +19,19 @@ def render_step_summary(verdict: Mapping[str, Any]) -> str:
     outcome = document.outcome
     sign = "✅" if outcome.may_deploy else "☑️" if outcome.verdict == "PASS" else "⛔"
     lines = [f"### {sign} {markdown_text(outcome.answer)}", ""]
+    lines += [f"{markdown_text(outcome.because)}", ""] if outcome.because else []
     lines += [f"> {markdown_text(mark)}" for mark in outcome.marks]
     lines += ["", "| Criterion | State | Value | Limit |", "| --- | --- | ---: | ---: |"]
     lines += [_row(criterion) for criterion in document.criteria]
     lines.append("")
-    lines += [
-        f"- {markdown_code(criterion.id)}: {markdown_text(criterion.next_steps[0])}"
-        for criterion in document.blocking
-        if criterion.next_steps
-    ]
+    lines += [_blocker(blocker) for blocker in document.blockers]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _blocker(blocker: Blocker) -> str:
+    names = ", ".join(map(markdown_code, blocker.criteria))
+    texts = [blocker.detail, *blocker.next_steps[:1]]
+    return f"- {names}: {' '.join(map(markdown_text, texts))}"
 
 
 def _row(criterion: Criterion) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.content.accuracy import metric_rows
 from harness.report.content.contents import build_document
-from harness.report.content.document import Criterion, Document
+from harness.report.content.document import Blocker, Criterion, Document
+from harness.report.content.metrics import metric_rows
 from harness.report.content.wording import side_name
 from harness.report.escaping import visible
 
@@ -26,6 +27,8 @@ _STYLES = {
     "INCONCLUSIVE": "bold yellow",
     "NOT_RUN": "bold",
 }
+# Steps shown for each blocker; all of them stand in the report.
+MOST_STEPS = 2
 # Narrower than this no table can be read; the lines are then longer than the terminal is wide.
 LEAST_WIDTH = 40
 
@@ -88,26 +91,32 @@ def _print_tables(
     metrics = metric_rows(verdict)
     if metrics:
         console.print(_metrics_table(metrics, verdict, document, has_lines=has_lines))
-    for criterion in document.blocking:
-        for step in criterion.next_steps[:1]:
-            console.print(_text(f"{criterion.id}: {step}"))
+    for criterion in document.criteria:
+        for warning in criterion.warnings:
+            console.print(_text(f"Warning ({criterion.id}): {warning}", "yellow"))
+    for blocker in document.blockers:
+        _print_blocker(console, blocker)
+    for problem in document.outcome.problems:
+        console.print(_text(f"Halted by: {problem}", "bold red"))
     for mark in document.outcome.marks:
         console.print(_text(mark, "bold"))
 
 
+def _print_blocker(console: Console, blocker: Blocker) -> None:
+    names = ", ".join(blocker.criteria)
+    console.print(_text(f"{blocker.symbol} {names} ({blocker.state_words})", "bold"))
+    console.print(Padding(_text(blocker.detail), (0, 0, 0, 2)))
+    for step in blocker.next_steps[:MOST_STEPS]:
+        console.print(Padding(_text(f"Next: {step}"), (0, 0, 0, 2)))
+
+
 def _criteria_table(criteria: tuple[Criterion, ...], *, has_lines: bool) -> Table:
     table = _table("Criteria", has_lines=has_lines)
-    table.add_column("Criterion", overflow="fold", min_width=20)
-    table.add_column("State", overflow="fold", min_width=14)
-    table.add_column("Value and limit", overflow="fold", ratio=2)
-    table.add_column("What was found", overflow="fold", ratio=3)
+    for head in ("Criterion", "State", "Value", "Limit"):
+        table.add_column(head, overflow="fold", no_wrap=head == "State")
     for row in criteria:
         state = _text(f"{row.symbol} {row.state_words}", _STYLES.get(row.state, "bold"))
-        numbers = [row.value, f"limit: {row.limit}" if row.limit else ""]
-        found = "\n".join([visible(row.detail), *(f"Warning: {visible(w)}" for w in row.warnings)])
-        table.add_row(
-            _text(row.id), state, _text("\n".join(filter(None, map(visible, numbers)))), Text(found)
-        )
+        table.add_row(_text(row.id), state, _text(row.value), _text(row.limit))
     return table
 
 
@@ -120,7 +129,7 @@ def _metrics_table(
 ) -> Table:
     mark = document.outcome.short_mark
     table = _table(f"Test set ({mark})" if mark else "Test set", has_lines=has_lines)
-    names = [side_name(dict(verdict), side) for side in ("baseline", "candidate")]
+    names = [side_name(verdict, side) for side in ("baseline", "candidate")]
     for head in ("Metric", *names, "Difference"):
         table.add_column(_text(head), overflow="fold")
     for row in metrics:
@@ -134,7 +143,6 @@ def _table(title: str, *, has_lines: bool) -> Table:
         title_justify="left",
         box=box.ROUNDED if has_lines else None,
         pad_edge=has_lines,
-        show_lines=has_lines,
     )
 
 

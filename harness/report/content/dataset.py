@@ -1,34 +1,31 @@
-"""The sections on the test set: how it was drawn, whether it is representative, what leaked."""
+"""What is said about the test set: how it was drawn, whether it is representative, what leaked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report.content.document import Block, Column, Section, Table
+from harness.report.content.document import Block, Column, Table
 from harness.report.content.evidence import (
     evidence_blocks,
     evidence_of,
-    facts_table,
-    no_evidence,
     rows_table,
 )
 from harness.report.content.outcome import SYMBOLS
 from harness.report.content.reading import as_mapping, as_number, as_rows, as_text
 from harness.report.content.wording import ABSENT, show_count, show_number
 
-__all__ = ["dataset_section", "embeddings_section"]
+__all__ = ["dataset_blocks"]
 
 # Lineages shown, those furthest from their share first.
 MOST_LINEAGES = 25
 
 
-def dataset_section(verdict: Mapping[str, Any], pictures: list[Block]) -> Section:
+def dataset_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Block]:
     """Return the split, its representativeness with effect sizes, and the leaks."""
     blocks: list[Block] = []
     for key, title in (("data", "Records"), ("split", "Split")):
-        if facts := as_mapping(verdict.get(key)):
-            blocks.append(facts_table(facts, title=title))
+        blocks += evidence_blocks(as_mapping(verdict.get(key)), title=title)
     evidence = evidence_of(verdict, "representative-split")
     if checks := as_rows(evidence.get("checks")):
         blocks.append(_checks_table(checks))
@@ -37,21 +34,7 @@ def dataset_section(verdict: Mapping[str, Any], pictures: list[Block]) -> Sectio
         blocks.append(_lineages_table(lineages))
     skip = ("checks", "lineages", "histograms")
     blocks += evidence_blocks(evidence, title="Representativeness", skip=skip)
-    blocks += _leak_blocks(evidence_of(verdict, "split-integrity"))
-    return Section(
-        title="Test set",
-        anchor="test-set",
-        blocks=tuple(blocks) or (no_evidence("The test set"),),
-    )
-
-
-def embeddings_section(verdict: Mapping[str, Any]) -> Section | None:
-    """Return what was checked of the stored embeddings; None if nothing was."""
-    evidence = evidence_of(verdict, "embedding-integrity")
-    blocks = evidence_blocks(evidence, title="Stored embeddings")
-    if not blocks:
-        return None
-    return Section(title="Embeddings", anchor="embeddings", blocks=tuple(blocks))
+    return blocks + _leak_blocks(evidence_of(verdict, "split-integrity"))
 
 
 def _checks_table(checks: list[dict[str, Any]]) -> Table:

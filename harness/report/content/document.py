@@ -12,6 +12,7 @@ from typing import Literal
 
 __all__ = [
     "Block",
+    "Blocker",
     "Code",
     "Column",
     "Criterion",
@@ -150,6 +151,17 @@ class Criterion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """What stands in the way, told once for all the criteria that it keeps from passing."""
+
+    criteria: tuple[str, ...]
+    state_words: str
+    symbol: str
+    detail: str
+    next_steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The answer of the whole run.
 
@@ -162,8 +174,10 @@ class Outcome:
     may_deploy : bool
         Whether the verdict is a PASS that is no rehearsal and within a deployment's limits. For
         the wording only: what authorises a checkpoint is ``harness verify``.
-    reasons : tuple of str
-        What halted it.
+    because : str
+        In a line, what halted it; empty for a PASS.
+    problems : tuple of str
+        What halted it besides the criteria.
     marks : tuple of str
         What must be known before any number is believed: rehearsal, looser limits.
     short_mark : str
@@ -174,7 +188,8 @@ class Outcome:
     symbol: str
     answer: str
     may_deploy: bool
-    reasons: tuple[str, ...]
+    because: str
+    problems: tuple[str, ...]
     marks: tuple[str, ...]
     short_mark: str
     profile: str
@@ -184,13 +199,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """The whole report."""
+    """The whole report; ``not_reached`` names the sections that have nothing to show."""
 
     outcome: Outcome
     criteria: tuple[Criterion, ...]
+    blockers: tuple[Blocker, ...]
     sections: tuple[Section, ...]
-
-    @property
-    def blocking(self) -> tuple[Criterion, ...]:
-        """The criteria that are not PASS."""
-        return tuple(criterion for criterion in self.criteria if criterion.state != "PASS")
+    not_reached: tuple[str, ...]

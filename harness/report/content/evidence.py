@@ -6,16 +6,25 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.report.content.document import Block, Column, Paragraph, Table
-from harness.report.content.reading import as_mapping, as_rows, as_text
-from harness.report.content.wording import ABSENT, label, show_number
+from harness.report.content.document import Block, Column, Table
+from harness.report.content.reading import as_mapping, as_number, as_rows, as_text
+from harness.report.content.wording import (
+    ABSENT,
+    label,
+    show_bytes,
+    show_number,
+    show_seconds,
+)
 
-__all__ = ["evidence_blocks", "evidence_of", "facts_table", "rows_table", "show_value"]
+__all__ = ["evidence_blocks", "evidence_of", "rows_table", "show_value"]
 
 # More rows or columns than these help no reader; all of them stand in verdict.json.
 MOST_ROWS = 40
 MOST_COLUMNS = 12
 MOST_CHARACTERS = 300
+
+# Set in fixed width: what is copied rather than read.
+_CODE_KEYS = {"id", "sha256", "ids_sha256", "example", "examples", "path"}
 
 
 def evidence_of(verdict: Mapping[str, Any], criterion: str) -> dict[str, Any]:
@@ -28,27 +37,15 @@ def evidence_of(verdict: Mapping[str, Any], criterion: str) -> dict[str, Any]:
 def evidence_blocks(
     evidence: Mapping[str, Any], *, title: str, skip: Iterable[str] = ()
 ) -> list[Block]:
-    """Return evidence as tables: single values in one, each list of objects in its own."""
+    """Return evidence as tables: single values in one, each list or set of objects in its own."""
     skipped = set(skip)
-    shown = {key: value for key, value in evidence.items() if key not in skipped}
-    tables = {key: value for key, value in shown.items() if as_rows(value)}
-    facts = {key: value for key, value in shown.items() if key not in tables and value is not None}
-    blocks: list[Block] = [facts_table(facts, title=title)] if facts else []
-    for key, value in tables.items():
-        blocks.append(rows_table(as_rows(value), title=f"{title}: {label(key).lower()}"))
-    return blocks
-
-
-def facts_table(facts: Mapping[str, Any], *, title: str, note: str = "") -> Table:
-    """Return named values as a table of two columns; one level of nesting is opened."""
-    flat: dict[str, Any] = {}
-    for key, value in facts.items():
-        inner = as_mapping(value)
-        flat |= {f"{label(key)}: {name}": item for name, item in inner.items()}
-        flat |= {} if inner else {label(key): value}
-    rows = tuple((name, show_value(value)) for name, value in list(flat.items())[:MOST_ROWS])
-    columns = (Column(title="What"), Column(title="Value", kind="number"))
-    return Table(title=title, columns=columns, rows=rows, note=note or _rest(len(flat)))
+    shown = {k: v for k, v in evidence.items() if k not in skipped and v not in (None, [], {})}
+    tables = {key: rows for key, value in shown.items() if (rows := _as_table(value))}
+    facts = {key: value for key, value in shown.items() if key not in tables}
+    blocks: list[Block] = [_facts_table(facts, title=title)] if facts else []
+    return blocks + [
+        rows_table(rows, title=f"{title}: {label(key).lower()}") for key, rows in tables.items()
+    ]
 
 
 def rows_table(rows: list[dict[str, Any]], *, title: str, note: str = "") -> Table:
@@ -69,16 +66,42 @@ def show_value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return show_number(float(value)) if abs(value) < 1e300 else str(value)[:MOST_CHARACTERS]
+        number = as_number(value)
+        return show_number(number) if number is not None else _shorten(str(value))
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
-        return _shorten(", ".join(show_value(item) for item in value)) or ABSENT
+        return _shorten(", ".join(map(show_value, value))) or ABSENT
     text = as_text(value) if isinstance(value, str) else json.dumps(value, default=str)
     return _shorten(text) or ABSENT
 
 
-def no_evidence(what: str) -> Paragraph:
-    """Return the sentence that stands where a part was not reached."""
-    return Paragraph(text=f"{what}: not measured in this run.")
+def _as_table(value: object) -> list[dict[str, Any]]:
+    """Return a list of objects, or an object of objects with its keys as the first column."""
+    inner = as_mapping(value)
+    if inner and all(as_mapping(item) for item in inner.values()):
+        return [{"": key, **item} for key, item in inner.items()]
+    return as_rows(value)
+
+
+def _facts_table(facts: Mapping[str, Any], *, title: str) -> Table:
+    """Return named values as a table of two columns; one level of nesting is opened."""
+    flat: dict[str, str] = {}
+    for key, value in facts.items():
+        if inner := as_mapping(value):
+            flat |= {f"{label(key)}: {name}": show_value(item) for name, item in inner.items()}
+        else:
+            flat[label(key)] = _show_fact(key, value)
+    rows = tuple(list(flat.items())[:MOST_ROWS])
+    columns = (Column(title="What"), Column(title="Value", kind="number"))
+    return Table(title=title, columns=columns, rows=rows, note=_rest(len(flat)))
+
+
+def _show_fact(key: str, value: object) -> str:
+    number = as_number(value) if isinstance(value, int | float) else None
+    if number is not None and key.endswith("_bytes"):
+        return show_bytes(number)
+    if number is not None and key.endswith("_seconds"):
+        return show_seconds(number)
+    return show_value(value)
 
 
 def _kind(rows: list[dict[str, Any]], key: str) -> Any:
@@ -86,7 +109,7 @@ def _kind(rows: list[dict[str, Any]], key: str) -> Any:
     are_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if values and are_numbers:
         return "number"
-    return "code" if key in {"id", "sha256", "example", "examples", "store", "path"} else "text"
+    return "code" if key in _CODE_KEYS else "text"
 
 
 def _shorten(text: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.content.document import Criterion, Outcome
+from harness.report.content.document import Blocker, Criterion, Outcome
 from harness.report.content.reading import as_mapping, as_pair, as_rows, as_text, as_texts
-from harness.report.content.wording import side_name
+from harness.report.content.wording import show_moment, side_name
 
-__all__ = ["SYMBOLS", "read_criteria", "read_outcome"]
+__all__ = ["SYMBOLS", "read_blockers", "read_criteria", "read_outcome"]
 
 # Each state has a word, a symbol and a colour, so that no reader depends on the colour.
 SYMBOLS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": "○", "ERROR": "!"}
@@ -18,15 +18,29 @@ SYMBOLS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": "○", 
 _COMPARISONS = {
     "accuracy-drop": "below",
     "embedding-time": "at most",
-    "baseline-sanity": "above",
+    "baseline-sanity": "lower end above",
     "representative-split": "at most",
     "split-integrity": "at most",
     "embedding-integrity": "at most",
 }
 
 
+# How the states are told in a sentence, worst first.
+_TOLD = {
+    "ERROR": "broke down",
+    "FAIL": "failed",
+    "INCONCLUSIVE": "inconclusive",
+    "NOT_RUN": "not run",
+}
+MOST_NAMES = 3
+
+
 def read_outcome(verdict: Mapping[str, Any]) -> Outcome:
     """Return the verdict as a sentence, with what must be known before it is believed."""
+    criteria = read_criteria(verdict)
+    rows = {f"{criterion.id}: {criterion.state}" for criterion in criteria}
+    reasons = as_texts(verdict.get("halted_by"))
+    problems = tuple(reason for reason in reasons if reason not in rows)
     word = as_text(verdict.get("verdict")) or "INCOMPLETE"
     is_rehearsal = verdict.get("rehearsal") is not False
     loose = as_texts(verdict.get("looser_than_deployment"))
@@ -36,12 +50,13 @@ def read_outcome(verdict: Mapping[str, Any]) -> Outcome:
         symbol={"PASS": "✓", "HALT": "✗"}.get(word, "…"),
         answer=_answer(word, is_rehearsal=is_rehearsal, may_deploy=may_deploy),
         may_deploy=may_deploy,
-        reasons=as_texts(verdict.get("halted_by")),
+        because=_because(criteria, problems),
+        problems=problems,
         marks=_marks(verdict, is_rehearsal=is_rehearsal, loose=loose),
         short_mark=_short_mark(verdict, is_rehearsal=is_rehearsal, loose=loose),
         profile=as_text(verdict.get("profile")),
-        started=as_text(verdict.get("started")),
-        finished=as_text(verdict.get("finished")),
+        started=show_moment(as_text(verdict.get("started"))),
+        finished=show_moment(as_text(verdict.get("finished"))),
     )
 
 
@@ -50,13 +65,44 @@ def read_criteria(verdict: Mapping[str, Any]) -> tuple[Criterion, ...]:
     return tuple(_criterion(row) for row in as_rows(verdict.get("criteria")))
 
 
+def read_blockers(criteria: Sequence[Criterion]) -> tuple[Blocker, ...]:
+    """Return what keeps criteria from passing, each thing once."""
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Criterion]] = {}
+    for row in criteria:
+        if row.state != "PASS":
+            groups.setdefault((row.state, row.detail, row.next_steps), []).append(row)
+    return tuple(
+        Blocker(
+            criteria=tuple(row.id for row in rows),
+            state_words=rows[0].state_words,
+            symbol=rows[0].symbol,
+            detail=rows[0].detail,
+            next_steps=rows[0].next_steps,
+        )
+        for rows in groups.values()
+    )
+
+
+def _because(criteria: Sequence[Criterion], problems: Sequence[str]) -> str:
+    parts = []
+    for state, words in _TOLD.items():
+        names = [row.id for row in criteria if row.state == state]
+        if len(names) > MOST_NAMES:
+            parts.append(f"{words}: {len(names)} of {len(criteria)} criteria")
+        elif names:
+            parts.append(f"{words}: {', '.join(names)}")
+    parts += [f"also: {problem}" for problem in problems[:1]]
+    parts += [f"and {len(problems) - 1} more"] if len(problems) > 1 else []
+    return "; ".join(parts)
+
+
 def _answer(word: str, *, is_rehearsal: bool, may_deploy: bool) -> str:
     if word == "HALT":
         return "Deployment halted"
     if word != "PASS":
         return "Run incomplete: deployment halted"
     if may_deploy:
-        return "Every required criterion passed"
+        return "Ready to deploy"
     return "Rehearsal passed" if is_rehearsal else "Passed under looser limits"
 
 
@@ -72,7 +118,7 @@ def _marks(
         marks.append(
             f"Looser than a deployment allows: {', '.join(loose)}. It authorises no deployment."
         )
-    random = [side_name(dict(verdict), side) for side in _random_sides(verdict)]
+    random = [side_name(verdict, side) for side in _random_sides(verdict)]
     if random:
         marks.append(f"No trained embedder: {' and '.join(random)}.")
     return tuple(marks)
@@ -93,7 +139,7 @@ def _random_sides(verdict: Mapping[str, Any]) -> list[str]:
 def _criterion(row: Mapping[str, Any]) -> Criterion:
     name, state, unit = (as_text(row.get(key)) for key in ("id", "state", "unit"))
     limit, ends = as_text(row.get("limit")), as_pair(row.get("interval"))
-    low_high = as_texts(row.get("interval")) if ends else ()
+    low_high = [end.replace("-", "\N{MINUS SIGN}") for end in as_texts(row.get("interval"))]
     return Criterion(
         id=name,
         state=state,
@@ -102,7 +148,7 @@ def _criterion(row: Mapping[str, Any]) -> Criterion:
         limit=" ".join(filter(None, (_COMPARISONS.get(name), _with_unit(limit, unit))))
         if limit
         else "",
-        interval=_with_unit(" to ".join(low_high), unit),
+        interval=_with_unit(" to ".join(low_high), unit) if ends else "",
         detail=as_text(row.get("detail")),
         warnings=as_texts(row.get("warnings")),
         next_steps=as_texts(row.get("next_steps")),

@@ -1,4 +1,4 @@
-"""The section on speed: the ratio, every raw run, and what came in per second."""
+"""What is said about speed: the ratio, every raw run, and what came in per second."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import Any
 
-from harness.report.content.document import Block, Column, Section, Table
-from harness.report.content.evidence import evidence_blocks, evidence_of, no_evidence
+from harness.report.content.document import Block, Column, Table
+from harness.report.content.evidence import evidence_blocks, evidence_of
 from harness.report.content.reading import (
     as_mapping,
     as_number,
@@ -25,7 +25,7 @@ from harness.report.content.wording import (
     side_name,
 )
 
-__all__ = ["speed_section", "timing_of"]
+__all__ = ["speed_blocks", "timing_of"]
 
 # What the tables below show in their own way, so that the generic evidence leaves it out.
 _SHOWN = ("attempts", "ratio", "interval", "warnings")
@@ -41,7 +41,7 @@ def timing_of(verdict: Mapping[str, Any]) -> dict[str, Any]:
     return as_mapping(verdict.get("timing")) or evidence_of(verdict, "embedding-time")
 
 
-def speed_section(verdict: Mapping[str, Any], pictures: list[Block]) -> Section:
+def speed_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Block]:
     """Return how long both embedders took, round by round."""
     timing = timing_of(verdict)
     blocks: list[Block] = []
@@ -54,13 +54,7 @@ def speed_section(verdict: Mapping[str, Any], pictures: list[Block]) -> Section:
         blocks.append(_attempts_table(attempts))
     evidence = evidence_of(verdict, "embedding-time")
     rest = evidence | {key: value for key, value in timing.items() if key not in evidence}
-    blocks += evidence_blocks(rest, title="Timing", skip=(*_SHOWN, *_RUNS))
-    return Section(
-        title="Speed",
-        anchor="speed",
-        blocks=tuple(blocks) or (no_evidence("The embedding time"),),
-        has_model_numbers=True,
-    )
+    return blocks + evidence_blocks(rest, title="Timing", skip=(*_SHOWN, *_RUNS))
 
 
 def _runs_table(verdict: Mapping[str, Any], timing: Mapping[str, Any]) -> Table:
@@ -72,7 +66,7 @@ def _runs_table(verdict: Mapping[str, Any], timing: Mapping[str, Any]) -> Table:
         if seconds := runs[key]:
             suffix = ", once more at the end" if key.startswith("closing") else ""
             rounds = [show_seconds(s) for s in seconds] + [ABSENT] * (most - len(seconds))
-            name = f"{side.capitalize()}: {side_name(dict(verdict), side)}{suffix}"
+            name = f"{side.capitalize()}: {side_name(verdict, side)}{suffix}"
             rows.append(
                 (
                     name,

@@ -1,22 +1,23 @@
-"""The section on training: how both heads were trained, and when they stopped."""
+"""What is said about training: how both heads were trained, and when they stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report.content.document import Block, Column, Section, Table
-from harness.report.content.evidence import facts_table, no_evidence, show_value
+from harness.report.content.document import Block, Column, Table
+from harness.report.content.evidence import evidence_blocks, show_value
 from harness.report.content.reading import as_mapping, as_number, as_rows
 from harness.report.content.wording import (
     show_count,
     show_number,
     show_percent,
     show_seconds,
+    side_columns,
     side_name,
 )
 
-__all__ = ["training_section"]
+__all__ = ["training_blocks"]
 
 # Epochs shown of each history: the first, the last, and some between.
 MOST_EPOCHS = 12
@@ -31,7 +32,7 @@ _FACTS = {
 }
 
 
-def training_section(verdict: Mapping[str, Any], pictures: list[Block]) -> Section:
+def training_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Block]:
     """Return both heads' recipes, stopping points and loss curves."""
     training = as_mapping(verdict.get("training"))
     sides = {side: as_mapping(training.get(side)) for side in ("baseline", "candidate")}
@@ -39,27 +40,15 @@ def training_section(verdict: Mapping[str, Any], pictures: list[Block]) -> Secti
     blocks += pictures
     for side, facts in sides.items():
         if history := as_rows(facts.get("history")):
-            blocks.append(_history(f"Epochs of {side_name(dict(verdict), side)}", history))
+            blocks.append(_history(f"Epochs of {side_name(verdict, side)}", history))
     recipe = as_mapping(sides["candidate"].get("recipe") or sides["baseline"].get("recipe"))
-    if recipe:
-        blocks.append(facts_table(recipe, title="Recipe of the heads"))
-    return Section(
-        title="Training",
-        anchor="training",
-        blocks=tuple(blocks) or (no_evidence("The training"),),
-        has_model_numbers=True,
-    )
+    return blocks + evidence_blocks(recipe, title="Recipe of the heads")
 
 
 def _facts(verdict: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> Table:
-    names = [side_name(dict(verdict), side) for side in sides]
     return Table(
         title="Both heads",
-        columns=(
-            Column(title="What"),
-            Column(title=f"Baseline: {names[0]}", kind="number"),
-            Column(title=f"Candidate: {names[1]}", kind="number"),
-        ),
+        columns=(Column(title="What"), *side_columns(verdict)),
         rows=tuple(
             (words, *(show_value(facts.get(key)) for facts in sides.values()))
             for key, words in _FACTS.items()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.report.content.document import Column
 from harness.report.content.reading import as_mapping, as_text
 
 __all__ = [
     "ABSENT",
     "label",
     "show_bytes",
+    "show_change",
     "show_count",
+    "show_moment",
     "show_number",
     "show_percent",
     "show_range",
     "show_seconds",
+    "side_columns",
     "side_name",
 ]
 
@@ -36,8 +44,12 @@ def label(name: str) -> str:
     --------
     >>> label("upper_bound_points")
     'Upper bound (points)'
+    >>> label("n_records")
+    'Records (n)'
     """
     words = name.replace("_", " ").replace("-", " ").split()
+    if len(words) > 1 and words[0] == "n":
+        return f"{label(' '.join(words[1:]))} (n)"
     unit = _UNITS.get(words[-1]) if len(words) > 1 else None
     words = [_ACRONYMS.get(word, word) for word in (words[:-1] if unit else words)]
     text = " ".join(words) or name
@@ -64,6 +76,12 @@ def show_percent(share: float | None, digits: int = 2) -> str:
     return ABSENT if share is None else f"{_fixed(100 * share, digits)}%"
 
 
+def show_change(number: float, digits: int) -> str:
+    """Return a difference with its sign."""
+    text = _fixed(number, digits)
+    return text if number <= 0 else f"+{text}"
+
+
 def show_seconds(seconds: float | None) -> str:
     """Return a duration in seconds, from a minute on in minutes and hours as well."""
     if seconds is None:
@@ -83,6 +101,15 @@ def show_bytes(count: float | None) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
+def show_moment(text: str) -> str:
+    """Return a moment in ISO 8601 to the minute, in UTC; any other text as it is."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if moment.tzinfo else text
+    except (ValueError, OverflowError):
+        return text
+
+
 def show_range(
     ends: tuple[float, float] | None, *, scale: float = 1, digits: int = 2, unit: str = ""
 ) -> str:
@@ -93,11 +120,20 @@ def show_range(
     return f"{low} to {high}{unit}"
 
 
-def side_name(verdict: dict[str, object], side: str) -> str:
+def side_name(verdict: Mapping[str, Any], side: str) -> str:
     """Return what a side's model is called, marked where its weights are random."""
     facts = as_mapping(verdict.get(side))
     name = as_text(facts.get("name")) or side.capitalize()
     return f"{name} (random weights)" if facts.get("is_random") is True else name
+
+
+def side_columns(verdict: Mapping[str, Any]) -> tuple[Column, Column]:
+    """Return one column of numbers for each side, under its model's name."""
+    baseline, candidate = (side_name(verdict, side) for side in ("baseline", "candidate"))
+    return (
+        Column(title=f"Baseline: {baseline}", kind="number"),
+        Column(title=f"Candidate: {candidate}", kind="number"),
+    )
 
 
 def _fixed(number: float, digits: int) -> str:

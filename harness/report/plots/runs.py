@@ -15,7 +15,7 @@ from harness.report.content.reading import (
 )
 from harness.report.content.speed import timing_of
 from harness.report.plots.source import SIDES, Source
-from harness.report.plots.style import COLOURS, label_text
+from harness.report.plots.style import COLOURS, label_text, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def draw_training(source: Source, figure: Figure) -> str | None:
     histories = {s: as_rows(as_mapping(training.get(s)).get("history")) for s in SIDES}
     if not any(_curve(rows, "validation_loss") for rows in histories.values()):
         return None
-    figure.set_size_inches(6.6, 4.6)
+    figure.set_size_inches(6.2, 5.2)
     loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     for side, rows in histories.items():
         colour, name = COLOURS[side], source.name(side)
@@ -43,7 +43,7 @@ def draw_training(source: Source, figure: Figure) -> str | None:
         style = "-" if side == "baseline" else "--"
         _plot(rate, rows, "learning_rate", color=colour, linestyle=style)
     loss.set(ylabel="Cross-entropy loss (nats)")
-    loss.legend()
+    legend_below(figure)
     rate.set(xlabel="Epoch", ylabel="Learning rate")
     return "Train and validation loss by epoch. " + " ".join(
         _training_words(side, rows) for side, rows in histories.items()
@@ -57,20 +57,17 @@ def draw_timing(source: Source, figure: Figure) -> str | None:
     closing = _usable(as_numbers(timing.get("closing_baseline_seconds")))
     if not all(seconds.values()):
         return None
-    figure.set_size_inches(6.2, 2.4)
+    figure.set_size_inches(6.2, 2.6)
     axes = figure.subplots()
     markers = {"baseline": "o", "candidate": "D"}
     for place, (side, rounds) in enumerate(seconds.items()):
-        axes.plot(rounds, [place] * len(rounds), markers[side], color=COLOURS[side], alpha=0.8)
-        axes.plot([fmean(rounds)] * 2, [place - 0.25, place + 0.25], color=COLOURS[side])
-    axes.plot(
-        closing,
-        [0] * len(closing),
-        "o",
-        color=COLOURS["baseline"],
-        fillstyle="none",
-        label="baseline, once more at the end",
-    )
+        heights = _spread(place, len(rounds) + len(closing) * (side == "baseline"))
+        axes.plot(rounds, heights[: len(rounds)], markers[side], color=COLOURS[side], alpha=0.8)
+        axes.plot([fmean(rounds)] * 2, [place - 0.3, place + 0.3], color=COLOURS[side])
+    if closing:
+        heights = _spread(0, len(seconds["baseline"]) + len(closing))[-len(closing) :]
+        look: dict[str, Any] = {"color": COLOURS["baseline"], "fillstyle": "none"}
+        axes.plot(closing, heights, "o", **look, label="baseline, once more at the end")
     limit = _limit(source, "embedding-time")
     if limit is not None:
         axes.axvline(
@@ -79,11 +76,10 @@ def draw_timing(source: Source, figure: Figure) -> str | None:
             linestyle="--",
             label=f"limit: {limit:g} of the baseline's mean",
         )
-    axes.set(xlabel="Seconds a round", xlim=(0, None), ylim=(1.6, -0.6))
+    axes.set(xlabel="Seconds a round; the bar is the mean", xlim=(0, None), ylim=(1.6, -0.6))
     axes.set_yticks([0, 1], [source.name(side).replace(": ", "\n", 1) for side in SIDES])
     axes.grid(visible=False, axis="y")
-    if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, columns=2)
     means = {side: fmean(rounds) for side, rounds in seconds.items()}
     return (
         f"Timed rounds: baseline {means['baseline']:.3g} s and candidate "
@@ -102,7 +98,7 @@ def draw_drop(source: Source, figure: Figure) -> str | None:
     if not drops:
         return None
     shown = sorted(drops, key=lambda row: -row[1])[:MOST_GROUPS][::-1]
-    figure.set_size_inches(6.8, 1.2 + 0.21 * len(shown))
+    figure.set_size_inches(6.4, 1.5 + 0.22 * len(shown))
     axes = figure.subplots()
     for place, (_, drop, ends, _) in enumerate(shown):
         if ends is not None and max(map(abs, ends)) < LARGEST:
@@ -114,7 +110,7 @@ def draw_drop(source: Source, figure: Figure) -> str | None:
         axes.axvline(
             limit, color=COLOURS["limit"], linestyle="--", label=f"limit for all rows: {limit:g}"
         )
-        axes.legend(loc="lower right")
+        legend_below(figure)
     axes.set_yticks(range(len(shown)), [_group_label(name, n) for name, _, _, n in shown])
     axes.set(xlabel="Accuracy drop (points, right is worse) with 95% interval")
     worst = shown[-1]
@@ -147,6 +143,11 @@ def _training_words(side: str, rows: list[dict[str, Any]]) -> str:
         f"{side.capitalize()}: {len(points)} epochs, lowest validation loss {best[1]:.4g} "
         f"at epoch {best[0]:g}."
     )
+
+
+def _spread(place: int, count: int) -> list[float]:
+    """Return heights around a place, one a round in running order, so that no dot hides another."""
+    return [place + 0.3 * (2 * (index + 1) / (count + 1) - 1) for index in range(count)]
 
 
 def _usable(seconds: list[float]) -> list[float]:

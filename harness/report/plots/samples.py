@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.report.content.evidence import evidence_of
 from harness.report.content.reading import as_mapping, as_number, as_numbers, as_rows, as_text
 from harness.report.plots.source import Source
-from harness.report.plots.style import COLOURS, label_text
+from harness.report.plots.style import COLOURS, label_text, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +18,7 @@ __all__ = ["draw_gc", "draw_length", "draw_lineages"]
 
 # More lineages than these cannot be read; the largest are shown.
 MOST_LINEAGES = 30
+CLASS_NAMES = {"0": "not viral", "1": "viral"}
 # Beyond this no count of rows is real, and an axis would overflow.
 LARGEST_COUNT = 1e12
 
@@ -28,8 +29,9 @@ def draw_lineages(source: Source, figure: Figure) -> str | None:
     shares = _shares(rows)
     if not shares:
         return None
-    shown = sorted(shares, key=lambda row: (-row[1], row[0]))[:MOST_LINEAGES][::-1]
-    figure.set_size_inches(6.8, 1.3 + 0.2 * len(shown))
+    largest = sorted(shares, key=lambda row: (-row[1], row[0]))[:MOST_LINEAGES]
+    shown = sorted(largest, key=lambda row: (row[0].startswith("viral"), row[1]))
+    figure.set_size_inches(6.4, 1.6 + 0.22 * len(shown))
     axes = figure.subplots()
     places = range(len(shown))
     for place, (_, train, test) in enumerate(shown):
@@ -37,8 +39,8 @@ def draw_lineages(source: Source, figure: Figure) -> str | None:
     axes.plot([r[1] for r in shown], places, "o", color=COLOURS["train"], label="train")
     axes.plot([r[2] for r in shown], places, "D", color=COLOURS["test"], label="test", markersize=5)
     axes.set_yticks(list(places), [label_text(row[0], 44) for row in shown])
-    axes.set(xlabel="Share of the class (%)", xlim=(0, None))
-    axes.legend(loc="lower right")
+    axes.set(xlabel="Share of the class (%)", xlim=(0, 1.08 * max(max(r[1:]) for r in shown)))
+    legend_below(figure, columns=2)
     furthest = max(shown, key=lambda row: abs(row[1] - row[2]))
     return (
         f"Shares of {len(shown)} of {len(shares)} lineages in train and test, percent of their "
@@ -70,7 +72,11 @@ def _shares(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
         train_totals[label] += train
         test_totals[label] += test
     return [
-        (name, 100 * train / (train_totals[label] or 1), 100 * test / (test_totals[label] or 1))
+        (
+            f"{CLASS_NAMES.get(label, label)}: {name}",
+            100 * train / (train_totals[label] or 1),
+            100 * test / (test_totals[label] or 1),
+        )
         for label, name, train, test in counts
     ]
 
@@ -91,7 +97,7 @@ def _draw_histogram(source: Source, figure: Figure, key: str, xlabel: str) -> st
     )
     if len(edges) < 2 or not is_sound or max(map(abs, edges)) >= LARGEST_COUNT:
         return None
-    figure.set_size_inches(5.6, 3.2)
+    figure.set_size_inches(5.4, 3.4)
     axes = figure.subplots()
     lines = {"train": "-", "test": "--"}
     for part, values in counts.items():
@@ -106,5 +112,6 @@ def _draw_histogram(source: Source, figure: Figure, key: str, xlabel: str) -> st
             label=f"{part} ({int(total):,} rows)",
         )
     axes.set(xlabel=xlabel, ylabel="Rows (%)", ylim=(0, None))
-    axes.legend()
+    axes.margins(x=0.03)
+    legend_below(figure, columns=2)
     return f"{xlabel}: distribution of the training rows and of the test rows, in percent."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.report.content.reading import as_confusion, as_mapping, as_number
-from harness.report.plots.source import SIDES, Source
-from harness.report.plots.style import COLOURS
+from harness.report.plots.source import SIDES, Scores, Source
+from harness.report.plots.style import COLOURS, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def draw_roc(source: Source, figure: Figure) -> str | None:
     for side, y_score in scores.y_score.items():
         fpr, tpr, _ = roc_curve(scores.y_true, y_score)
         _curve(axes, source, side, fpr, tpr, "roc_auc")
-    axes.legend(loc="lower right")
+    legend_below(figure)
     return f"ROC curves. {_metric_words(source, 'roc_auc', 'ROC-AUC')}"
 
 
@@ -77,8 +78,8 @@ def draw_precision_recall(source: Source, figure: Figure) -> str | None:
     for side, y_score in scores.y_score.items():
         precision, recall, _ = precision_recall_curve(scores.y_true, y_score)
         _curve(axes, source, side, recall, precision, "average_precision")
-    axes.legend(loc="lower left")
-    words = _metric_words(source, "average_precision", "average precision")
+    legend_below(figure)
+    words = _metric_words(source, "average_precision", "Average precision")
     return f"Precision-recall curves. {words}"
 
 
@@ -104,7 +105,7 @@ def draw_calibration(source: Source, figure: Figure) -> str | None:
             linestyle=_LINES[side],
             label=source.name(side),
         )
-    axes.legend(loc="upper left")
+    legend_below(figure)
     return f"Calibration in {CALIBRATION_BINS} bins of equal width. " + _metric_words(
         source, "brier", "Brier score"
     )
@@ -115,19 +116,26 @@ def draw_scores(source: Source, figure: Figure) -> str | None:
     scores = source.scores
     if scores is None or len(scores.y_score) < len(SIDES):
         return None
-    figure.set_size_inches(7.2, 3.7)
+    figure.set_size_inches(6.6, 4.0)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    is_dense = len(scores.y_true) > MOST_DOTS
     for axes, is_viral, words in zip(panels, (False, True), CLASSES, strict=True):
         chosen = scores.y_true == is_viral
-        _draw_pairs(axes, *(scores.y_score[side][chosen] for side in SIDES), is_dense=is_dense)
+        for line in (axes.axhline, axes.axvline):
+            line(0.5, color=COLOURS["guide"], linewidth=0.8)
+        if len(scores.y_true) <= MOST_DOTS:
+            _draw_dots(axes, *(scores.y_score[side][chosen] for side in SIDES), is_viral=is_viral)
         axes.set_title(f"{words} ({int(chosen.sum()):,} rows)")
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="Baseline's score")
-    panels[0].set_ylabel("Candidate's score")
-    baseline, candidate = (scores.y_score[side] > 0.5 for side in SIDES)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.set_xlabel("Baseline's score (probability)")
+    if len(scores.y_true) > MOST_DOTS:
+        _draw_cells(figure, panels, scores)
+    panels[0].set_ylabel("Candidate's score (probability)")
+    legend_below(figure, columns=3)
+    differ = (scores.y_score["baseline"] > 0.5) != (scores.y_score["candidate"] > 0.5)
     return (
         f"Candidate's score against the baseline's for {len(scores.y_true):,} test rows; "
-        f"{int((baseline != candidate).sum()):,} lie on different sides of 0.5."
+        f"{int(differ.sum()):,} lie on different sides of 0.5."
     )
 
 
@@ -168,9 +176,9 @@ def _confusion_words(side: str, matrix: Floats) -> str:
 
 
 def _square_axes(figure: Figure, xlabel: str, ylabel: str) -> Axes:
-    figure.set_size_inches(4.8, 4.4)
+    figure.set_size_inches(4.6, 5.0)
     axes = figure.subplots()
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel=xlabel, ylabel=ylabel)
     return axes
 
 
@@ -187,24 +195,48 @@ def _curve(axes: Axes, source: Source, side: str, x: Floats, y: Floats, metric: 
     )
 
 
-def _draw_pairs(axes: Axes, x: Floats, y: Floats, *, is_dense: bool) -> None:
-    for draw in (axes.axhline, axes.axvline):
-        draw(0.5, color=COLOURS["guide"], linewidth=0.8)
-    if not is_dense:
-        axes.scatter(x, y, s=9, color=COLOURS["baseline"], alpha=0.5, linewidths=0)
-    elif len(x):
-        cells = axes.hexbin(
-            x,
-            y,
+def _draw_dots(axes: Axes, x: Floats, y: Floats, *, is_viral: bool) -> None:
+    """Draw a dot a row; rows that only one model has right stand out by colour and shape."""
+    is_right = [(score > 0.5) == is_viral for score in (x, y)]
+    kinds = {
+        "same decision": (is_right[0] == is_right[1], COLOURS["guide"], "o"),
+        "only the baseline right": (is_right[0] & ~is_right[1], COLOURS["baseline"], "o"),
+        "only the candidate right": (~is_right[0] & is_right[1], COLOURS["candidate"], "D"),
+    }
+    for name, (chosen, colour, marker) in kinds.items():
+        axes.scatter(
+            x[chosen],
+            y[chosen],
+            s=12,
+            color=colour,
+            marker=marker,
+            alpha=0.7,
+            linewidths=0,
+            label=name,
+        )
+
+
+def _draw_cells(figure: Figure, panels: Sequence[Axes], scores: Scores) -> None:
+    """Count in hexagons, so that any number of rows makes a picture of the same size."""
+    from matplotlib.colors import LogNorm
+
+    norm = LogNorm(vmin=1, vmax=10)
+    cells = [
+        axes.hexbin(
+            *(scores.y_score[side][scores.y_true == is_viral] for side in SIDES),
             gridsize=40,
             extent=(0, 1, 0, 1),
-            bins="log",
-            cmap="cividis",
+            norm=norm,
             mincnt=1,
+            cmap="cividis",
             linewidths=0,
             rasterized=True,
         )
-        axes.figure.colorbar(cells, ax=axes, label="rows (logarithmic)", shrink=0.8)
+        for axes, is_viral in zip(panels, (False, True), strict=True)
+    ]
+    counts = np.concatenate([np.asarray(panel.get_array()) for panel in cells])
+    norm.vmax = max(10, counts.max())
+    figure.colorbar(cells[0], ax=panels, label="Rows (logarithmic)", format="{x:,.0f}", shrink=0.8)
 
 
 def _metric_words(source: Source, metric: str, words: str) -> str:

@@ -13,7 +13,7 @@ from harness.report.escaping import visible
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "label_text", "save_figure", "style"]
+__all__ = ["COLOURS", "label_text", "legend_below", "save_figure", "style"]
 
 # Okabe and Ito's palette; in all figures the same thing has the same colour.
 COLOURS = {
@@ -24,7 +24,7 @@ COLOURS = {
     "limit": "#000000",
     "guide": "#8A8A8A",
 }
-PNG_DPI = 110
+PNG_DPI = 130
 LABEL_CHARACTERS = 30
 
 _SETTINGS: dict[str, Any] = {
@@ -67,9 +67,20 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
         The SVG file and the PNG file.
     """
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+    layout = figure.get_layout_engine()
+    if layout is not None:  # once for both files: laying out takes as long as drawing
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
     return svg, png
+
+
+def legend_below(figure: Figure, *, columns: int = 1) -> None:
+    """Put the legend under the axes, where it covers nothing; the first axes' entries."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def label_text(text: str, most: int = LABEL_CHARACTERS) -> str:
