@@ -152,12 +152,10 @@ class TimingConfig:
     runs: int = DEPLOYMENT_RUNS
     sequences: int = 1000
     attempts: int = 1
-    threads: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("runs", "sequences", "attempts"):
             _require(getattr(self, name) > 0, f"timing.{name}", "must be positive")
-        _require(self.threads is None or self.threads > 0, "timing.threads", "must be positive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +177,7 @@ class GateConfig:
 
     seed: int = 42
     device: str = "cuda"
+    threads: int | None = None  # compute threads on the CPU; None: as many as torch chooses
     data: DataConfig
     baseline: ModelConfig
     candidate: ModelConfig
@@ -193,6 +192,7 @@ class GateConfig:
             "device",
             f"expected 'cpu' or 'cuda', got {self.device!r}",
         )
+        _require(self.threads is None or self.threads > 0, "threads", "must be positive")
         _require(self.candidate.metrics is None, "candidate.metrics", "only a baseline may have it")
 
     def looser_than_deployment(self) -> tuple[str, ...]:

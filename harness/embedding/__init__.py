@@ -1,1 +1,25 @@
-"""embedding."""
+"""Embedders of proteins and nucleotides, and where their vectors are kept.
+
+``load_embedder(model).embed(sequences)`` returns float32 vectors, one row per sequence. Torch and
+transformers are imported when a model is loaded, not before.
+"""
+
+from harness.embedding.alphabet import tokenise
+from harness.embedding.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
+from harness.embedding.embedder import Embedder
+from harness.embedding.esm import EsmEmbedder, load_embedder
+from harness.embedding.kmer import KmerProfile
+from harness.embedding.store import EmbeddingStore, write_store
+
+__all__ = [
+    "Embedder",
+    "EmbeddingStore",
+    "EsmCheckpoint",
+    "EsmEmbedder",
+    "KmerProfile",
+    "find_checkpoint",
+    "load_embedder",
+    "open_checkpoint",
+    "tokenise",
+    "write_store",
+]

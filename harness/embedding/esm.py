@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["EsmEmbedder", "load_embedder"]
 
 # Tokens in one batch: large enough to keep the cores busy, small enough to stay in their caches.
-TOKENS_PER_BATCH = 4096
+TOKENS_PER_BATCH = 2048
 
 
 class EsmEmbedder:

@@ -1,1 +1,32 @@
-"""gate."""
+"""The criteria: numbers and thresholds in, a result out; and the verdict they add up to.
+
+``judge_accuracy`` and ``judge_time`` are useful on their own.
+"""
+
+from harness.gate.accuracy import judge_accuracy
+from harness.gate.baseline import judge_baseline
+from harness.gate.breakdown import break_down
+from harness.gate.embedding_integrity import StoreInspection, inspect_store, judge_embeddings
+from harness.gate.intervals import compare_metrics
+from harness.gate.metrics import evaluate
+from harness.gate.representative import judge_representative
+from harness.gate.result import REQUIRED_CRITERIA, CriterionResult, State
+from harness.gate.split_integrity import judge_split_integrity
+from harness.gate.timing import judge_time
+
+__all__ = [
+    "REQUIRED_CRITERIA",
+    "CriterionResult",
+    "State",
+    "StoreInspection",
+    "break_down",
+    "compare_metrics",
+    "evaluate",
+    "inspect_store",
+    "judge_accuracy",
+    "judge_baseline",
+    "judge_embeddings",
+    "judge_representative",
+    "judge_split_integrity",
+    "judge_time",
+]

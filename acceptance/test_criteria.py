@@ -1,0 +1,89 @@
+"""The gate: six criteria, each computed, recorded and asserted.
+
+Each test is one requirement; how it is computed stands in ``harness``, what it needs in
+``conftest.py``. They run in this order, the cheapest first, so that a broken set-up shows early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from harness.gate import CriterionResult, State
+from harness.pipeline import Judge, Stopwatch
+
+Record = Callable[[CriterionResult], None]
+
+
+@pytest.mark.criterion("split-integrity")
+def test_the_test_set_shares_nothing_with_training(judge: Judge, record: Record) -> None:
+    """No id, nucleotide sequence (either strand) or protein of the test set is in training."""
+    result = judge.split_integrity()
+    record(result)
+    assert result.state is State.PASS, result.detail
+
+
+@pytest.mark.criterion("representative-split")
+def test_the_test_set_is_representative_of_the_data(judge: Judge, record: Record) -> None:
+    """Lineages, lengths, GC, frames and sources are as an honest draw would leave them."""
+    result = judge.representative_split()
+    record(result)
+    assert result.state is State.PASS, result.detail
+
+
+@pytest.mark.criterion("embedding-integrity")
+def test_the_embeddings_are_whole(judge: Judge, record: Record) -> None:
+    """One finite row per record, of the right width, and what the embedder computes."""
+    result = judge.embedding_integrity()
+    record(result)
+    assert result.state is State.PASS, result.detail
+
+
+@pytest.mark.criterion("baseline-sanity")
+def test_the_baseline_is_better_than_a_constant_answer(judge: Judge, record: Record) -> None:
+    """The baseline beats the larger class's share by more than the allowed drop."""
+    result = judge.baseline_sanity()
+    record(result)
+    assert result.state is State.PASS, result.detail
+
+
+@pytest.mark.criterion("accuracy-drop")
+def test_the_candidate_loses_less_than_five_points_of_accuracy(
+    judge: Judge, record: Record
+) -> None:
+    """The drop is strictly below 5 points on the same test rows."""
+    result = judge.accuracy_drop()
+    record(result)
+    assert result.state is State.PASS, result.detail
+
+
+def test_time_the_baseline(benchmark: BenchmarkFixture, stopwatch: Stopwatch) -> None:
+    """Three rounds of the baseline's embedding, after warming up."""
+    work = stopwatch.warmed_up("baseline")
+    benchmark.pedantic(work, rounds=stopwatch.runs, iterations=1, warmup_rounds=0)
+    stopwatch.keep("baseline", benchmark.stats.stats.data)
+
+
+def test_time_the_candidate(benchmark: BenchmarkFixture, stopwatch: Stopwatch) -> None:
+    """Three rounds of the candidate's embedding of the same sequences, after warming up."""
+    work = stopwatch.warmed_up("candidate")
+    benchmark.pedantic(work, rounds=stopwatch.runs, iterations=1, warmup_rounds=0)
+    stopwatch.keep("candidate", benchmark.stats.stats.data)
+
+
+def test_time_the_baseline_once_more(benchmark: BenchmarkFixture, stopwatch: Stopwatch) -> None:
+    """One closing round of the baseline shows whether the machine drifted."""
+    benchmark.pedantic(stopwatch.work("baseline"), rounds=1, iterations=1, warmup_rounds=0)
+    stopwatch.keep("closing", benchmark.stats.stats.data)
+
+
+@pytest.mark.criterion("embedding-time")
+def test_the_candidate_embeds_in_at_most_half_the_time(
+    stopwatch: Stopwatch, record: Record
+) -> None:
+    """The candidate needs at most 50% of the baseline's time, in every pair of runs."""
+    result = stopwatch.judge()
+    record(result)
+    assert result.state is State.PASS, result.detail

@@ -1,0 +1,177 @@
+"""The command ``harness``: the stages one by one, and what is done with a finished verdict.
+
+For work that takes hours the stages can be run ahead of the gate; ``pytest acceptance/`` then finds
+their artifacts in the work directory.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from harness.config import load_config
+from harness.errors import HarnessError, MissingInput
+
+if TYPE_CHECKING:
+    from harness.pipeline import Pipeline
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="The acceptance gate for a new protein embedder in VirNucPro.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path, typer.Option("--gate-config", help="Settings of the run.", metavar="PATH")
+]
+WorkOption = Annotated[
+    Path, typer.Option("--work-dir", help="Where artifacts are kept.", metavar="DIR")
+]
+VerdictOption = Annotated[Path, typer.Option("--verdict", help="The verdict.", metavar="PATH")]
+
+GATE_TOML, WORK, VERDICT = Path("gate.toml"), Path("work"), Path("reports/verdict.json")
+
+
+class Which(StrEnum):
+    """Which side a stage is run for."""
+
+    BOTH = "both"
+    BASELINE = "baseline"
+    CANDIDATE = "candidate"
+
+
+class Format(StrEnum):
+    """How a verdict is rendered."""
+
+    MARKDOWN = "markdown"
+    JSON = "json"
+    TERMINAL = "terminal"
+
+
+@app.command()
+def prepare(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) -> None:
+    """Read the sequences into one record table; what cannot be used stands in rejected.csv."""
+    pipeline = _pipeline(gate_config, work_dir)
+    folder = pipeline.samples.folder()
+    typer.echo((folder / "summary.txt").read_text(encoding="utf-8").rstrip())
+    typer.echo(f"records: {folder}")
+
+
+@app.command()
+def split(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) -> None:
+    """Draw the test set, and the validation part from the rest."""
+    pipeline = _pipeline(gate_config, work_dir)
+    drawn = pipeline.samples.split()
+    for name in ("train", "validation", "test"):
+        typer.echo(f"{name}: {len(getattr(drawn, name)):,} records")
+    typer.echo(f"split: {pipeline.cache.artifacts['split'].path}")
+
+
+@app.command()
+def embed(
+    which: Annotated[Which, typer.Argument()] = Which.BOTH,
+    gate_config: ConfigOption = GATE_TOML,
+    work_dir: WorkOption = WORK,
+) -> None:
+    """Embed all records; an interrupted extraction goes on where it stopped."""
+    pipeline = _pipeline(gate_config, work_dir)
+    pipeline.nucleotide_embeddings()
+    for side in _sides(which):
+        store = pipeline.embeddings(side)  # type: ignore[arg-type] # one of SIDES
+        typer.echo(f"{side}: {len(store):,} x {store.dim} in {store.folder}")
+
+
+@app.command()
+def train(
+    which: Annotated[Which, typer.Argument()] = Which.BOTH,
+    gate_config: ConfigOption = GATE_TOML,
+    work_dir: WorkOption = WORK,
+) -> None:
+    """Train the heads on the training part, as the gate would."""
+    pipeline = _pipeline(gate_config, work_dir)
+    for side in _sides(which):
+        facts = pipeline.training(side)  # type: ignore[arg-type] # one of SIDES
+        folder = pipeline.cache.artifacts[f"head {side}"].path
+        typer.echo(f"{side}: {facts['epochs_run']} epochs; {folder / 'head.safetensors'}")
+
+
+@app.command()
+def report(
+    verdict: Annotated[Path, typer.Argument(help="A verdict.json.")] = VERDICT,
+    fmt: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.MARKDOWN,
+) -> None:
+    """Render a verdict again, without running anything."""
+    from harness.gate.verdict import read_verdict
+    from harness.report.figures import draw_figures
+    from harness.report.machine import render_json
+    from harness.report.markdown import render_markdown
+    from harness.report.terminal import render_terminal
+
+    content = read_verdict(verdict)
+    if fmt is Format.JSON:
+        typer.echo(render_json(content), nl=False)
+    elif fmt is Format.TERMINAL:
+        console = Console()
+        text = render_terminal(
+            content,
+            width=console.width,
+            is_terminal=console.is_terminal,
+            use_colour=console.is_terminal and not console.no_color,
+            report_path=str(verdict.parent / "report.html"),
+        )
+        typer.echo(text, nl=False)
+    else:
+        figures = draw_figures(content, verdict.parent / "figures")
+        typer.echo(render_markdown(content, figures, folder=verdict.parent), nl=False)
+
+
+@app.command()
+def verify(
+    checkpoint: Annotated[Path, typer.Argument(help="The head that is to be deployed.")],
+    verdict: VerdictOption = VERDICT,
+) -> None:
+    """Exit 0 only if a verdict authorises this very file."""
+    from harness.gate.authorisation import authorise
+
+    authorise(checkpoint, verdict)
+    typer.echo(f"{checkpoint}: authorised by {verdict}")
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line and exit code 1."""
+    try:
+        app()
+    except MissingInput as error:
+        _fail(f"{error.what}.\n{error.remedy}.")
+    except HarnessError as error:
+        _fail(str(error))
+
+
+def _pipeline(gate_config: Path, work_dir: Path) -> Pipeline:
+    from harness.pipeline import Pipeline
+    from harness.progress import Progress
+
+    if not gate_config.is_file():
+        raise MissingInput(
+            f"There is no {gate_config}",
+            remedy="Write one (see README.md), or name it with --gate-config",
+        )
+    progress = Progress(sys.stderr, is_live=sys.stderr.isatty())
+    return Pipeline(load_config(gate_config), work_dir, progress=progress)
+
+
+def _sides(which: Which) -> list[str]:
+    return ["baseline", "candidate"] if which is Which.BOTH else [which.value]
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    raise SystemExit(1)

@@ -1,0 +1,105 @@
+"""The split-integrity criterion: test set, training part and the two heads' splits, judged.
+
+What was found is ``harness.data.leakage``'s; here it becomes a result with next steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any
+
+from harness.data import LeakReport
+from harness.data.identity import IdentityBins
+from harness.gate.result import CriterionResult, State
+
+__all__ = ["judge_split_integrity"]
+
+
+def judge_split_integrity(
+    leaks: LeakReport,
+    *,
+    split_of_head: Mapping[str, str] | None = None,
+    identity: IdentityBins | None = None,
+) -> CriterionResult:
+    """Judge that nothing of the test set is in the training part.
+
+    Parameters
+    ----------
+    leaks : LeakReport
+        What ``find_leaks`` found.
+    split_of_head : mapping of side to sha256, optional
+        The split that each head was trained on; they must be one.
+    identity : IdentityBins, optional
+        Best-hit identities of test against training proteins, for the report.
+
+    Returns
+    -------
+    CriterionResult
+        PASS only if nothing was found and the heads share a split. ``value`` is the number of
+        things found.
+    """
+    found = [f"{check.what}: {check.count}" for check in leaks.leaks]
+    if split_of_head and len(set(split_of_head.values())) > 1:
+        found.append("the two heads were trained on different splits")
+    count = sum(check.count for check in leaks.leaks) + (len(found) - len(leaks.leaks))
+    return CriterionResult(
+        id="split-integrity",
+        state=State.FAIL if found else State.PASS,
+        value=Fraction(count),
+        limit=Fraction(0),
+        unit="leaks",
+        detail="; ".join(found) or _nothing_found(leaks),
+        warnings=_warnings(leaks),
+        next_steps=_next_steps(leaks, len(found) > len(leaks.leaks)),
+        evidence={
+            "compared": leaks.compared,
+            "hard": [asdict(check) for check in leaks.checks],
+            "soft": [
+                {"what": n.what, "count": n.count, "share": float(n.share)} for n in leaks.nearby
+            ],
+            **_identity_evidence(identity),
+        },
+    )
+
+
+def _identity_evidence(identity: IdentityBins | None) -> dict[str, Any]:
+    if identity is None:
+        return {}
+    if not identity.is_measured:
+        return {"identity_note": identity.remedy}
+    n_rows = len(identity.rows)
+    return {
+        "identity": [
+            {"bin": f"{name} %", "n": n, "share": n / n_rows} for name, n in identity.counts.items()
+        ],
+        "identity_note": (
+            f"Best hit of each test protein among the training proteins, MMseqs2 "
+            f"{identity.version}, coverage at least 0.8; no hit counts as the lowest bin."
+        ),
+    }
+
+
+def _nothing_found(leaks: LeakReport) -> str:
+    if leaks.compared == "features":
+        return "No identical feature rows in test set and training part; no sequences were given."
+    return "No id, nucleotide sequence (either strand) or protein is in both parts."
+
+
+def _warnings(leaks: LeakReport) -> tuple[str, ...]:
+    if leaks.compared == "features":
+        return ("Only features were compared: near-identical sequences cannot be seen.",)
+    return ()
+
+
+def _next_steps(leaks: LeakReport, heads_differ: bool) -> tuple[str, ...]:
+    steps = []
+    if leaks.leaks:
+        worst = max(leaks.leaks, key=lambda check: check.count)
+        examples = ", ".join(" and ".join(pair) for pair in worst.examples[:2])
+        steps.append(f"Look at {examples}: {worst.what}.")
+        steps.append("Draw the split again with `harness split`: it keeps identical rows together.")
+    if heads_differ:
+        steps.append("Train both heads again on one split with `harness train`.")
+    return tuple(steps)

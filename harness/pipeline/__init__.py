@@ -1,0 +1,11 @@
+"""The stages of a gate run, cached, and the criteria computed from them.
+
+Called by the commands and by the acceptance fixtures alike.
+"""
+
+from harness.pipeline.judge import Judge
+from harness.pipeline.stages import Pipeline, Side
+from harness.pipeline.stopwatch import Stopwatch
+from harness.pipeline.threads import compute_threads
+
+__all__ = ["Judge", "Pipeline", "Side", "Stopwatch", "compute_threads"]

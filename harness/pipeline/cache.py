@@ -1,0 +1,81 @@
+"""What a run has made so far: each artifact obtained once and logged, each table loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.artifacts import Artifact, ArtifactStore
+from harness.pipeline.log import StageLog
+
+__all__ = ["StageCache"]
+
+T = TypeVar("T")
+
+
+class StageCache:
+    """The artifacts and tables of one run.
+
+    Parameters
+    ----------
+    work_dir : Path
+        Where artifacts are kept; several runs may share it.
+
+    Attributes
+    ----------
+    artifacts : dict of str to Artifact
+        What this run has obtained, by name.
+    log : StageLog
+        How long each took.
+    """
+
+    def __init__(self, work_dir: Path) -> None:
+        self.artifacts: dict[str, Artifact] = {}
+        self.log = StageLog()
+        self._store = ArtifactStore(work_dir)
+        self._made: dict[str, Any] = {}
+
+    def obtain(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        build: Callable[[Path], None],
+        *,
+        stage: str | None = None,
+        kind: str | None = None,
+        resumes: bool = False,
+    ) -> Artifact:
+        """Return an artifact, made or reused once a run.
+
+        Parameters
+        ----------
+        name : str
+            Its name in ``artifacts``.
+        inputs, build, resumes
+            As for ``ArtifactStore.obtain``.
+        stage : str, optional
+            Its name in the log, if it is worth one.
+        kind : str, optional
+            The folder of its kind, if not ``name``.
+        """
+        if name not in self.artifacts:
+            if stage is None:
+                artifact = self._store.obtain(kind or name, inputs, build, resumes=resumes)
+            else:
+                with self.log.stage(stage) as entry:
+                    artifact = self._store.obtain(kind or name, inputs, build, resumes=resumes)
+                    entry.is_reused = artifact.is_reused
+            self.artifacts[name] = artifact
+        return self.artifacts[name]
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns, calling it once a run."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
+
+    def made(self, name: str) -> Any:
+        """Return what ``once`` has made under this name, or None."""
+        return self._made.get(name)

@@ -1,0 +1,146 @@
+"""What a run has found out, in the form that ``verdict.json`` holds.
+
+Only what the stages have already made is described; nothing is computed for the report's sake but
+the metrics of predictions that are there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from harness.gate import CriterionResult, break_down, compare_metrics, evaluate
+from harness.pipeline.log import peak_memory_bytes
+from harness.pipeline.stages import SIDES, Pipeline, Side
+
+__all__ = ["describe_run"]
+
+_TIMING_KEYS = (
+    "baseline_seconds",
+    "candidate_seconds",
+    "closing_baseline_seconds",
+    "ratio",
+    "attempts",
+    "n_sequences",
+    "n_residues",
+    "tokenisation_seconds",
+    "cpu_seconds",
+    "warm_up_seconds",
+)
+
+
+def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -> dict[str, Any]:
+    """Return the facts of a run: data, split, both sides, training, timing, stages, artifacts.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Its stages, as far as they have been run.
+    timing : CriterionResult, optional
+        The judged embedding time.
+
+    Returns
+    -------
+    dict of JSON values
+        Top-level keys of ``verdict.json``; what is not known yet is left out.
+    """
+    made = pipeline.cache.artifacts
+    facts: dict[str, Any] = {
+        "rehearsal_reasons": _rehearsal_reasons(pipeline),
+        "looser_than_deployment": list(pipeline.config.looser_than_deployment()),
+        "artifacts": _artifacts(pipeline),
+    }
+    if "records" in made:
+        facts["data"] = _describe_data(pipeline)
+    if "split" in made:
+        facts["split"] = _describe_split(pipeline)
+    facts |= {side: _describe_side(pipeline, side) for side in SIDES}
+    if all(f"head {side}" in made for side in SIDES):
+        facts["training"] = {side: pipeline.training(side) for side in SIDES}
+    if "predictions" in made:
+        facts = _with_metrics(facts, pipeline)
+    if timing is not None:
+        facts["timing"] = {k: v for k, v in timing.evidence.items() if k in _TIMING_KEYS}
+        facts["timing"]["interval"] = list(timing.interval) if timing.interval else None
+    facts["stages"] = pipeline.cache.log.to_list()
+    facts["peak_memory_bytes"] = peak_memory_bytes()
+    return facts
+
+
+def _rehearsal_reasons(pipeline: Pipeline) -> list[str]:
+    reasons = [
+        f"the {side}'s weights are random"
+        for side in SIDES
+        if (embedder := pipeline.loaded_embedder(side)) is not None and embedder.is_random
+    ]
+    if not all(pipeline.loaded_embedder(side) for side in SIDES):
+        reasons.append("not both models were loaded")
+    return reasons
+
+
+def _describe_data(pipeline: Pipeline) -> dict[str, Any]:
+    records, data = pipeline.samples.records(), pipeline.config.data
+    n_viral = int(records["label"].sum())
+    return {
+        "n_records": len(records),
+        "n_viral": n_viral,
+        "n_nonviral": len(records) - n_viral,
+        "n_lineages": int(records["lineage"].replace("", pd.NA).nunique()),
+        "n_genomes": int(records["genome"].nunique()),
+        "n_rejected": pipeline.samples.n_rejected(),
+        "sources": [path.name for path in (*data.viral, *data.nonviral)],
+    }
+
+
+def _describe_split(pipeline: Pipeline) -> dict[str, Any]:
+    split = pipeline.samples.split()
+    test = {count.label: count.n_test for count in split.counts}
+    return split.to_dict() | {
+        "n_train": len(split.train),
+        "n_validation": len(split.validation),
+        "n_test": len(split.test),
+        "test_viral": test[1],
+        "test_nonviral": test[0],
+        "seeds_tried": [split.seed],
+    }
+
+
+def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
+    settings = getattr(pipeline.config, side)
+    embedder = pipeline.loaded_embedder(side)
+    return {
+        "name": settings.name,
+        "model": settings.model,
+        "dtype": settings.dtype,
+        "dim": embedder.dim if embedder else None,
+        "parameters": embedder.n_parameters if embedder else None,
+        "is_random": embedder.is_random if embedder else settings.random_weights is not None,
+        "model_sha256": embedder.weights_sha256 if embedder else None,
+    }
+
+
+def _with_metrics(facts: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
+    table = pipeline.predictions()
+    groups = table["genome"] if pipeline.config.data.taxonomy is not None else None
+    scores = {side: table[f"{side}_score"] for side in SIDES}
+    compared = compare_metrics(
+        table["label"], scores["baseline"], scores["candidate"], groups=groups
+    ).to_dict()
+    metrics = {side: evaluate(table["label"], scores[side]).to_dict() for side in SIDES}
+    sides = {
+        side: facts[side] | metrics[side] | {"intervals": compared["intervals"][side]}
+        for side in SIDES
+    }
+    columns = [name for name in ("lineage", "length", "genome", "identity") if name in table]
+    breakdowns = {by: break_down(table, by) for by in columns}
+    return facts | sides | {"differences": compared["differences"], "breakdowns": breakdowns}
+
+
+def _artifacts(pipeline: Pipeline) -> dict[str, dict[str, str]]:
+    """Return path and digest of what a reader may want to open, and of the file to deploy."""
+    found = {
+        name: {"path": str(artifact.path), "sha256": artifact.sha256}
+        for name, artifact in pipeline.cache.artifacts.items()
+    }
+    return found | pipeline.files()

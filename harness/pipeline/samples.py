@@ -1,0 +1,131 @@
+"""The first stages: the record table, the split, and how near the test proteins are to training."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from harness.artifacts import digest_file, write_atomically
+from harness.config import GateConfig
+from harness.data import Split, draw_split, read_records
+from harness.data.fasta import find_pair
+from harness.data.identity import IdentityBins, measure_identity
+from harness.pipeline.cache import StageCache
+from harness.progress import Progress
+
+__all__ = ["Samples"]
+
+
+class Samples:
+    """The records of a run and their split.
+
+    Parameters
+    ----------
+    config : GateConfig
+        Names the sources and how the test set is drawn.
+    cache : StageCache
+        Keeps what is made.
+    progress : Progress
+        Shows how far reading is.
+    """
+
+    def __init__(self, config: GateConfig, cache: StageCache, progress: Progress) -> None:
+        self._config = config
+        self._cache = cache
+        self._progress = progress
+
+    def records(self) -> pd.DataFrame:
+        """Return the record table of the configured sources."""
+        return self._cache.once(
+            "records", lambda: pd.read_parquet(self.folder() / "records.parquet")
+        )
+
+    def n_rejected(self) -> int:
+        """Return how many rows of the sources are no records; they stand in rejected.csv."""
+        return len(pd.read_csv(self.folder() / "rejected.csv"))
+
+    def folder(self) -> Path:
+        """Return where the record table, rejected.csv and summary.txt lie."""
+        data = self._config.data
+        inputs = {
+            "viral": [_digest_source(path) for path in data.viral],
+            "nonviral": [_digest_source(path) for path in data.nonviral],
+            "taxonomy": digest_file(data.taxonomy) if data.taxonomy else None,
+        }
+
+        def build(folder: Path) -> None:
+            found = read_records(
+                data.viral, data.nonviral, taxonomy=data.taxonomy, progress=self._progress
+            )
+            found.records.to_parquet(folder / "records.parquet")
+            found.write_rejected(folder / "rejected.csv")
+            write_atomically(folder / "summary.txt", "\n".join(found.summarise()) + "\n")
+
+        return self._cache.obtain("records", inputs, build, stage="read the records").path
+
+    def split(self) -> Split:
+        """Return the train, validation and test ids."""
+        return self._cache.once("split", self._draw)
+
+    def part(self, name: str) -> pd.DataFrame:
+        """Return the records of ``train``, ``validation`` or ``test``, sorted by id."""
+        ids = getattr(self.split(), name)
+
+        def make() -> pd.DataFrame:
+            table = self.records().set_index("id").reindex(pd.Index(ids, name="id"))
+            return table.reset_index()
+
+        return self._cache.once(f"part {name}", make)
+
+    def identity(self) -> IdentityBins:
+        """Return how similar the test proteins are to training proteins, if MMseqs2 is there."""
+        return self._cache.once("identity", self._measure_identity)
+
+    def _draw(self) -> Split:
+        config, records = self._config, self.records()
+        fraction, unit = config.data.test_fraction, config.data.sampling_unit
+        validation_fraction = config.training.validation_fraction
+
+        def build(folder: Path) -> None:
+            split = draw_split(
+                records,
+                test_fraction=fraction,
+                sampling_unit=unit,
+                seed=config.seed,
+                validation_fraction=validation_fraction,
+            )
+            split.save(folder)
+
+        inputs = {
+            "records": self._cache.artifacts["records"].sha256,
+            "test_fraction": str(fraction),
+            "sampling_unit": unit,
+            "seed": config.seed,
+            "validation_fraction": str(validation_fraction),
+        }
+        return Split.load(
+            self._cache.obtain("split", inputs, build, stage="draw the test set").path
+        )
+
+    def _measure_identity(self) -> IdentityBins:
+        records, split = self.records(), self.split()
+        if shutil.which("mmseqs") is None:  # nothing to keep: it may be there next time
+            return measure_identity(records, split)
+
+        def build(folder: Path) -> None:
+            found = measure_identity(records, split, threads=self._config.threads)
+            found.rows.to_parquet(folder / "identity.parquet")
+            write_atomically(folder / "version.txt", found.version)
+
+        inputs = {"split": self._cache.artifacts["split"].sha256}
+        stage = "compare test and training proteins"
+        folder = self._cache.obtain("identity", inputs, build, stage=stage).path
+        version = (folder / "version.txt").read_text(encoding="utf-8")
+        return IdentityBins(rows=pd.read_parquet(folder / "identity.parquet"), version=version)
+
+
+def _digest_source(path: Path) -> list[str]:
+    files = (path,) if path.suffix == ".parquet" else find_pair(path)
+    return [digest_file(file) for file in files]

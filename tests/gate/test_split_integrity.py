@@ -1,0 +1,60 @@
+"""From leaks to a judged criterion."""
+
+from __future__ import annotations
+
+from harness.data.leakage import LeakCheck, LeakReport, NearbyRows
+from harness.gate.result import State
+from harness.gate.split_integrity import judge_split_integrity
+
+CLEAN = LeakReport(
+    checks=(LeakCheck(what="the same protein in test and training", count=0),),
+    nearby=(NearbyRows(what="the same genome", count=3, n_test=4),),
+    compared="sequences",
+)
+LEAKING = LeakReport(
+    checks=(
+        LeakCheck(
+            what="the same protein in test and training", count=2, examples=(("a", "b"), ("c", "d"))
+        ),
+    ),
+    nearby=(),
+    compared="sequences",
+)
+
+
+def test_judge_when_nothing_is_shared_then_passes_and_reports_what_is_near() -> None:
+    """Soft findings are evidence, not failures."""
+    result = judge_split_integrity(CLEAN, split_of_head={"baseline": "1", "candidate": "1"})
+
+    assert result.state is State.PASS
+    assert result.evidence["soft"] == [{"what": "the same genome", "count": 3, "share": 0.75}]
+
+
+def test_judge_when_something_leaks_then_fails_and_names_examples() -> None:
+    """One leak is too many."""
+    result = judge_split_integrity(LEAKING)
+
+    assert result.state is State.FAIL
+    assert result.value == 2
+    assert (
+        result.next_steps[0] == "Look at a and b, c and d: the same protein in test and training."
+    )
+
+
+def test_judge_when_the_heads_saw_different_splits_then_fails() -> None:
+    """A comparison of heads trained on different rows is no comparison."""
+    result = judge_split_integrity(CLEAN, split_of_head={"baseline": "1", "candidate": "2"})
+
+    assert result.state is State.FAIL
+    assert "different splits" in result.detail
+
+
+def test_judge_when_only_features_were_compared_then_it_says_so() -> None:
+    """Identical rows stand for identical sequences, and the report says that."""
+    features = LeakReport(checks=CLEAN.checks, nearby=(), compared="features")
+
+    result = judge_split_integrity(features)
+
+    assert result.state is State.PASS
+    assert "no sequences were given" in result.detail
+    assert result.warnings

@@ -1,0 +1,128 @@
+"""The command line: what it prints, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command as from a shell; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(stopped.value.code or 0)
+
+
+def write_sequences(folder: Path) -> Path:
+    """Write a small FASTA pair per class, a taxonomy and a gate.toml; return the last."""
+    for name, first in (("viral", "ACC"), ("bacteria", "GTT")):
+        rows = range(60)
+        dna = [first * 3 + "".join("ACGT"[(n // 4**k) % 4] * 3 for k in range(4)) for n in rows]
+        ids = [f"{name}{n % 6}_chunk_{n}F1" for n in rows]
+        for kind, letters in (
+            ("nucleotide", dna),
+            ("protein", [f"MK{'ACDEF'[n % 5]}{n}" for n in rows]),
+        ):
+            texts = [t.translate(str.maketrans("0123456789", "GHIKLMNPQR")) for t in letters]
+            lines = [f">{i}\n{t}\n" for i, t in zip(ids, texts, strict=True)]
+            (folder / f"{name}_{kind}.fa").write_text("".join(lines))
+    path = folder / "gate.toml"
+    path.write_text(
+        'device = "cpu"\n[data]\nviral = ["viral"]\nnonviral = ["bacteria"]\n'
+        '[baseline]\nname = "b"\n[candidate]\nname = "c"\n'
+    )
+    return path
+
+
+def test_prepare_when_the_sequences_are_sound_then_a_summary_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts, lengths and rejects, and where the table lies."""
+    config = write_sequences(tmp_path)
+
+    code = run(
+        monkeypatch, "prepare", "--gate-config", str(config), "--work-dir", str(tmp_path / "work")
+    )
+
+    assert code == 0
+    assert "records: 120 (60 viral, 60 not viral)" in capsys.readouterr().out
+
+
+def test_split_when_drawn_then_the_sizes_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten percent of each class for the test set."""
+    config = write_sequences(tmp_path)
+
+    run(monkeypatch, "split", "--gate-config", str(config), "--work-dir", str(tmp_path / "work"))
+
+    assert "test: 12 records" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare"], "There is no gate.toml.\nWrite one"),
+        (["verify", "head.safetensors"], "There is no head.safetensors"),
+        (["report", "verdict.json"], "no verdict can be read"),
+    ],
+)
+def test_command_when_something_is_missing_then_it_says_what_and_exits_1(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    """An expected error is a message, not a traceback."""
+    monkeypatch.chdir(tmp_path)
+
+    assert run(monkeypatch, *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_embed_when_no_model_is_named_then_the_setting_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A side without a model cannot be embedded."""
+    config = write_sequences(tmp_path)
+    config.write_text(config.read_text() + '[nucleotide]\nkind = "kmer"\nk = 2\n')
+
+    code = run(
+        monkeypatch, "embed", "--gate-config", str(config), "--work-dir", str(tmp_path / "work")
+    )
+
+    assert code == 1
+    assert "[baseline] names no model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fmt", ["markdown", "json", "terminal"])
+def test_report_when_the_run_halted_then_every_format_says_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fmt: str,
+) -> None:
+    """A verdict is rendered again without running anything."""
+    verdict = {
+        "schema_version": 1,
+        "verdict": "HALT",
+        "rehearsal": True,
+        "profile": "tiny",
+        "started": "2026-11-01T00:00:00+00:00",
+        "halted_by": ["accuracy-drop: NOT_RUN"],
+        "criteria": [],
+    }
+    path = tmp_path / "verdict.json"
+    path.write_text(json.dumps(verdict))
+
+    code = run(monkeypatch, "report", str(path), "--format", fmt)
+
+    assert code == 0
+    assert "HALT" in capsys.readouterr().out
