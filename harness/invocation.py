@@ -1,4 +1,4 @@
-"""What a pytest command line asks of the gate: which paths, which profile, what is refused.
+"""What a pytest command line asks of the gate, and what the acceptance tests are told of it.
 
 Plain values in, plain values out; pytest itself is the plugin's matter.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Invocation"]
+if TYPE_CHECKING:
+    from harness.progress import Progress
+
+__all__ = ["GateSession", "Invocation", "Provider"]
 
 # These show something and run nothing, so they touch no report.
 INSPECTIONS = (
@@ -26,6 +29,38 @@ INSPECTIONS = (
 )
 # What pytest-benchmark is set to if nobody chooses, and the clock that waits for the device.
 DEFAULT_TIMER, DEVICE_TIMER = "time.perf_counter", "harness.gate.timing.read_clock"
+
+Provider = Callable[[], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSession:
+    """What the acceptance tests' fixtures need to know of the run.
+
+    Attributes
+    ----------
+    profile : str
+        ``tiny`` or ``production``.
+    config_path : Path
+        The production profile's settings.
+    work_dir : Path
+        Where cached artifacts live.
+    report_dir : Path
+        Where this run's reports go.
+    progress : Progress
+        Shows how far the stages are, past pytest's capture.
+    """
+
+    profile: str
+    config_path: Path
+    work_dir: Path
+    report_dir: Path
+    progress: Progress
+    providers: list[Provider] = field(default_factory=list, repr=False)
+
+    def describe(self, provider: Provider) -> None:
+        """Register what is asked, once and at the end, for facts to put into the verdict."""
+        self.providers.append(provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

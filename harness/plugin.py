@@ -10,18 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import shlex
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import HarnessError, MissingInput
-from harness.invocation import Invocation
+from harness.invocation import GateSession, Invocation, Provider
 
 if TYPE_CHECKING:
     import argparse
@@ -33,60 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["GateSession"]
 
-PYTESTS_OWN_EXIT_CODES = (
-    pytest.ExitCode.INTERRUPTED,
-    pytest.ExitCode.INTERNAL_ERROR,
-    pytest.ExitCode.USAGE_ERROR,
-)
-# What pytest does not report in any other way.
-UNEXPLAINED_EXIT_CODES: dict[int, str] = {
-    pytest.ExitCode.USAGE_ERROR: "pytest was called in a wrong way",
-    pytest.ExitCode.NO_TESTS_COLLECTED: "no test was selected",
-}
 STDERR = 2
 
-Provider = Callable[[], dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateSession:
-    """What the acceptance tests' fixtures need to know of the run.
-
-    Attributes
-    ----------
-    profile : str
-        ``tiny`` or ``production``.
-    config_path : Path
-        The production profile's settings.
-    work_dir : Path
-        Where cached artifacts live.
-    report_dir : Path
-        Where this run's reports go.
-    progress : Progress
-        Shows how far the stages are, past pytest's capture.
-    """
-
-    profile: str
-    config_path: Path
-    work_dir: Path
-    report_dir: Path
-    progress: Progress
-    providers: list[Provider] = field(default_factory=list, repr=False)
-
-    def describe(self, provider: Provider) -> None:
-        """Register what is asked, once and at the end, for facts to put into the verdict."""
-        self.providers.append(provider)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A report directory that belongs to this run, and the verdict that it began with."""
-
-    report_dir: Path
-    opening: dict[str, Any]
-
-
-CLAIM = pytest.StashKey[Claim]()
+# The verdict that a run began with, and the run itself, on pytest's config.
+OPENING = pytest.StashKey[dict[str, Any]]()
 GATE = pytest.StashKey["Gate"]()
 
 
@@ -127,14 +74,14 @@ def pytest_configure(config: pytest.Config) -> None:
     inside, outside = invocation.split(config.args)
     if not inside or invocation.is_inspection:
         return
-    claim = _claim(config, invocation)
+    _claim(config, invocation)
     if outside:
         raise pytest.UsageError(f"run acceptance/ on its own, without {', '.join(outside)}")
     if refused := invocation.find_refused(reruns_setting=_reruns_setting(config)):
         raise pytest.UsageError(f"acceptance/ cannot be run with {refused}")
     for name, value in invocation.default_reports().items():
         setattr(config.option, name, value)
-    config.stash[GATE] = Gate(config, claim, _open_progress(config))
+    config.stash[GATE] = Gate(config, invocation, _open_progress(config))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -173,17 +120,9 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
     """Describe the machine without its name; None leaves runs outside the gate alone."""
     if GATE not in config.stash:
         return None
-    from harness.gate.provenance import describe_cpu
+    from harness.gate.provenance import describe_machine
 
-    return {
-        "machine": platform.machine(),
-        "processor": platform.processor(),
-        "system": platform.system(),
-        "release": platform.release(),
-        "python_implementation": platform.python_implementation(),
-        "python_version": platform.python_version(),
-        "cpu": describe_cpu(),
-    }
+    return describe_machine()
 
 
 @pytest.fixture(scope="session")
@@ -213,26 +152,25 @@ def record(request: pytest.FixtureRequest) -> Callable[[CriterionResult], None]:
 class Gate:
     """One armed run: it watches the tests, concludes, and has the reports written."""
 
-    def __init__(self, config: pytest.Config, claim: Claim, progress: Progress) -> None:
+    def __init__(self, config: pytest.Config, invocation: Invocation, progress: Progress) -> None:
         from harness.gate.ledger import Ledger
 
         self.runs: dict[str, CriterionRun] = {}  # by node id
         self._config = config
-        self._claim = claim
+        self._invocation = invocation
         self._progress = progress
-        self._profile: str = claim.opening["profile"]
+        self._profile = invocation.profile
         self._providers: list[Provider] = []
         self._ledger = Ledger()
         self._publication: Publication | None = None
 
     def open_session(self) -> GateSession:
         """Tell the fixtures what the run was asked for."""
-        invocation = _invocation(self._config, self._config.option)
         return GateSession(
             profile=self._profile,
-            config_path=invocation.config_path,
-            work_dir=invocation.work_dir,
-            report_dir=self._claim.report_dir,
+            config_path=self._invocation.config_path,
+            work_dir=self._invocation.work_dir,
+            report_dir=self._invocation.report_dir,
             progress=self._progress,
             providers=self._providers,
         )
@@ -309,11 +247,10 @@ class Gate:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None]:
         """Decide before the other reporters write; write after them, since they may fail."""
         _silence_empty_benchmark(self._config)
-        if explanation := UNEXPLAINED_EXIT_CODES.get(exitstatus):
-            self._ledger.note(explanation)
         publication = self._publication = self._open_publication()
         publication.gather(self._providers, self._config.rootpath)
-        decided = session.exitstatus = _exit_code(publication.verdict, exitstatus)
+        publication.heed(exitstatus)
+        session.exitstatus = publication.exit_code(exitstatus)
         try:
             yield
         except Exception as error:  # noqa: BLE001 - any reporter's failure must become a HALT
@@ -321,13 +258,9 @@ class Gate:
         except BaseException as error:  # noqa: BLE001 - a second Ctrl-C must not lose the verdict
             self._ledger.note(f"interrupted while it was ending: {_one_line(error)}")
             exitstatus = pytest.ExitCode.INTERRUPTED
-        if session.exitstatus != decided:
-            self._ledger.note(f"pytest ended with exit code {int(session.exitstatus)}")
-        publication.publish(
-            html_path=self._config.getoption("htmlpath", None),
-            summary_path=os.environ.get("GITHUB_STEP_SUMMARY"),
-        )
-        session.exitstatus = _exit_code(publication.verdict, exitstatus)
+        publication.heed(session.exitstatus)
+        publication.publish(summary_path=os.environ.get("GITHUB_STEP_SUMMARY"))
+        session.exitstatus = publication.exit_code(exitstatus)
         self._print(publication.terminal_text)
 
     @pytest.hookimpl(optionalhook=True)
@@ -339,7 +272,7 @@ class Gate:
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
         """Put the criteria at the top of the HTML report."""
         if self._publication is not None:
-            prefix.append(self._publication.panel)
+            prefix.append(self._publication.show_panel())
 
     def _open_publication(self) -> Publication:
         from harness.report.publish import Publication
@@ -347,8 +280,9 @@ class Gate:
         writer = self._terminal_writer()
         return Publication(
             self._ledger,
-            {**self._claim.opening, "profile": self._profile},
-            self._claim.report_dir,
+            self._config.stash[OPENING] | {"profile": self._profile},
+            self._invocation.report_dir,
+            html_path=self._config.getoption("htmlpath", None),
             width=writer.fullwidth if writer else 80,
             use_colour=bool(writer and writer.hasmarkup),
         )
@@ -379,24 +313,23 @@ def _invocation(config: pytest.Config, options: argparse.Namespace) -> Invocatio
     return Invocation(root=config.rootpath, directory=config.invocation_params.dir, options=options)
 
 
-def _claim(config: pytest.Config, invocation: Invocation) -> Claim:
-    """Take the report directory for this run, once."""
+def _claim(config: pytest.Config, invocation: Invocation) -> None:
+    """Take the report directory for this run, once, and withdraw what an older run left there."""
     from harness.gate.verdict import open_verdict
 
-    if CLAIM not in config.stash:
-        folder = invocation.report_dir
-        try:
-            opening, lock = open_verdict(
-                folder,
-                profile=invocation.profile,
-                started=datetime.now(UTC).isoformat(timespec="seconds"),
-                command=shlex.join(["pytest", *config.invocation_params.args]),
-            )
-        except HarnessError as error:
-            raise pytest.UsageError(f"{error}; choose another with --report-dir DIR") from error
-        config.add_cleanup(lock.release)
-        config.stash[CLAIM] = Claim(report_dir=folder, opening=opening)
-    return config.stash[CLAIM]
+    if OPENING in config.stash:
+        return
+    try:
+        opening, lock = open_verdict(
+            invocation.report_dir,
+            profile=invocation.profile,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=shlex.join(["pytest", *config.invocation_params.args]),
+        )
+    except HarnessError as error:
+        raise pytest.UsageError(f"{error}; choose another with --report-dir DIR") from error
+    config.add_cleanup(lock.release)
+    config.stash[OPENING] = opening
 
 
 def _refuse_strays(config: pytest.Config, strays: list[str]) -> None:
@@ -458,12 +391,6 @@ def _one_line(error: BaseException) -> str:
 
 
 # The end
-
-
-def _exit_code(verdict: dict[str, Any], exitstatus: int) -> int:
-    if verdict["verdict"] == "PASS":
-        return pytest.ExitCode.OK
-    return exitstatus if exitstatus in PYTESTS_OWN_EXIT_CODES else pytest.ExitCode.TESTS_FAILED
 
 
 def _silence_empty_benchmark(config: pytest.Config) -> None:

@@ -5,6 +5,7 @@ The host's name is never recorded.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -13,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_cpu", "describe_environment"]
+__all__ = ["describe_environment", "describe_machine"]
 
 # The distributions whose versions can change a result or a time.
 PACKAGES = (
@@ -50,7 +51,7 @@ def describe_environment(root: Path) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **describe_cpu(),
+        **_describe_cpu(),
         "memory_bytes": _memory_bytes(),
         "packages": _package_versions(),
         "git_commit": commit,
@@ -59,8 +60,20 @@ def describe_environment(root: Path) -> dict[str, Any]:
     }
 
 
-def describe_cpu() -> dict[str, Any]:
-    """Return the processor's model, how many there are, and how many this process may use."""
+def describe_machine() -> dict[str, Any]:
+    """Return the machine as pytest-benchmark keeps it beside timings, without its name."""
+    return {
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+        "system": platform.system(),
+        "release": platform.release(),
+        "python_implementation": platform.python_implementation(),
+        "python_version": platform.python_version(),
+        "cpu": _describe_cpu(),
+    }
+
+
+def _describe_cpu() -> dict[str, Any]:
     return {
         "cpu_model": _cpu_model(),
         "cpu_count": os.cpu_count(),
@@ -90,6 +103,7 @@ def _memory_bytes() -> int | None:
         return None
 
 
+@functools.cache
 def _package_versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {}
     for name in PACKAGES:

@@ -24,6 +24,10 @@ __all__ = ["Publication"]
 
 # A renderer that fails for one verdict may fail for the next, with another message.
 MAX_ROUNDS = 3
+# Exit codes of pytest that stay: interrupted, internal error, usage error.
+BROKEN_OFF = (2, 3, 4)
+# What these exit codes of pytest mean is told in no other way.
+REASONS = {4: "pytest was called in a wrong way", 5: "no test was selected"}
 
 
 class Publication:
@@ -66,12 +70,8 @@ class Publication:
         self._figures: list[Figure] = []
         self._finished = ""
         self._texts: dict[str, str] = {}
+        self._shown_panel = ""
         self.verdict: dict[str, Any] = {}
-
-    @property
-    def panel(self) -> str:
-        """The criteria as HTML, for the head of pytest-html's report."""
-        return self._texts.get("panel", "")
 
     @property
     def terminal_text(self) -> str:
@@ -92,6 +92,25 @@ class Publication:
         self._environment = guard("describing the environment", describe, nothing)
         self.settle()
 
+    def show_panel(self) -> str:
+        """Return the criteria as HTML, for the head of pytest-html's report."""
+        self._shown_panel = self._texts.get("panel", "")
+        return self._shown_panel
+
+    def heed(self, exitstatus: int) -> None:
+        """Have what only pytest's exit code tells block, too."""
+        if exitstatus in REASONS:
+            self._ledger.note(REASONS[exitstatus])
+        elif exitstatus and self.verdict["verdict"] == "PASS":
+            self._ledger.note(f"pytest ended with exit code {exitstatus:d}")
+        self.settle()
+
+    def exit_code(self, exitstatus: int) -> int:
+        """Return 0 only with PASS; pytest's own code where the run was broken off; else 1."""
+        if self.verdict["verdict"] == "PASS":
+            return 0
+        return exitstatus if exitstatus in BROKEN_OFF else 1
+
     def settle(self) -> None:
         """Conclude, and render until every report tells of the renderers that failed."""
         for _ in range(MAX_ROUNDS):
@@ -109,10 +128,10 @@ class Publication:
         summary_path : str or None
             A file that the short summary is appended to.
         """
-        guard, shown = self._ledger.guard, self.panel
+        guard = self._ledger.guard
         self.settle()
         guard("writing report.md", self._write_markdown, None)
-        guard("correcting the HTML report", lambda: self._correct_html(shown), None)
+        guard("correcting the HTML report", self._correct_html, None)
         if summary_path:
             guard("writing a summary", lambda: self._append_summary(Path(summary_path)), None)
         self.settle()
@@ -163,12 +182,12 @@ class Publication:
     def _write_markdown(self) -> None:
         write_atomically(self._folder / "report.md", self._texts["markdown"])
 
-    def _correct_html(self, shown: str) -> None:
+    def _correct_html(self) -> None:
         """Bring the panel up to date if a reporter failed after pytest-html had written it."""
-        path = self._html_path
-        if path is not None and path.is_file() and self.panel != shown:
+        path, panel = self._html_path, self._texts.get("panel", "")
+        if path is not None and path.is_file() and panel != self._shown_panel:
             text = path.read_text(encoding="utf-8")
-            write_atomically(path, text.replace(shown, self.panel))
+            write_atomically(path, text.replace(self._shown_panel, panel))
 
     def _append_summary(self, path: Path) -> None:
         with path.open("a", encoding="utf-8") as file:

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 # Imported here, since pytester forgets after each inner run what that run has imported.
 import harness.gate.timing
-import harness.gate.verdict
-import harness.report.publish  # noqa: F401
+import harness.progress
+import harness.report.html
+import harness.report.markdown
+import harness.report.publish
+import harness.report.summary
+import harness.report.terminal  # noqa: F401
 from harness.gate.result import REQUIRED_CRITERIA
 
 ROOT = Path(__file__).parents[2]
+RENDERERS = (
+    "html.criteria_panel",
+    "markdown.render_markdown",
+    "summary.render_step_summary",
+    "terminal.render_terminal",
+)
+# Plugins that a process of its own would spend most of its start on.
+LEAN = [f"-pno:{name}" for name in ("randomly", "hypothesispytest", "xdist", "pytest_cov", "anyio")]
 PRELUDE = """
 import os
 import pytest
@@ -46,9 +60,8 @@ class Project:
 
     def write_passing(self, *, without: Iterable[str] = ()) -> None:
         """Write a passing test for each required criterion, but for those left out."""
-        for name in REQUIRED_CRITERIA:
-            if name not in set(without):
-                self.write(passing_test(name), f"test_{name.replace('-', '_')}.py")
+        present = [name for name in REQUIRED_CRITERIA if name not in set(without)]
+        self.write("\n".join(map(passing_test, present)), "test_criteria.py")
 
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run pytest on acceptance/ in this process."""
@@ -56,7 +69,18 @@ class Project:
 
     def run_bare(self, *arguments: str) -> pytest.RunResult:
         """Run pytest in this process, with these arguments alone."""
-        return self.pytester.runpytest_inprocess(*arguments)
+        return self.pytester.runpytest_inprocess(*arguments, no_reraise_ctrlc=True)
+
+    def run_apart(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest on acceptance/ in a process of its own, which may die."""
+        return self.pytester.runpytest_subprocess("acceptance", *LEAN, *arguments)
+
+    def leave_older_pass(self) -> None:
+        """Leave behind what an earlier run that passed has written."""
+        self.verdict_path.parent.mkdir()
+        self.verdict_path.write_text('{"verdict": "PASS"}')
+        for name in ("report.md", "report.html", "junit.xml", "benchmark.json"):
+            self.verdict_path.with_name(name).write_text("PASS")
 
     @property
     def verdict(self) -> dict[str, Any]:
@@ -76,21 +100,36 @@ class Project:
         return str(self.row(criterion)["state"])
 
 
+def brief(verdict: dict[str, Any], *arguments: Any, **options: Any) -> str:
+    """Stand in for a renderer."""
+    return f"It is a {verdict['verdict']}."
+
+
 def passing_test(criterion: str) -> str:
     """Return the source of a test that records PASS."""
-    return f"""
-        @pytest.mark.criterion("{criterion}")
-        def test_{criterion.replace("-", "_")}(record):
-            record(result("{criterion}"))
-        """
+    return (
+        f"@pytest.mark.criterion('{criterion}')\n"
+        f"def test_{criterion.replace('-', '_')}(record):\n"
+        f"    record(result('{criterion}'))\n"
+    )
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+def bare_project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Return an empty project, shielded from what the outer run is told."""
     for name in ("GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):
         monkeypatch.delenv(name, raising=False)
     return Project(pytester)
+
+
+@pytest.fixture
+def project(bare_project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Return an empty project whose reports are one word, since rendering is tested elsewhere."""
+    for renderer in RENDERERS:
+        monkeypatch.setattr(f"harness.report.{renderer}", brief)
+    no_figures = SimpleNamespace(draw_figures=lambda verdict, folder: [])
+    monkeypatch.setitem(sys.modules, "harness.report.figures", no_figures)
+    return bare_project
 
 
 @pytest.fixture

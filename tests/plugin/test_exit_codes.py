@@ -4,11 +4,147 @@ from __future__ import annotations
 
 import pytest
 
+from harness.gate.result import REQUIRED_CRITERIA
 from tests.plugin.conftest import Project
 
 
 def test_run_when_every_criterion_passes_then_exit_code_is_zero(passing: Project) -> None:
     """PASS, and nothing but PASS, lets a deployment go on."""
-    outcome = passing.run()
-    assert outcome.ret == pytest.ExitCode.OK
+    assert passing.run().ret == pytest.ExitCode.OK
     assert passing.verdict["verdict"] == "PASS"
+    assert passing.verdict["halted_by"] == []
+
+
+@pytest.mark.parametrize("criterion", REQUIRED_CRITERIA[:2])
+def test_run_when_a_required_criterion_has_no_test_then_halts(
+    project: Project, criterion: str
+) -> None:
+    """What was not evaluated blocks, although every test passed."""
+    project.write_passing(without=[criterion])
+    assert project.run().ret == pytest.ExitCode.TESTS_FAILED
+    assert project.verdict["verdict"] == "HALT"
+    assert project.verdict["halted_by"] == [f"{criterion}: NOT_RUN"]
+
+
+@pytest.mark.parametrize("state", ["FAIL", "INCONCLUSIVE"])
+def test_run_when_a_test_records_a_blocking_state_without_asserting_then_halts(
+    project: Project, state: str
+) -> None:
+    """The recorded state decides, even if the test forgot to assert it."""
+    project.write_passing(without=["accuracy-drop"])
+    project.write(
+        f"""
+        @pytest.mark.criterion("accuracy-drop")
+        def test_accuracy(record):
+            record(result("accuracy-drop", State.{state}))
+        """
+    )
+    outcome = project.run()
+    outcome.assert_outcomes(passed=6)
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    assert project.verdict["halted_by"] == [f"accuracy-drop: {state}"]
+
+
+def test_run_when_an_additional_criterion_fails_then_halts(passing: Project) -> None:
+    """Criteria beyond the required six block as well."""
+    passing.write(
+        """
+        @pytest.mark.criterion("calibration")
+        def test_calibration(record):
+            record(result("calibration", State.FAIL))
+        """
+    )
+    assert passing.run().ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["halted_by"] == ["calibration: FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def test_plain(): assert False", "acceptance/test_more.py::test_plain failed in call"),
+        (
+            """
+            @pytest.fixture
+            def untidy():
+                yield
+                raise OSError
+            def test_plain(untidy): pass
+            """,
+            "acceptance/test_more.py::test_plain failed in teardown",
+        ),
+    ],
+)
+def test_run_when_a_plain_test_fails_then_halts(passing: Project, source: str, reason: str) -> None:
+    """A failure beside the criteria is no pass."""
+    passing.write(source)
+    assert passing.run().ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["halted_by"] == [reason]
+
+
+def test_run_when_a_plain_test_is_skipped_then_may_pass(passing: Project) -> None:
+    """Only criteria have to be evaluated."""
+    passing.write("def test_plain(): pytest.skip('no MMseqs2')")
+    assert passing.run().ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-k", "accuracy"],
+        ["-m", "gpu"],
+        ["--deselect", "acceptance/test_criteria.py::test_split_integrity"],
+        ["--benchmark-only"],
+    ],
+)
+def test_run_when_criteria_are_left_out_then_halts(passing: Project, options: list[str]) -> None:
+    """Leaving out what fails is no way to pass."""
+    assert passing.run(*options).ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["verdict"] == "HALT"
+    assert passing.state("split-integrity") == "NOT_RUN"
+
+
+def test_run_when_no_test_is_found_then_halts(project: Project) -> None:
+    """Pytest's own code for 'no tests' (5) is the gate's 1."""
+    assert project.run().ret == pytest.ExitCode.TESTS_FAILED
+    assert "no test was selected" in project.verdict["halted_by"]
+
+
+def test_run_when_too_many_warnings_then_halts(passing: Project) -> None:
+    """Pytest decides on --max-warnings after every other reporter, with a code of its own (6)."""
+    passing.write("import warnings\ndef test_plain(): warnings.warn('odd')")
+    options = ["-W", "default", "--max-warnings", "0"]
+    assert passing.run(*options).ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["halted_by"] == ["pytest ended with exit code 6"]
+
+
+def test_run_when_another_plugin_counts_a_failure_then_halts(passing: Project) -> None:
+    """A coverage limit, say, fails the session and no test."""
+    source = "def pytest_collection_finish(session): session.testsfailed += 1"
+    passing.write(source, "conftest.py")
+    assert passing.run("--continue-on-collection-errors").ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["halted_by"] == ["pytest ended with exit code 1"]
+
+
+def test_run_when_another_plugin_claims_success_then_halts(project: Project) -> None:
+    """A plugin that overrides the exit code does not override the verdict."""
+    project.write(
+        "def pytest_sessionfinish(session): session.exitstatus = 0",
+        "conftest.py",
+    )
+    project.write("def test_plain(): assert False")
+    assert project.run().ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_run_when_reruns_are_hidden_in_a_marker_then_halts(passing: Project) -> None:
+    """A test that is repeated until it passes has not passed."""
+    passing.write(
+        """
+        seen = []
+        @pytest.mark.flaky(reruns=1)
+        def test_plain():
+            seen.append(1)
+            assert len(seen) > 1
+        """
+    )
+    assert passing.run().ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["halted_by"] == ["acceptance/test_more.py::test_plain ended as rerun"]

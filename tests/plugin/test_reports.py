@@ -1,0 +1,231 @@
+"""The reports of a run: where they lie, what they say, and what a failing one does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.plugin.conftest import Project
+
+FACTS = {
+    "rehearsal_reasons": [],
+    "candidate": {"metrics": {"accuracy": 0.8}, "confusion_matrix": [[4, 1], [1, 4]]},
+}
+FACTS_FIXTURE = f"""
+import pytest
+
+@pytest.fixture(scope="session", autouse=True)
+def facts(gate_session):
+    gate_session.describe(lambda: {FACTS!r})
+"""
+REPORTS = ("verdict.json", "report.md", "report.html", "junit.xml")
+
+
+@pytest.fixture
+def rendered(bare_project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Return a project whose reports are really rendered and whose figures are drawn."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(bare_project.root / "summary.md"))
+    bare_project.write_passing()
+    bare_project.write(FACTS_FIXTURE, "conftest.py")
+    return bare_project
+
+
+@pytest.mark.slow
+def test_reports_when_rendered_then_all_tell_the_verdict_and_the_criteria(
+    rendered: Project,
+) -> None:
+    """Markdown, HTML, terminal and summary are made of the one verdict."""
+    (rendered.root / "summary.md").write_text("before\n")
+    outcome = rendered.run()
+    assert outcome.ret == pytest.ExitCode.OK, outcome.outlines
+    reports = rendered.root / "reports"
+    texts = {
+        "markdown": (reports / "report.md").read_text(),
+        "html": (reports / "report.html").read_text(),
+        "terminal": outcome.stdout.str(),
+        "summary": (rendered.root / "summary.md").read_text(),
+    }
+    for name, text in texts.items():
+        assert "accuracy-drop" in text, name
+        assert "rehearsal" in text.lower(), name
+    assert texts["summary"].startswith("before\n")
+    assert "data:image/png;base64," in texts["html"]
+    assert list((reports / "figures").glob("*.svg"))
+    assert outcome.outlines[-1] == "PASS (REHEARSAL): Rehearsal passed - reports/report.html"
+
+
+def test_reports_when_run_passes_then_lie_in_the_report_directory(passing: Project) -> None:
+    """No option is needed to have them all."""
+    passing.run()
+    for name in REPORTS:
+        assert (passing.root / "reports" / name).is_file(), name
+    assert (passing.root / "reports" / "report.md").read_text() == "It is a PASS."
+
+
+def test_reports_when_run_halts_then_lie_in_the_report_directory(project: Project) -> None:
+    """A run that halts is reported no less."""
+    project.write("def test_plain(): assert False")
+    project.run()
+    for name in REPORTS:
+        assert (project.root / "reports" / name).is_file(), name
+
+
+def test_reports_when_user_chose_paths_then_they_are_kept(passing: Project) -> None:
+    """The gate sets only what nobody has set, and corrects what it finds there."""
+    passing.run("--html", "mine.html", "--junit-xml", "mine.xml")
+    assert "It is a PASS." in (passing.root / "mine.html").read_text()
+    assert (passing.root / "mine.xml").is_file()
+    left = {path.name for path in (passing.root / "reports").iterdir()}
+    assert left == {".lock", "verdict.json", "report.md"}
+
+
+@pytest.mark.parametrize("plugin", ["html", "junitxml", "benchmark", "metadata", "cacheprovider"])
+def test_reports_when_a_plugin_is_switched_off_then_the_verdict_is_written(
+    passing: Project, plugin: str
+) -> None:
+    """The gate needs none of the other reporters."""
+    options = ["-p", "no:html"] if plugin == "metadata" else []
+    assert passing.run("-p", f"no:{plugin}", *options).ret == pytest.ExitCode.OK
+    assert passing.verdict["verdict"] == "PASS"
+
+
+def test_html_when_written_then_has_the_panel_and_needs_no_other_file(passing: Project) -> None:
+    """The criteria are static HTML, at the head of a file that can be mailed."""
+    passing.run()
+    text = (passing.root / "reports" / "report.html").read_text()
+    assert "It is a PASS." in text
+    assert "<style" in text
+    assert not (passing.root / "reports" / "assets").exists()
+
+
+def test_html_when_ci_sets_variables_then_they_stay_out_of_it(
+    passing: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pytest-metadata copies variables that name hosts and paths."""
+    monkeypatch.setenv("NODE_NAME", "secret-host")
+    monkeypatch.setenv("WORKSPACE", "/home/secret")
+    passing.run()
+    assert "secret" not in (passing.root / "reports" / "report.html").read_text()
+
+
+def test_summary_when_variable_is_set_then_is_appended(
+    passing: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other steps of a workflow write to the same file."""
+    path = passing.root / "summary.md"
+    path.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    passing.run()
+    assert path.read_text() == "before\nIt is a PASS."
+
+
+@pytest.mark.parametrize(
+    ("renderer", "report"),
+    [
+        ("html.criteria_panel", "panel"),
+        ("markdown.render_markdown", "markdown"),
+        ("terminal.render_terminal", "terminal"),
+        ("summary.render_step_summary", "summary"),
+    ],
+)
+def test_run_when_a_renderer_raises_then_halts_and_every_other_report_says_so(
+    passing: Project, monkeypatch: pytest.MonkeyPatch, renderer: str, report: str
+) -> None:
+    """Nobody may learn of a PASS whose evidence could not be shown."""
+
+    def broken(*_: Any, **__: Any) -> str:
+        raise OSError("no template")
+
+    monkeypatch.setattr(f"harness.report.{renderer}", broken)
+    outcome = passing.run()
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    reason = f"rendering the {report} raised OSError: no template"
+    assert passing.verdict["halted_by"] == [reason]
+    outcome.stdout.fnmatch_lines([f"HALT: {reason}" if report == "terminal" else "It is a HALT."])
+    if report != "panel":
+        assert "It is a HALT." in (passing.root / "reports" / "report.html").read_text()
+
+
+def test_run_when_a_figure_cannot_be_drawn_then_halts(
+    passing: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture is evidence, too."""
+
+    def broken(verdict: dict[str, Any], folder: Path) -> list[Any]:
+        raise OSError("no ink")
+
+    monkeypatch.setattr(sys.modules["harness.report.figures"], "draw_figures", broken)
+    passing.write(FACTS_FIXTURE, "conftest.py")
+    assert passing.run().ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["halted_by"] == ["drawing the figures raised OSError: no ink"]
+
+
+@pytest.mark.parametrize("unwritable", ["report.md", "summary.md"])
+def test_run_when_a_report_cannot_be_written_then_halts(
+    passing: Project, monkeypatch: pytest.MonkeyPatch, unwritable: str
+) -> None:
+    """The verdict is written last, so that it can tell."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(passing.root / "reports" / "summary.md"))
+    passing.write(
+        f"""
+        def test_plain(gate_session):
+            (gate_session.report_dir / "{unwritable}").mkdir()
+        """
+    )
+    outcome = passing.run()
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    assert len(passing.verdict["halted_by"]) == 1
+    assert unwritable.partition(".")[0] in passing.verdict["halted_by"][0]
+    outcome.stdout.fnmatch_lines(["It is a HALT."])
+
+
+@pytest.mark.parametrize("hook", ["pytest_sessionfinish", "pytest_terminal_summary"])
+def test_run_when_another_reporter_raises_then_halts(passing: Project, hook: str) -> None:
+    """The tests had passed; what another plugin could not report is named."""
+    passing.write(f"def {hook}(): raise OSError('no space left')", "conftest.py")
+    outcome = passing.run()
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["halted_by"] == ["internal error: OSError: no space left"]
+    outcome.stdout.fnmatch_lines(["It is a HALT."])
+
+
+def test_html_when_a_later_reporter_raises_then_is_corrected(passing: Project) -> None:
+    """pytest-html had already written a PASS."""
+    passing.write("def pytest_terminal_summary(): raise OSError('no space left')", "conftest.py")
+    passing.run()
+    text = (passing.root / "reports" / "report.html").read_text()
+    assert "It is a HALT." in text
+    assert "It is a PASS." not in text
+
+
+def test_run_when_the_verdict_cannot_be_written_then_fails_and_incomplete_stays(
+    passing: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk leaves INCOMPLETE behind, and no exit code of 0."""
+
+    def broken(path: Path, verdict: dict[str, Any]) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("harness.report.publish.write_verdict", broken)
+    outcome = passing.run()
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["verdict"] == "INCOMPLETE"
+    outcome.stdout.fnmatch_lines(["It is a HALT."])
+
+
+def test_verdict_when_a_run_is_under_way_then_is_incomplete(passing: Project) -> None:
+    """From its first moment, a run's verdict replaces the older one."""
+    passing.leave_older_pass()
+    passing.write(
+        """
+        import json
+
+        def test_plain(gate_session):
+            verdict = json.loads((gate_session.report_dir / "verdict.json").read_text())
+            assert verdict["verdict"] == "INCOMPLETE"
+        """
+    )
+    assert passing.run().ret == pytest.ExitCode.OK
