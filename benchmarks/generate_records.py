@@ -2,7 +2,7 @@
 
 Everything is random but the structure: genomes of log-normal length in lineages of one class,
 windows in a row, frames of a window, opposite frames that are each other's reverse complement,
-and sequences that occur in several genomes. Nothing here resembles real biology.
+and sequences that several genomes of a lineage share. Nothing here resembles real biology.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["generate_records"]
 CODONS_PER_RECORD = 166  # a window of 500 bases, read in one frame
 VIRAL_SHARE = 0.3  # of the genomes
 OPPOSITE_SHARE = 0.1  # of the windows with two frames
-REPEATED_SHARE = 0.01  # rows that carry the sequence of another row of their class
+REPEATED_SHARE = 0.01  # rows that carry the sequence of another row of their lineage
 ROWS_PER_BATCH = 100_000
 
 Integers = npt.NDArray[np.integer]
@@ -73,7 +73,7 @@ def generate_records(
     frame = pa.array(["F3", "F1", "R2", "R3"], pa.large_string()).take(
         pa.array(place + is_opposite)
     )
-    codons = _codons(rng, label, is_opposite)
+    codons = _codons(rng, lineage, is_opposite)
     columns = {
         "id": _join(accession, "_chunk_", window, frame),
         "nucleotides": _texts(codons, NUCLEOTIDES),
@@ -96,15 +96,15 @@ def _genome_of_rows(rng: np.random.Generator, n_records: int, n_genomes: int) ->
 
 
 def _codons(
-    rng: np.random.Generator, label: npt.NDArray[np.int8], is_opposite: npt.NDArray[np.bool_]
+    rng: np.random.Generator, lineage: Integers, is_opposite: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.uint8]:
     """Return indices into CODONS: (row, codon)."""
-    shape = (len(label), CODONS_PER_RECORD)
+    shape = (len(lineage), CODONS_PER_RECORD)
     codons = rng.integers(len(CODONS), size=shape, dtype=np.uint8)
-    for label_value in (0, 1):
-        rows = rng.permutation(np.flatnonzero(label == label_value))
-        copies, originals = rows[: round(REPEATED_SHARE * len(rows))], rows[::-1]
-        codons[copies] = codons[originals[: len(copies)]]
+    order = np.lexsort([rng.random(len(lineage)), lineage])  # by lineage, at random within
+    row, before = order[1:], order[:-1]
+    is_copy = (lineage[row] == lineage[before]) & (rng.random(len(row)) < REPEATED_SHARE)
+    codons[row[is_copy]] = codons[before[is_copy]]
     opposite = np.flatnonzero(is_opposite)
     codons[opposite] = OPPOSITE[codons[opposite - 1, ::-1]]
     return codons

@@ -251,9 +251,9 @@ def _near(
     what: str, place: Codes, masks: RowMasks, *, offsets: tuple[int, ...] = (0,)
 ) -> NearbyRows:
     is_known = place >= 0
-    in_training = np.unique(place[masks.training_part & is_known])
-    tested = place[masks.test & is_known]
-    is_near = np.logical_or.reduce([np.isin(tested + step, in_training) for step in offsets])
+    in_training = pd.unique(place[masks.training_part & is_known])
+    tested = pd.Series(place[masks.test & is_known])
+    is_near = np.logical_or.reduce([(tested + step).isin(in_training) for step in offsets])
     return NearbyRows(what=what, count=int(is_near.sum()), n_test=int(masks.test.sum()))
 
 

@@ -135,7 +135,7 @@ def test_sampling_units_of_no_rows_are_none() -> None:
 def test_window_codes_of_neighbours_differ_by_one() -> None:
     """Neighbouring windows of one accession are found by arithmetic; unknown ones are -1."""
     codes = window_codes(
-        _records(_different(4), window=[7, 8, 8, -1], accession=["A", "A", "B", "A"])
+        _records(_different(4), window=[7, 8, 8, -1], accession=["A", "A", "B", "B"])
     )
     assert codes[1] - codes[0] == 1
     assert abs(codes[2] - codes[0]) > 2**31

@@ -108,11 +108,12 @@ def test_find_leaks_when_validation_repeats_train_then_counts_it() -> None:
     """Training must not be stopped by sequences that it was trained on."""
     records = _records()
     _repeat(records, "protein", 2, copied=0)
+    _repeat(records, "protein", 3, copied=1)
     report = find_leaks(records, _split(records, ((0, 1), (1, 2, 3), (4, 5))))
     assert _found(report) == {
         "validation rows with the same id as a row of train": 1,
         "validation rows with the same nucleotides as a row of train": 1,
-        "validation rows with the same protein as a row of train": 2,
+        "validation rows with the same protein as a row of train": 3,
     }
 
 
@@ -169,16 +170,28 @@ def test_find_leaks_in_a_drawn_split_then_finds_none(sequences: list[int], unit:
 def test_find_leaks_then_reports_what_is_close_to_the_test_rows() -> None:
     """Same genome, neighbouring window and other frame are counted apart, of all test rows."""
     records = _records(8)
-    records["genome"] = pd.Series(["A"] * 6 + ["B", ""], dtype="str")
-    records["accession"] = pd.Series(["A"] * 6 + ["B", "C"], dtype="str")
-    records["window"] = np.array([3, 9, 9, 9, 4, 3, 3, -1], dtype=np.int32)
+    records["genome"] = pd.Series(["A", ""] + ["A"] * 4 + ["B", ""], dtype="str")
+    records["accession"] = pd.Series(["A"] * 7 + ["C"], dtype="str")
+    records["window"] = np.array([3, 9, 9, 9, 4, 3, 8, 3], dtype=np.int32)
     report = find_leaks(records, _split(records, ((0, 1), (2, 3), (4, 5, 6, 7))))
     assert [(near.what.split(" in ")[0], near.count) for near in report.nearby] == [
-        ("genome", 2),  # rows 4 and 5
-        ("neighbouring window", 1),  # row 4, next to row 0
+        ("genome", 2),  # rows 4 and 5; that of row 7 is unknown
+        ("neighbouring window", 2),  # row 4 after row 0, row 6 before row 1
         ("other frame of the same window", 1),  # row 5, with row 0
     ]
     assert report.nearby[0].share == Fraction(1, 2)
+
+
+@pytest.mark.parametrize(("train_window", "test_window"), [(0, -1), (-1, 0), (-1, -1)])
+def test_find_leaks_when_a_window_is_unknown_then_it_is_close_to_nothing(
+    train_window: int, test_window: int
+) -> None:
+    """A missing window number is no place, not even next to window 0."""
+    records = _records(2)
+    records["accession"] = pd.Series(["A", "A"], dtype="str")
+    records["window"] = np.array([train_window, test_window], dtype=np.int32)
+    report = find_leaks(records, _split(records, ((0,), (), (1,))))
+    assert [near.count for near in report.nearby[1:]] == [0, 0]
 
 
 def test_find_leaks_when_nothing_is_tested_then_shares_are_zero() -> None:

@@ -63,7 +63,9 @@ def test_obtain_test_set_then_manifest_says_what_was_drawn(
     records: pd.DataFrame, tmp_path: Path
 ) -> None:
     """Ids, seed, settings and digests can be read without this package."""
-    stored = obtain_test_set(records, tmp_path, seed=7, sampling_unit="genome")
+    stored = obtain_test_set(
+        records, tmp_path, seed=7, sampling_unit="genome", validation_fraction="0.25"
+    )
     manifest = _manifest(tmp_path)
     assert manifest["ids"] == stored.split.test.tolist()
     assert manifest["ids_sha256"] == stored.split.id_digests()
@@ -71,6 +73,7 @@ def test_obtain_test_set_then_manifest_says_what_was_drawn(
     request = manifest["request"]
     assert isinstance(request, dict)
     assert (request["seed"], request["sampling_unit"]) == (7, "genome")
+    assert len(stored.split.validation) == 18  # of 72 in the training part
 
 
 def test_obtain_test_set_when_asked_again_then_uses_it_again(
@@ -187,6 +190,19 @@ def test_obtain_test_set_when_writing_was_interrupted_then_draws_again(
             obtain_test_set(records, tmp_path)
     assert not obtain_test_set(records, tmp_path).is_reused
     assert [path.name for path in tmp_path.glob("draw_*")] == ["draw_1"]
+
+
+def test_obtain_test_set_when_a_redraw_was_interrupted_then_its_files_are_replaced(
+    records: pd.DataFrame, tmp_path: Path
+) -> None:
+    """A folder that no manifest names is no draw; nothing of it gets into the next one."""
+    obtain_test_set(records, tmp_path)
+    for leftover in ("draw_2", "draw_2.partial"):
+        (tmp_path / leftover).mkdir()
+        (tmp_path / leftover / "stale").touch()
+    stored = obtain_test_set(records, tmp_path, seed=2, redraw=True)
+    assert stored.folder.name == "draw_2"
+    assert not (stored.folder / "stale").exists()
 
 
 def _interrupt(path: Path) -> str:
