@@ -83,9 +83,9 @@ def embed(
 ) -> None:
     """Embed all records; an interrupted extraction goes on where it stopped."""
     pipeline = _pipeline(gate_config, work_dir)
-    pipeline.nucleotide_embeddings()
+    pipeline.vectors.nucleotide_embeddings()
     for side in _sides(which):
-        store = pipeline.embeddings(side)  # type: ignore[arg-type] # one of SIDES
+        store = pipeline.vectors.embeddings(side)  # type: ignore[arg-type] # one of SIDES
         typer.echo(f"{side}: {len(store):,} x {store.dim} in {store.folder}")
 
 

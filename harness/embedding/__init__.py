@@ -9,6 +9,7 @@ from harness.embedding.checkpoint import EsmCheckpoint, find_checkpoint, open_ch
 from harness.embedding.embedder import Embedder
 from harness.embedding.esm import EsmEmbedder, load_embedder
 from harness.embedding.kmer import KmerProfile
+from harness.embedding.merged import LastColumns, MergedFeatures
 from harness.embedding.store import EmbeddingStore, write_store
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "EsmCheckpoint",
     "EsmEmbedder",
     "KmerProfile",
+    "LastColumns",
+    "MergedFeatures",
     "find_checkpoint",
     "load_embedder",
     "open_checkpoint",

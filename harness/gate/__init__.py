@@ -8,7 +8,7 @@ from harness.gate.baseline import judge_baseline
 from harness.gate.breakdown import break_down
 from harness.gate.embedding_integrity import StoreInspection, inspect_store, judge_embeddings
 from harness.gate.intervals import compare_metrics
-from harness.gate.metrics import evaluate
+from harness.gate.metrics import evaluate, predict_labels
 from harness.gate.representative import judge_representative
 from harness.gate.result import REQUIRED_CRITERIA, CriterionResult, State
 from harness.gate.split_integrity import judge_split_integrity
@@ -29,4 +29,5 @@ __all__ = [
     "judge_representative",
     "judge_split_integrity",
     "judge_time",
+    "predict_labels",
 ]

@@ -12,7 +12,8 @@ import pandas as pd
 
 from harness.gate import CriterionResult, break_down, compare_metrics, evaluate
 from harness.pipeline.log import peak_memory_bytes
-from harness.pipeline.stages import SIDES, Pipeline, Side
+from harness.pipeline.stages import Pipeline
+from harness.pipeline.vectors import SIDES, Side
 
 __all__ = ["describe_run"]
 
@@ -72,9 +73,9 @@ def _rehearsal_reasons(pipeline: Pipeline) -> list[str]:
     reasons = [
         f"the {side}'s weights are random"
         for side in SIDES
-        if (embedder := pipeline.loaded_embedder(side)) is not None and embedder.is_random
+        if (embedder := pipeline.vectors.loaded_embedder(side)) is not None and embedder.is_random
     ]
-    if not all(pipeline.loaded_embedder(side) for side in SIDES):
+    if not all(pipeline.vectors.loaded_embedder(side) for side in SIDES):
         reasons.append("not both models were loaded")
     return reasons
 
@@ -108,7 +109,7 @@ def _describe_split(pipeline: Pipeline) -> dict[str, Any]:
 
 def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
     settings = getattr(pipeline.config, side)
-    embedder = pipeline.loaded_embedder(side)
+    embedder = pipeline.vectors.loaded_embedder(side)
     return {
         "name": settings.name,
         "model": settings.model,

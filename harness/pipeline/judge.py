@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from harness.data import compare_distributions, find_leaks
+from harness.errors import MissingInput
 from harness.gate import (
     CriterionResult,
     StoreInspection,
@@ -22,10 +23,12 @@ from harness.gate import (
     judge_embeddings,
     judge_representative,
     judge_split_integrity,
+    predict_labels,
 )
 from harness.pipeline.facts import describe_run
-from harness.pipeline.stages import SIDES, Pipeline, Side
+from harness.pipeline.stages import Pipeline
 from harness.pipeline.stopwatch import Stopwatch
+from harness.pipeline.vectors import SIDES, Side
 
 __all__ = ["Judge"]
 
@@ -40,21 +43,19 @@ class Judge:
     ----------
     pipeline : Pipeline
         The stages; they are run when a criterion first needs them.
-    requires_taxonomy : bool
-        Whether lineages and genomes must be known, as for a deployment.
     """
 
-    def __init__(self, pipeline: Pipeline, *, requires_taxonomy: bool = True) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self._requires_taxonomy = requires_taxonomy
         self._stopwatch: Stopwatch | None = None
 
     def split_integrity(self) -> CriterionResult:
         """Judge that test set and training part share nothing."""
-        records, split = self.pipeline.samples.records(), self.pipeline.samples.split()
+        samples = self.pipeline.samples
+        records, split = samples.records(), samples.split()
         with self.pipeline.cache.log.stage("look for leaks"):
             leaks = find_leaks(records, split)
-        return judge_split_integrity(leaks, identity=self.pipeline.samples.identity())
+        return judge_split_integrity(leaks, identity=samples.identity())
 
     def representative_split(self) -> CriterionResult:
         """Judge that the test set is as an honest draw would leave it."""
@@ -69,31 +70,27 @@ class Judge:
                 test_fraction=data.test_fraction,
                 seed=pipeline.config.seed,
             )
-        return judge_representative(comparison, requires_lineage=self._requires_taxonomy)
+        return judge_representative(comparison, requires_lineage=True)
 
     def embedding_integrity(self) -> CriterionResult:
-        """Judge that every record has one sound embedding of each kind."""
-        pipeline = self.pipeline
-        inspections = [self._inspect_proteins(side) for side in SIDES]
-        nucleotide = pipeline.nucleotide_embedder()
-        inspections.append(
-            inspect_store(
-                "nucleotide",
-                pipeline.nucleotide_embeddings(),
-                pipeline.samples.records()["id"],
-                expected_dim=nucleotide.dim,
-                sha256=pipeline.cache.artifacts["embeddings nucleotide"].sha256,
-                embedder=nucleotide,
-                sample=self._sample("nucleotides"),
-            )
-        )
+        """Judge that every record has one sound embedding of each kind.
+
+        Raises
+        ------
+        MissingInput
+            If a side brings predictions alone: then there is nothing to inspect.
+        """
+        inspections = [inspection for side in SIDES for inspection in self._inspect(side)]
+        with_own_nucleotides = [self.pipeline.vectors.merged(side) is None for side in SIDES]
+        if any(with_own_nucleotides):
+            inspections.append(self._inspect_nucleotides())
         return judge_embeddings(inspections)
 
     def baseline_sanity(self) -> CriterionResult:
         """Judge that the baseline beats the constant answer by more than the allowed drop."""
         table = self.pipeline.predictions()
         return judge_baseline(
-            table["label"], _predicted(table, "baseline"), groups=self._groups(table)
+            table["label"], predict_labels(table["baseline_score"]), groups=self._groups(table)
         )
 
     def accuracy_drop(self) -> CriterionResult:
@@ -101,22 +98,28 @@ class Judge:
         table = self.pipeline.predictions()
         return judge_accuracy(
             table["label"],
-            _predicted(table, "baseline"),
-            _predicted(table, "candidate"),
+            predict_labels(table["baseline_score"]),
+            predict_labels(table["candidate_score"]),
             groups=self._groups(table),
             limit_points=self.pipeline.config.thresholds.max_accuracy_drop_points,
-            requires_groups=self._requires_taxonomy,
+            requires_groups=True,
         )
 
     @contextmanager
     def stopwatch(self) -> Iterator[Stopwatch]:
-        """Yield the stopwatch of both sides; all that it times is one stage."""
+        """Yield the stopwatch of both sides; all that it times is one stage.
+
+        Raises
+        ------
+        MissingInput
+            If a side names no model, or the device is not there.
+        """
         pipeline, timing = self.pipeline, self.pipeline.config.timing
-        sample = _first(pipeline.samples.part("test"), timing.sequences)
+        sample = _spread(pipeline.samples.part("test"), timing.sequences)
         self._stopwatch = Stopwatch(
-            {side: pipeline.embedder(side) for side in SIDES},
+            {side: pipeline.vectors.embedder(side) for side in SIDES},
             sample["protein"].tolist(),
-            {side: pipeline.embeddings(side).rows(sample["id"]) for side in SIDES},
+            {side: pipeline.vectors.proteins(side).rows(sample["id"]) for side in SIDES},
             limit_ratio=pipeline.config.thresholds.max_time_ratio,
             runs=timing.runs,
             attempts=timing.attempts,
@@ -129,33 +132,62 @@ class Judge:
         timing = self._stopwatch.result if self._stopwatch else None
         return describe_run(self.pipeline, timing=timing)
 
+    def _inspect(self, side: Side) -> Iterator[StoreInspection]:
+        vectors = self.pipeline.vectors
+        has_model, merged = vectors.has_model(side), vectors.merged(side)
+        if merged is None and not has_model:
+            raise MissingInput(
+                f"[{side}] brings no embeddings to inspect",
+                remedy=f"Set `model` or `features` in [{side}]",
+            )
+        if merged is not None:
+            yield inspect_store(
+                f"{side} features",
+                merged,
+                self.pipeline.samples.records()["id"],
+                expected_dim=merged.dim,
+                sha256=merged.sha256,
+            )
+        if has_model:
+            yield self._inspect_proteins(side)
+
     def _inspect_proteins(self, side: Side) -> StoreInspection:
         pipeline = self.pipeline
-        embedder = pipeline.embedder(side)
+        embedder, merged = pipeline.vectors.embedder(side), pipeline.vectors.merged(side)
+        store = pipeline.vectors.proteins(side)
+        made = pipeline.cache.artifacts
         return inspect_store(
             side,
-            pipeline.embeddings(side),
+            store,
             pipeline.samples.records()["id"],
             expected_dim=embedder.dim,
-            sha256=pipeline.cache.artifacts[f"embeddings {side}"].sha256,
+            sha256=merged.sha256 if merged else made[f"embeddings {side}"].sha256,
             embedder=embedder,
             sample=self._sample("protein"),
             dtype=getattr(pipeline.config, side).dtype,
         )
 
+    def _inspect_nucleotides(self) -> StoreInspection:
+        vectors = self.pipeline.vectors
+        embedder, store = vectors.nucleotide_embedder(), vectors.nucleotide_embeddings()
+        return inspect_store(
+            "nucleotide",
+            store,
+            self.pipeline.samples.records()["id"],
+            expected_dim=embedder.dim,
+            sha256=self.pipeline.cache.artifacts["embeddings nucleotide"].sha256,
+            embedder=embedder,
+            sample=self._sample("nucleotides"),
+        )
+
     def _sample(self, column: str) -> pd.Series[str]:
-        test = _first(self.pipeline.samples.part("test"), RECOMPUTED)
-        return test.set_index("id")[column]
+        return _spread(self.pipeline.samples.part("test"), RECOMPUTED).set_index("id")[column]
 
     def _groups(self, table: pd.DataFrame) -> pd.Series[str] | None:
         return table["genome"] if self.pipeline.config.data.taxonomy is not None else None
 
 
-def _predicted(table: pd.DataFrame, side: Side) -> pd.Series[int]:
-    return (table[f"{side}_score"] > 0.5).astype(np.int8)
-
-
-def _first(table: pd.DataFrame, n_rows: int) -> pd.DataFrame:
+def _spread(table: pd.DataFrame, n_rows: int) -> pd.DataFrame:
     """Return rows spread evenly over the table, so that all kinds of records are among them."""
     positions = np.linspace(0, len(table) - 1, min(n_rows, len(table))).round().astype(int)
     return table.iloc[positions]

@@ -1,41 +1,27 @@
-"""The stages of a gate run: records, split, embeddings, heads, predictions.
+"""The last stages of a gate run: heads, and their predictions of the test rows.
 
-Each is computed when it is first asked for and kept as an immutable artifact, so that a second run
-reuses what is unchanged. What the results mean is judged elsewhere.
+Each stage is computed when it is first asked for and kept as an immutable artifact, so that a
+second run reuses what is unchanged. What the results mean is judged elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, write_atomically
-from harness.config import GateConfig, ModelConfig, RandomWeights
-from harness.embedding import (
-    Embedder,
-    EmbeddingStore,
-    EsmEmbedder,
-    KmerProfile,
-    load_embedder,
-    write_store,
-)
-from harness.embedding.checkpoint import write_random_checkpoint
-from harness.errors import MissingInput
+from harness.config import GateConfig
+from harness.gate.predictions import join_predictions, read_predictions
 from harness.pipeline.cache import StageCache
 from harness.pipeline.samples import Samples
+from harness.pipeline.vectors import SIDES, Side, Vectors
 from harness.progress import Progress
 from harness.training import fit_head, load_head, save_head
 
-__all__ = ["SIDES", "Pipeline", "Side"]
-
-Side = Literal["baseline", "candidate"]
-SIDES: tuple[Side, Side] = ("baseline", "candidate")
+__all__ = ["Pipeline"]
 
 
 class Pipeline:
@@ -52,10 +38,12 @@ class Pipeline:
 
     Attributes
     ----------
-    samples : Samples
-        The records and their split.
     cache : StageCache
         What has been made so far.
+    samples : Samples
+        The records and their split.
+    vectors : Vectors
+        Their embeddings.
     """
 
     def __init__(
@@ -65,39 +53,8 @@ class Pipeline:
         self.cache = StageCache(work_dir)
         self._progress = progress or Progress()
         self.samples = Samples(config, self.cache, self._progress)
+        self.vectors = Vectors(config, self.samples, self.cache, self._progress)
         self.cache.obtain("config", config.to_dict(), self._write_config)
-
-    def embedder(self, side: Side) -> EsmEmbedder:
-        """Return a side's protein embedder, loaded on the configured device."""
-        return self.cache.once(f"embedder {side}", lambda: self._load_embedder(side))
-
-    def loaded_embedder(self, side: Side) -> EsmEmbedder | None:
-        """Return a side's embedder if this run has loaded it; loads nothing."""
-        loaded: EsmEmbedder | None = self.cache.made(f"embedder {side}")
-        return loaded
-
-    def embeddings(self, side: Side) -> EmbeddingStore:
-        """Return a side's protein embeddings of all records."""
-        return self._embeddings(side, "protein", self.embedder(side))
-
-    def nucleotide_embedder(self) -> Embedder:
-        """Return what embeds the nucleotides, the same for both sides."""
-        settings = self.config.nucleotide
-        if settings.kind != "kmer":
-            raise MissingInput(
-                "DNABERT-S cannot be run here: its code comes from the hub, and none of that runs",
-                remedy='Set [nucleotide] kind = "kmer"',
-            )
-        return self.cache.once("embedder nucleotide", lambda: KmerProfile(settings.k))
-
-    def nucleotide_embeddings(self) -> EmbeddingStore:
-        """Return the nucleotide embeddings of all records."""
-        return self._embeddings("nucleotide", "nucleotides", self.nucleotide_embedder())
-
-    def features(self, side: Side, ids: pd.Series[str]) -> npt.NDArray[np.float32]:
-        """Return a side's features of some records: nucleotide, then protein embedding."""
-        parts = [self.nucleotide_embeddings().rows(ids), self.embeddings(side).rows(ids)]
-        return np.concatenate(parts, axis=1)
 
     def training(self, side: Side) -> dict[str, Any]:
         """Return how a side's head was trained: stopping, sizes, history."""
@@ -105,12 +62,11 @@ class Pipeline:
         loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return loaded
 
-    def scores(self, side: Side) -> pd.Series[float]:
-        """Return a side's scores (probability of viral) of the test records, indexed by id."""
-        path = self._scores(side).path / "scores.parquet"
-        return self.cache.once(
-            f"scores {side}", lambda: pd.read_parquet(path).set_index("id")["score"]
-        )
+    def scores(self, side: Side) -> pd.DataFrame:
+        """Return a side's scores of the test records: id, score (probability of viral)."""
+        own: Path | None = getattr(self.config, side).predictions
+        path = own or self._scores(side).path / "scores.parquet"
+        return self.cache.once(f"scores {side}", lambda: read_predictions(path))
 
     def predictions(self) -> pd.DataFrame:
         """Return the test records with the scores of both sides, joined by id.
@@ -139,61 +95,11 @@ class Pipeline:
         text = json.dumps(self.config.to_dict(), indent=1)
         write_atomically(folder / "config.json", text)
 
-    def _load_embedder(self, side: Side) -> EsmEmbedder:
-        settings: ModelConfig = getattr(self.config, side)
-        model = settings.model
-        if settings.random_weights is not None:
-            model = str(self._random_checkpoint(side, settings.random_weights))
-        if model is None:
-            raise MissingInput(
-                f"[{side}] names no model, so its proteins cannot be embedded",
-                remedy=f"Set `model` in [{side}] to a checkpoint folder or a hub id",
-            )
-        return load_embedder(
-            model, revision=settings.revision, dtype=settings.dtype, device=self.config.device
-        )
-
-    def _random_checkpoint(self, side: Side, shape: RandomWeights) -> Path:
-        settings = asdict(shape)
-        artifact = self.cache.obtain(
-            f"model {side}",
-            settings,
-            lambda folder: write_random_checkpoint(folder, **settings),
-            kind="models",
-        )
-        return artifact.path
-
-    def _embeddings(self, name: str, column: str, embedder: Embedder) -> EmbeddingStore:
-        records = self.samples.records()
-        inputs = {
-            "records": self.cache.artifacts["records"].sha256,
-            "column": column,
-            "embedder": embedder.digest,
-        }
-
-        def build(folder: Path) -> None:
-            with self._progress.task(f"embed {name}", len(records), "sequences") as task:
-                write_store(folder, records["id"], records[column], embedder, task=task)
-
-        artifact = self.cache.obtain(
-            f"embeddings {name}",
-            inputs,
-            build,
-            stage=f"embed {name}",
-            kind="embeddings",
-            resumes=True,
-        )
-        return self.cache.once(f"store {name}", lambda: EmbeddingStore(artifact.path))
-
     def _head(self, side: Side) -> Artifact:
         self.samples.split()
-        self.nucleotide_embeddings()
-        self.embeddings(side)
-        made, recipe = self.cache.artifacts, self.config.to_dict()["training"]
-        inputs = {
-            "split": made["split"].sha256,
-            "nucleotide": made["embeddings nucleotide"].sha256,
-            "protein": made[f"embeddings {side}"].sha256,
+        recipe = self.config.to_dict()["training"]
+        inputs = self.vectors.feature_digests(side) | {
+            "split": self.cache.artifacts["split"].sha256,
             "recipe": recipe,
             "seed": self.config.seed,
             "device": self.config.device,
@@ -202,9 +108,9 @@ class Pipeline:
         def build(folder: Path) -> None:
             train, validation = self.samples.part("train"), self.samples.part("validation")
             trained = fit_head(
-                self.features(side, train["id"]),
+                self.vectors.features(side, train["id"]),
                 train["label"],
-                validation_features=self.features(side, validation["id"]),
+                validation_features=self.vectors.features(side, validation["id"]),
                 validation_labels=validation["label"],
                 recipe=self.config.training,
                 seed=self.config.seed,
@@ -225,7 +131,8 @@ class Pipeline:
 
         def build(folder: Path) -> None:
             ids = self.samples.split().test
-            scores = load_head(head.path / "head.safetensors").predict(self.features(side, ids))
+            features = self.vectors.features(side, ids)
+            scores = load_head(head.path / "head.safetensors").predict(features)
             pd.DataFrame({"id": ids, "score": scores}).to_parquet(folder / "scores.parquet")
 
         inputs = {"head": head.sha256}
@@ -234,21 +141,24 @@ class Pipeline:
         )
 
     def _predictions(self) -> Artifact:
-        scores = {side: self.scores(side) for side in SIDES}
+        baseline, candidate = self.scores("baseline"), self.scores("candidate")
         identity = self.samples.identity()
 
         def build(folder: Path) -> None:
             test = self.samples.part("test")
-            table = test[["id", "label", "lineage", "genome"]].assign(
-                length=test["nucleotides"].str.len(),
-                **{f"{side}_score": scores[side].loc[test["id"]].to_numpy() for side in SIDES},
+            rows = test[["id", "label", "lineage", "genome"]].assign(
+                length=test["nucleotides"].str.len()
             )
+            table = join_predictions(rows, baseline, candidate)
             if identity.is_measured:
                 percent = 100 * identity.rows.set_index("id")["identity"]
-                table["identity"] = percent.loc[test["id"]].to_numpy()
+                table["identity"] = percent.reindex(table["id"]).to_numpy()
             table.to_parquet(folder / "predictions.parquet")
 
-        inputs: dict[str, Any] = {
-            side: self.cache.artifacts[f"scores {side}"].sha256 for side in SIDES
-        }
-        return self.cache.obtain("predictions", inputs | {"identity": identity.version}, build)
+        inputs: dict[str, str] = {side: self._score_digest(side) for side in SIDES}
+        inputs["identity"] = identity.version
+        return self.cache.obtain("predictions", inputs, build)
+
+    def _score_digest(self, side: Side) -> str:
+        own: Path | None = getattr(self.config, side).predictions
+        return digest_file(own) if own else self.cache.artifacts[f"scores {side}"].sha256

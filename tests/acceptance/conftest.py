@@ -57,7 +57,15 @@ class Outcome:
 
     def state(self, criterion: str) -> str:
         """Return how a criterion came out."""
-        return next(str(r["state"]) for r in self.verdict["criteria"] if r["id"] == criterion)
+        return str(self._row(criterion)["state"])
+
+    def detail(self, criterion: str) -> str:
+        """Return what was found."""
+        return str(self._row(criterion)["detail"])
+
+    def _row(self, criterion: str) -> dict[str, Any]:
+        rows = {row["id"]: row for row in self.verdict["criteria"]}
+        return dict(rows[criterion])
 
 
 class FakeClock:
@@ -114,6 +122,12 @@ def _leave_out_what_is_tested_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_pat
     """Draw no figures and search no similar proteins: they would only take time."""
     monkeypatch.setattr("harness.report.figures.draw_figures", lambda *_: [])
     monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def forget(pytester: pytest.Pytester, *kinds: str) -> None:
+    """Remove artifacts that were made without the fault that a test plants."""
+    for kind in kinds:
+        shutil.rmtree(pytester.path / "work" / kind)
 
 
 def set_seconds(

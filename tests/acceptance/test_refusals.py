@@ -13,9 +13,10 @@ import pytest
 from harness.data import Split, draw_split
 from harness.embedding import EsmEmbedder
 from harness.gate.result import REQUIRED_CRITERIA
-from harness.pipeline import Pipeline, Side, samples
+from harness.pipeline import Side, samples
+from harness.pipeline.vectors import Vectors
 
-from .conftest import FakeClock, Outcome, set_seconds
+from .conftest import FakeClock, Outcome, forget, set_seconds
 
 Run = Callable[..., Outcome]
 
@@ -34,16 +35,17 @@ def test_gate_when_nothing_is_wrong_then_all_six_pass_and_it_is_a_rehearsal(run_
 
 
 def test_gate_when_the_candidates_features_are_shuffled_then_accuracy_fails(
-    run_gate: Run, monkeypatch: pytest.MonkeyPatch
+    run_gate: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
 ) -> None:
     """Rows that belong to other records make a head that knows nothing."""
-    honest = Pipeline.features
+    honest = Vectors.features
 
-    def shuffled(self: Pipeline, side: Side, ids: pd.Series[str]) -> npt.NDArray[np.float32]:
+    def shuffled(self: Vectors, side: Side, ids: pd.Series[str]) -> npt.NDArray[np.float32]:
         rows = honest(self, side, ids)
         return np.random.default_rng(0).permutation(rows) if side == "candidate" else rows
 
-    monkeypatch.setattr(Pipeline, "features", shuffled)
+    monkeypatch.setattr(Vectors, "features", shuffled)
+    forget(pytester, "heads", "scores")
 
     outcome = run_gate()
 
@@ -60,15 +62,15 @@ def test_gate_when_the_candidates_embeddings_are_shuffled_then_integrity_fails(
     def mixed(self: EsmEmbedder, sequences: list[str], **kwargs: object) -> npt.NDArray[np.float32]:
         return honest(self, sequences, **kwargs)[::-1]  # type: ignore[arg-type] # passed through
 
-    def load(self: Pipeline, side: Side) -> EsmEmbedder:
+    def load(self: Vectors, side: Side) -> EsmEmbedder:
         embedder = loaded(self, side)
         if side == "candidate":
             embedder.digest = "mixed"  # so that it gets a store of its own
             monkeypatch.setattr(type(embedder), "embed", mixed)
         return embedder
 
-    loaded = Pipeline._load_embedder
-    monkeypatch.setattr(Pipeline, "_load_embedder", load)
+    loaded = Vectors._load_embedder
+    monkeypatch.setattr(Vectors, "_load_embedder", load)
 
     outcome = run_gate()
 
@@ -96,7 +98,7 @@ def test_gate_when_the_candidate_is_slower_than_half_then_time_fails(
 
 
 def test_gate_when_the_test_set_is_of_one_lineage_then_it_is_not_representative(
-    run_gate: Run, monkeypatch: pytest.MonkeyPatch
+    run_gate: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
 ) -> None:
     """A test set of T4-like phages says nothing about the others."""
 
@@ -108,6 +110,7 @@ def test_gate_when_the_test_set_is_of_one_lineage_then_it_is_not_representative(
         return swap(honest, out=viral, into=chosen)
 
     monkeypatch.setattr(samples, "draw_split", skewed)
+    forget(pytester, "split")
 
     outcome = run_gate()
 
@@ -117,7 +120,7 @@ def test_gate_when_the_test_set_is_of_one_lineage_then_it_is_not_representative(
 
 
 def test_gate_when_a_test_row_is_in_training_too_then_the_split_leaks(
-    run_gate: Run, monkeypatch: pytest.MonkeyPatch
+    run_gate: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
 ) -> None:
     """One row is enough."""
 
@@ -126,6 +129,7 @@ def test_gate_when_a_test_row_is_in_training_too_then_the_split_leaks(
         return swap(honest, out=honest.test[:0], into=honest.test[:1], keep_in_test=True)
 
     monkeypatch.setattr(samples, "draw_split", leaking)
+    forget(pytester, "split")
 
     outcome = run_gate()
 

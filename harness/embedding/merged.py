@@ -1,0 +1,115 @@
+"""VirNucPro's merged files as a store: features computed elsewhere, joined by record id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.artifacts import digest_file, digest_json
+from harness.data.merged import read_merged_folder
+from harness.errors import DataError
+
+__all__ = ["LastColumns", "MergedFeatures"]
+
+
+class MergedFeatures:
+    """Read access to a folder of merged files; the rows stay on disk until they are asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        Such as ``data/data_merge``.
+
+    Attributes
+    ----------
+    dim : int
+        Width of the rows: nucleotide, then protein embedding.
+    ids : Index of str
+        Record ids, file by file.
+    sha256 : str
+        Digest of all files' contents.
+
+    Raises
+    ------
+    MissingInput
+        If there is no such folder, or nothing in it.
+    DataError
+        If a file cannot be trusted; see ``read_merged_folder``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files = read_merged_folder(folder)
+        self.dim = int(self._files[0].features.shape[1])
+        self.ids: pd.Index[str] = pd.Index([i for file in self._files for i in file.ids])
+        self._ends = np.cumsum([len(file.ids) for file in self._files])
+        self.sha256 = digest_json([digest_file(file.path) for file in self._files])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.float32]:
+        """Return the features of some records, float32 (n_ids, dim), in the order asked for.
+
+        Raises
+        ------
+        DataError
+            If a record is in no file; some are named.
+        """
+        positions = self._positions(ids)
+        numbers = np.searchsorted(self._ends, positions, side="right")
+        result = np.empty((len(positions), self.dim), dtype=np.float32)
+        for number in np.unique(numbers):
+            file, wanted = self._files[number], np.flatnonzero(numbers == number)
+            start = self._ends[number] - len(file.ids)
+            result[wanted] = file.features[positions[wanted] - start]
+        return result
+
+    def check_labels(self, records: pd.DataFrame) -> None:
+        """Raise DataError if a file's label is not that of its records; the first is named."""
+        labels = np.repeat([file.label for file in self._files], np.diff(self._ends, prepend=0))
+        expected = records.set_index("id")["label"].reindex(self.ids).to_numpy()
+        wrong = np.flatnonzero(~np.isnan(expected.astype(float)) & (labels != expected))
+        if len(wrong):
+            raise DataError(
+                f"{self.folder}: {len(wrong)} rows have another label than their records, such as "
+                f"{self.ids[wrong[0]]!r}. The features belong to other data, or to the other class"
+            )
+
+    def _positions(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.int64]:
+        positions = self.ids.get_indexer(pd.Index(ids))
+        if (positions < 0).any():
+            absent = pd.Index(ids)[positions < 0]
+            raise DataError(
+                f"{self.folder}: {len(absent)} of {len(positions)} records have no features, "
+                f"such as {', '.join(map(repr, absent[:3]))}. Merge the features of all records"
+            )
+        return np.asarray(positions, dtype=np.int64)
+
+
+class LastColumns:
+    """The last columns of a store: the protein embeddings in merged features.
+
+    Parameters
+    ----------
+    store : MergedFeatures
+        Nucleotide, then protein embeddings.
+    dim : int
+        How many columns.
+    """
+
+    def __init__(self, store: MergedFeatures, dim: int) -> None:
+        self._store = store
+        self.dim = min(dim, store.dim)
+        self.ids = store.ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.float32]:
+        """Return those columns of some records, float32 (n_ids, dim)."""
+        return self._store.rows(ids)[:, -self.dim :]
