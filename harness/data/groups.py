@@ -32,9 +32,9 @@ __all__ = [
 Codes = npt.NDArray[np.int64]
 
 _COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
-# Sequences whose first letters differ are different; only the others are compared whole. 32 bases
-# single out nearly every window, so little text is copied.
-_PREFIX_LETTERS = 32
+# Sequences whose first letters differ are different; only the others are compared whole. 16 letters
+# single out nearly every sequence, so little text is copied.
+_PREFIX_LETTERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,8 @@ class Sampler:
     sampling_unit : {"record", "window", "genome"}
         What is drawn as a whole; see ``sampling_units``.
     units : int array, (n_rows,), optional
-        Other units to draw, numbered from 0 on, in place of those of ``sampling_unit``.
+        Other units to draw, numbered from 0 on, in place of those of ``sampling_unit``. Numbers
+        that do not occur do no harm.
 
     Attributes
     ----------

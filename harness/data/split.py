@@ -203,16 +203,17 @@ def draw_split(
     """
     check_records(records)
     order, codes = order_by_id(records), sequence_codes(records)
+    units = twins = sampling_units(records, codes=codes, order=order)
+    if sampling_unit != "record":
+        units = sampling_units(records, sampling_unit, codes=codes, order=order)
     test_seed, validation_seed = np.random.SeedSequence(seed).spawn(2)
 
-    units = sampling_units(records, sampling_unit, codes=codes, order=order)
     tester = Sampler(records, test_fraction, units=units)
     test_units = tester.draw_units(np.random.default_rng(test_seed))
     is_test = test_units[units]
 
-    twins = sampling_units(records, "record", codes=codes, order=order)
-    twins = np.unique(twins[~is_test], return_inverse=True)[1]
-    validator = Sampler(records.loc[~is_test, ["label"]], validation_fraction, units=twins)
+    remaining = records.loc[~is_test, ["label"]]
+    validator = Sampler(remaining, validation_fraction, units=twins[~is_test])
     is_validation = np.zeros_like(is_test)
     is_validation[~is_test] = validator.draw(np.random.default_rng(validation_seed))
 
