@@ -66,10 +66,16 @@ def prepare(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) 
 
 
 @app.command()
-def split(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) -> None:
-    """Draw the test set, and the validation part from the rest."""
+def split(
+    gate_config: ConfigOption = GATE_TOML,
+    work_dir: WorkOption = WORK,
+    redraw: Annotated[
+        bool, typer.Option("--redraw", help="Replace the test set; its seed stays on record.")
+    ] = False,
+) -> None:
+    """Draw the test set, and the validation part from the rest; what was drawn before stays."""
     pipeline = _pipeline(gate_config, work_dir)
-    drawn = pipeline.samples.split()
+    drawn = pipeline.samples.split(redraw=redraw)
     for name in ("train", "validation", "test"):
         typer.echo(f"{name}: {len(getattr(drawn, name)):,} records")
     typer.echo(f"split: {pipeline.cache.artifacts['split'].path}")

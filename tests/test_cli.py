@@ -65,6 +65,23 @@ def test_split_when_drawn_then_the_sizes_are_printed(
     assert "test: 12 records" in capsys.readouterr().out
 
 
+def test_split_when_another_seed_is_asked_for_then_only_an_explicit_redraw_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A test set is never silently replaced by a luckier one."""
+    config = write_sequences(tmp_path)
+    options = ["--gate-config", str(config), "--work-dir", str(tmp_path / "work")]
+    run(monkeypatch, "split", *options)
+    config.write_text("seed = 7\n" + config.read_text())
+
+    refused = run(monkeypatch, "split", *options)
+    message = capsys.readouterr().err
+    redrawn = run(monkeypatch, "split", "--redraw", *options)
+
+    assert (refused, redrawn) == (1, 0)
+    assert "redraw" in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

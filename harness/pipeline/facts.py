@@ -103,7 +103,7 @@ def _describe_split(pipeline: Pipeline) -> dict[str, Any]:
         "n_test": len(split.test),
         "test_viral": test[1],
         "test_nonviral": test[0],
-        "seeds_tried": [split.seed],
+        "seeds_tried": pipeline.samples.seeds_tried(),
     }
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.artifacts import digest_file, write_atomically
+from harness.artifacts import Artifact, digest_file, digest_json, write_atomically
 from harness.config import GateConfig
-from harness.data import Split, draw_split, read_records
+from harness.data import Split, read_records
 from harness.data.fasta import find_pair
 from harness.data.identity import IdentityBins, measure_identity
+from harness.data.testset import StoredTestSet, obtain_test_set
 from harness.pipeline.cache import StageCache
 from harness.progress import Progress
 
@@ -25,14 +26,19 @@ class Samples:
     ----------
     config : GateConfig
         Names the sources and how the test set is drawn.
+    work_dir : Path
+        Where test sets are kept, by their records.
     cache : StageCache
         Keeps what is made.
     progress : Progress
         Shows how far reading is.
     """
 
-    def __init__(self, config: GateConfig, cache: StageCache, progress: Progress) -> None:
+    def __init__(
+        self, config: GateConfig, work_dir: Path, cache: StageCache, progress: Progress
+    ) -> None:
         self._config = config
+        self._work_dir = work_dir
         self._cache = cache
         self._progress = progress
 
@@ -65,9 +71,27 @@ class Samples:
 
         return self._cache.obtain("records", inputs, build, stage="read the records").path
 
-    def split(self) -> Split:
-        """Return the train, validation and test ids."""
-        return self._cache.once("split", self._draw)
+    def split(self, *, redraw: bool = False) -> Split:
+        """Return the train, validation and test ids; those that were drawn before, if any.
+
+        Parameters
+        ----------
+        redraw : bool
+            Replace a test set that was drawn with other settings; its seed stays on record.
+
+        Raises
+        ------
+        ArtifactError
+            If these records have a test set that was drawn with other settings, and ``redraw`` is
+            not set.
+        """
+        return self._cache.once("split", lambda: self._draw(redraw=redraw)).split
+
+    def seeds_tried(self) -> list[int]:
+        """Return the seeds of all test sets of these records, in the order they were drawn."""
+        self.split()
+        drawn: StoredTestSet = self._cache.made("split")
+        return [*drawn.seeds_tried, drawn.split.seed]
 
     def part(self, name: str) -> pd.DataFrame:
         """Return the records of ``train``, ``validation`` or ``test``, sorted by id."""
@@ -83,31 +107,27 @@ class Samples:
         """Return how similar the test proteins are to training proteins, if MMseqs2 is there."""
         return self._cache.once("identity", self._measure_identity)
 
-    def _draw(self) -> Split:
+    def _draw(self, *, redraw: bool) -> StoredTestSet:
         config, records = self._config, self.records()
-        fraction, unit = config.data.test_fraction, config.data.sampling_unit
-        validation_fraction = config.training.validation_fraction
-
-        def build(folder: Path) -> None:
-            split = draw_split(
+        records_sha256 = self._cache.artifacts["records"].sha256
+        with self._cache.log.stage("draw the test set") as entry:
+            drawn = obtain_test_set(
                 records,
-                test_fraction=fraction,
-                sampling_unit=unit,
+                self._work_dir / "test-sets" / records_sha256[:16],
+                test_fraction=config.data.test_fraction,
+                sampling_unit=config.data.sampling_unit,
                 seed=config.seed,
-                validation_fraction=validation_fraction,
+                validation_fraction=config.training.validation_fraction,
+                redraw=redraw,
             )
-            split.save(folder)
-
-        inputs = {
-            "records": self._cache.artifacts["records"].sha256,
-            "test_fraction": str(fraction),
-            "sampling_unit": unit,
-            "seed": config.seed,
-            "validation_fraction": str(validation_fraction),
-        }
-        return Split.load(
-            self._cache.obtain("split", inputs, build, stage="draw the test set").path
+            entry.is_reused = drawn.is_reused
+        self._cache.artifacts["split"] = Artifact(
+            kind="test-sets",
+            path=drawn.folder,
+            sha256=digest_json({"records": records_sha256, **drawn.split.to_dict()}),
+            is_reused=drawn.is_reused,
         )
+        return drawn
 
     def _measure_identity(self) -> IdentityBins:
         records, split = self.records(), self.split()

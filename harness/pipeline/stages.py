@@ -52,7 +52,7 @@ class Pipeline:
         self.config = config
         self.cache = StageCache(work_dir)
         self._progress = progress or Progress()
-        self.samples = Samples(config, self.cache, self._progress)
+        self.samples = Samples(config, work_dir, self.cache, self._progress)
         self.vectors = Vectors(config, self.samples, self.cache, self._progress)
         self.cache.obtain("config", config.to_dict(), self._write_config)
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from harness.data import Split, draw_split
+from harness.data import Split, draw_split, testset
 from harness.embedding import EsmEmbedder
 from harness.gate.result import REQUIRED_CRITERIA
-from harness.pipeline import Side, samples
+from harness.pipeline import Side
 from harness.pipeline.vectors import Vectors
 
 from .conftest import FakeClock, Outcome, forget, set_seconds
@@ -109,8 +109,8 @@ def test_gate_when_the_test_set_is_of_one_lineage_then_it_is_not_representative(
         chosen = ids.index[ids["lineage"] == "T4-like"].to_series()[: len(viral)]
         return swap(honest, out=viral, into=chosen)
 
-    monkeypatch.setattr(samples, "draw_split", skewed)
-    forget(pytester, "split")
+    monkeypatch.setattr(testset, "draw_split", skewed)
+    forget(pytester, "test-sets")
 
     outcome = run_gate()
 
@@ -128,8 +128,8 @@ def test_gate_when_a_test_row_is_in_training_too_then_the_split_leaks(
         honest = draw_split(records, **settings)  # type: ignore[arg-type] # passed through
         return swap(honest, out=honest.test[:0], into=honest.test[:1], keep_in_test=True)
 
-    monkeypatch.setattr(samples, "draw_split", leaking)
-    forget(pytester, "split")
+    monkeypatch.setattr(testset, "draw_split", leaking)
+    forget(pytester, "test-sets")
 
     outcome = run_gate()
 
