@@ -8,7 +8,6 @@ pytest run of the environment imports this module, so whatever is heavy is impor
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 from collections.abc import Callable, Generator, Iterable
@@ -137,16 +136,7 @@ def record(request: pytest.FixtureRequest) -> Callable[[CriterionResult], None]:
     run = _gate_of(request).runs.get(request.node.nodeid)
     if run is None:
         raise pytest.UsageError("record is for tests marked @pytest.mark.criterion")
-
-    def record_result(result: CriterionResult) -> None:
-        if result.id != run.id:
-            raise ValueError(f"expected a result for {run.id!r}, got one for {result.id!r}")
-        json.dumps(result.to_dict(), allow_nan=False)
-        run.results.append(result)
-        if len(run.results) > 1:
-            raise ValueError(f"{run.id!r} was recorded twice")
-
-    return record_result
+    return run.record
 
 
 class Gate:
@@ -222,8 +212,11 @@ class Gate:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Note how each phase of a criterion's test ended."""
         report = yield
+        error = call.excinfo.value if call.excinfo is not None else None
         if item.nodeid in self.runs and report.when is not None:
-            self.runs[item.nodeid].phases[report.when] = _phase(report, call)
+            self.runs[item.nodeid].phases[report.when] = _phase(report, error)
+        elif isinstance(error, MissingInput):
+            self._ledger.excuse(item.nodeid, f"missing: {error.what}")
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -277,26 +270,23 @@ class Gate:
     def _open_publication(self) -> Publication:
         from harness.report.publish import Publication
 
-        writer = self._terminal_writer()
+        terminal = self._config.pluginmanager.getplugin("terminalreporter")
         return Publication(
             self._ledger,
             self._config.stash[OPENING] | {"profile": self._profile},
             self._invocation.report_dir,
             html_path=self._config.getoption("htmlpath", None),
-            width=writer.fullwidth if writer else 80,
-            use_colour=bool(writer and writer.hasmarkup),
+            width=self._config.get_terminal_writer().fullwidth if terminal else 80,
+            is_terminal=bool(terminal and terminal.isatty),
+            use_colour=bool(terminal and terminal.hasmarkup),
         )
 
     def _print(self, text: str) -> None:
         """Print below pytest's own last line; in a quiet run, the verdict alone."""
-        writer = self._terminal_writer()
-        if writer is not None:
+        if self._config.pluginmanager.hasplugin("terminalreporter"):
+            lines = text.rstrip().splitlines()
             is_quiet = self._config.get_verbosity() < 0
-            writer.line(text.rstrip().splitlines()[-1] if is_quiet else text.rstrip())
-
-    def _terminal_writer(self) -> Any:
-        has_terminal = self._config.pluginmanager.hasplugin("terminalreporter")
-        return self._config.get_terminal_writer() if has_terminal else None
+            self._config.get_terminal_writer().line("\n".join(lines[-1:] if is_quiet else lines))
 
 
 def _gate_of(request: pytest.FixtureRequest) -> Gate:
@@ -372,10 +362,9 @@ def _criterion_of(item: pytest.Item) -> str | None:
     return marker.args[0]
 
 
-def _phase(report: pytest.TestReport, call: pytest.CallInfo[None]) -> Phase:
+def _phase(report: pytest.TestReport, error: BaseException | None) -> Phase:
     from harness.gate.ledger import Phase
 
-    error = call.excinfo.value if call.excinfo is not None else None
     return Phase(
         outcome=report.outcome,
         reason=_one_line(error) if error is not None else report.longreprtext,

@@ -6,6 +6,7 @@ to a verdict is :mod:`harness.gate.verdict`'s work.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -66,6 +67,21 @@ class CriterionRun:
     is_deselected: bool = False
     results: list[CriterionResult] = field(default_factory=list)
     phases: dict[str, Phase] = field(default_factory=dict)
+
+    def record(self, result: CriterionResult) -> None:
+        """Take the result that the test computed; once.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is another criterion's, cannot be written as JSON, or is the second one.
+        """
+        if result.id != self.id:
+            raise ValueError(f"expected a result for {self.id!r}, got one for {result.id!r}")
+        json.dumps(result.to_dict(), allow_nan=False)
+        self.results.append(result)
+        if len(self.results) > 1:
+            raise ValueError(f"{self.id!r} was recorded twice")
 
     def settle(self) -> CriterionResult:
         """Return the criterion's result: the recorded one only if the test bears it out."""
@@ -131,6 +147,7 @@ class Ledger:
     def __init__(self) -> None:
         self._runs: dict[str, CriterionRun] = {}
         self._failed_phases: dict[str, str] = {}
+        self._excused: set[str] = set()
         self._problems: dict[str, None] = {}  # in order, each once
 
     def expect(self, criterion_id: str, test: str) -> CriterionRun:
@@ -155,7 +172,13 @@ class Ledger:
 
     def fail(self, test: str, when: str) -> None:
         """Note that some test failed, whether it judges a criterion or not."""
-        self._failed_phases.setdefault(test, when)
+        if test not in self._excused:
+            self._failed_phases.setdefault(test, when)
+
+    def excuse(self, test: str, problem: str) -> None:
+        """Have a problem, told once for all tests that it hits, stand for a test's failure."""
+        self._excused.add(test)
+        self.note(problem)
 
     def note(self, problem: str) -> None:
         """Note something else that blocks, such as an interruption."""

@@ -7,6 +7,7 @@ written. What the reports look like is up to the modules that render them.
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,8 +46,10 @@ class Publication:
         pytest-html's report, if it writes one.
     width : int
         Columns of the terminal.
+    is_terminal : bool
+        Whether it is a terminal rather than a log.
     use_colour : bool
-        Whether the terminal shows colours.
+        Whether it shows colours.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Publication:
         *,
         html_path: str | None = None,
         width: int = 80,
+        is_terminal: bool = False,
         use_colour: bool = False,
     ) -> None:
         self._ledger = ledger
@@ -64,6 +68,7 @@ class Publication:
         self._folder = folder
         self._html_path = Path(html_path) if html_path else None
         self._width = width
+        self._is_terminal = is_terminal
         self._use_colour = use_colour
         self._facts: dict[str, Any] = {}
         self._environment: dict[str, Any] = {}
@@ -76,8 +81,7 @@ class Publication:
     @property
     def terminal_text(self) -> str:
         """The verdict for a terminal; its last line is the verdict in brief."""
-        brief = f"{self.verdict['verdict']}: {'; '.join(self.verdict['halted_by'])}"
-        return self._texts.get("terminal") or brief
+        return self._texts["terminal"]
 
     def gather(self, providers: Iterable[Callable[[], dict[str, Any]]], root: Path) -> None:
         """Ask the stages for their facts, once, and conclude for the first time."""
@@ -94,7 +98,7 @@ class Publication:
 
     def show_panel(self) -> str:
         """Return the criteria as HTML, for the head of pytest-html's report."""
-        self._shown_panel = self._texts.get("panel", "")
+        self._shown_panel = self._texts["panel"]
         return self._shown_panel
 
     def heed(self, exitstatus: int) -> None:
@@ -118,7 +122,9 @@ class Publication:
             if verdict == self.verdict:
                 return
             self.verdict = verdict
-            self._texts = self._ledger.guard("rendering the reports", self._render, {})
+            nothing: dict[str, str] = {}
+            texts = self._ledger.guard("rendering the reports", self._render, nothing)
+            self._texts = _plain_texts(verdict) | texts
 
     def publish(self, *, summary_path: str | None = None) -> None:
         """Write the reports, and last of all the verdict, which tells what failed before.
@@ -157,19 +163,22 @@ class Publication:
 
         guard, verdict = self._ledger.guard, self.verdict
         figures: list[Figure] = guard("drawing the figures", self._draw, [])
-        renderers: dict[str, Callable[[], str]] = {
+        renderers: dict[str, Callable[[], str | None]] = {
             "markdown": lambda: render_markdown(verdict, figures, folder=self._folder),
             "panel": lambda: criteria_panel(verdict, figures),
             "summary": lambda: render_step_summary(verdict),
             "terminal": lambda: render_terminal(
                 verdict,
                 width=self._width,
-                is_terminal=self._use_colour,
+                is_terminal=self._is_terminal,
                 use_colour=self._use_colour,
                 report_path=_from_here(self._html_path or self._folder / "report.md"),
             ),
         }
-        return {name: guard(f"rendering the {name}", call, "") for name, call in renderers.items()}
+        texts = {
+            name: guard(f"rendering the {name}", call, None) for name, call in renderers.items()
+        }
+        return {name: text for name, text in texts.items() if text is not None}
 
     def _draw(self) -> list[Figure]:
         """Draw the facts, once; without any, the plotting library is not even loaded."""
@@ -184,14 +193,21 @@ class Publication:
 
     def _correct_html(self) -> None:
         """Bring the panel up to date if a reporter failed after pytest-html had written it."""
-        path, panel = self._html_path, self._texts.get("panel", "")
-        if path is not None and path.is_file() and panel != self._shown_panel:
+        path, shown, panel = self._html_path, self._shown_panel, self._texts["panel"]
+        if path is not None and path.is_file() and shown and shown != panel:
             text = path.read_text(encoding="utf-8")
-            write_atomically(path, text.replace(self._shown_panel, panel))
+            write_atomically(path, text.replace(shown, panel))
 
     def _append_summary(self, path: Path) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(self._texts["summary"])
+
+
+def _plain_texts(verdict: Mapping[str, Any]) -> dict[str, str]:
+    """Say the verdict in one line, for each report whose renderer fails."""
+    line = f"{verdict['verdict']}: {'; '.join(verdict['halted_by'])}"
+    texts = dict.fromkeys(("markdown", "summary", "terminal"), f"{line}\n")
+    return texts | {"panel": f"<p>{html.escape(line)}</p>"}
 
 
 def _from_here(path: Path) -> str:

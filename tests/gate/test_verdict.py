@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ArtifactError
@@ -93,6 +93,7 @@ def test_conclude_when_a_required_criterion_has_no_row_then_halts(missing: str) 
     assert conclude(judged) == ("HALT", [f"{missing}: NOT_RUN"])
 
 
+@settings(max_examples=30)
 @given(recorded=st.lists(results, max_size=4), problems=st.lists(texts, max_size=2))
 def test_verdict_when_written_and_read_then_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, recorded: list[CriterionResult], problems: list[str]

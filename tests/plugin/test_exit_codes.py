@@ -81,6 +81,22 @@ def test_run_when_a_plain_test_fails_then_halts(passing: Project, source: str, r
     assert passing.verdict["halted_by"] == [reason]
 
 
+def test_run_when_plain_tests_miss_the_same_input_then_it_is_told_once(passing: Project) -> None:
+    """Three timing tests without a GPU are one reason, not three."""
+    passing.write(
+        """
+        @pytest.fixture(scope="session")
+        def device():
+            raise MissingInput("There is no GPU", remedy="Plug one in")
+
+        def test_one(device): pass
+        def test_two(device): pass
+        """
+    )
+    assert passing.run().ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["halted_by"] == ["missing: There is no GPU"]
+
+
 def test_run_when_a_plain_test_is_skipped_then_may_pass(passing: Project) -> None:
     """Only criteria have to be evaluated."""
     passing.write("def test_plain(): pytest.skip('no MMseqs2')")
@@ -123,6 +139,15 @@ def test_run_when_another_plugin_counts_a_failure_then_halts(passing: Project) -
     passing.write(source, "conftest.py")
     assert passing.run("--continue-on-collection-errors").ret == pytest.ExitCode.TESTS_FAILED
     assert passing.verdict["halted_by"] == ["pytest ended with exit code 1"]
+
+
+def test_exit_code_when_other_reporters_ask_then_is_decided(project: Project) -> None:
+    """A reporter that reads the session's exit code learns the gate's."""
+    project.write(
+        "def pytest_sessionfinish(session): print('code', session.exitstatus)", "conftest.py"
+    )
+    project.write("def test_plain(): pass")
+    project.run("-s").stdout.fnmatch_lines(["*code 1"])
 
 
 def test_run_when_another_plugin_claims_success_then_halts(project: Project) -> None:

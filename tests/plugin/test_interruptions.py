@@ -88,6 +88,13 @@ def test_run_when_interrupted_again_while_ending_then_verdict_is_written(
     ]
 
 
+def test_run_when_interrupted_while_reporting_then_exit_code_is_pytests(passing: Project) -> None:
+    """A first Ctrl-C that comes late is an interruption like any other."""
+    passing.write("def pytest_sessionfinish(): raise KeyboardInterrupt", "conftest.py")
+    assert passing.run().ret == pytest.ExitCode.INTERRUPTED
+    assert passing.verdict["verdict"] == "HALT"
+
+
 def test_run_when_first_failure_ends_it_then_the_rest_is_not_run(project: Project) -> None:
     """-x leaves the later criteria unevaluated."""
     project.write("def test_plain(): assert False", "test_a.py")

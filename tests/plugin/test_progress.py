@@ -41,6 +41,25 @@ def test_progress_when_stderr_is_a_log_then_one_line_a_stage(
     assert "embed: 2 records in" in capfd.readouterr().err
 
 
+def test_progress_when_output_is_being_captured_at_the_start_then_is_shown(
+    passing: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whether pytest already captures when the gate is armed depends on other plugins."""
+    passing.write(STAGE)
+    passing.write(
+        """
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_configure(config):
+            config.pluginmanager.getplugin("capturemanager").resume_global_capture()
+        """,
+        "conftest.py",
+    )
+    passing.run()
+    assert "embed: 2 records in" in capfd.readouterr().err
+
+
 def test_progress_when_quiet_then_a_log_gets_nothing(
     passing: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:

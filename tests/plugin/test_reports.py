@@ -135,6 +135,7 @@ def test_run_when_a_renderer_raises_then_halts_and_every_other_report_says_so(
     passing: Project, monkeypatch: pytest.MonkeyPatch, renderer: str, report: str
 ) -> None:
     """Nobody may learn of a PASS whose evidence could not be shown."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(passing.root / "summary.md"))
 
     def broken(*_: Any, **__: Any) -> str:
         raise OSError("no template")
@@ -144,9 +145,25 @@ def test_run_when_a_renderer_raises_then_halts_and_every_other_report_says_so(
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED
     reason = f"rendering the {report} raised OSError: no template"
     assert passing.verdict["halted_by"] == [reason]
-    outcome.stdout.fnmatch_lines([f"HALT: {reason}" if report == "terminal" else "It is a HALT."])
-    if report != "panel":
-        assert "It is a HALT." in (passing.root / "reports" / "report.html").read_text()
+    texts = {
+        "panel": (passing.root / "reports" / "report.html").read_text(),
+        "markdown": (passing.root / "reports" / "report.md").read_text(),
+        "summary": (passing.root / "summary.md").read_text(),
+        "terminal": outcome.stdout.str(),
+    }
+    for name, text in texts.items():
+        assert (f"HALT: {reason}" if name == report else "It is a HALT.") in text, name
+
+
+def test_run_when_no_renderer_can_be_loaded_then_reports_tell_that_much(
+    passing: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the template engine, say, each report is one line."""
+    monkeypatch.setitem(sys.modules, "harness.report.markdown", None)
+    outcome = passing.run()
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    assert outcome.outlines[-1].startswith("HALT: rendering the reports raised ModuleNotFound")
+    assert (passing.root / "reports" / "report.md").read_text().startswith("HALT: rendering")
 
 
 def test_run_when_a_figure_cannot_be_drawn_then_halts(
