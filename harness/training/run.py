@@ -1,0 +1,282 @@
+"""The loop over epochs and steps for one head; it can stop at any step and go on from there.
+
+What a step computes (``steps``), where batches come from (``batches``) and when to stop
+(``schedule``) are decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.config import TrainingConfig
+from harness.errors import DataError
+from harness.progress import Progress, Task
+from harness.training.batches import BatchFeed, n_usable_rows
+from harness.training.evaluation import Evaluation, evaluate
+from harness.training.features import TrainingData
+from harness.training.folder import TrainingFolder
+from harness.training.head import Head
+from harness.training.history import EpochRecord
+from harness.training.interruption import StopRequest, TrainingInterrupted
+from harness.training.losses import EpochLosses
+from harness.training.schedule import Stopping, judge_stopping, learning_rate
+from harness.training.seeds import derive_seeds, draw_order, dropout_generator
+from harness.training.snapshot import Snapshot, fingerprint
+from harness.training.steps import TrainingStep
+from harness.training.trained import TrainedHead
+
+__all__ = ["Setup", "TrainingRun"]
+
+# Steps between two looks at the losses: each look waits for the device.
+STEPS_PER_LOOK = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What several heads may share: the rows, where they lie, how to train, who is watching."""
+
+    data: TrainingData
+    feed: BatchFeed
+    recipe: TrainingConfig
+    device: torch.device
+    metadata: Mapping[str, Any]
+    progress: Progress
+    on_epoch: Callable[[EpochRecord], None] | None
+    clock: Callable[[], float]
+
+
+class TrainingRun:
+    """Trains one head.
+
+    Parameters
+    ----------
+    setup : Setup
+        What to train on, and how.
+    seed : int
+        The user's.
+    folder : Path, optional
+        Where state, history and heads are kept; a training that is found there is continued.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder belongs to another training.
+    """
+
+    def __init__(self, setup: Setup, *, seed: int, folder: Path | None) -> None:
+        self._setup, self._recipe = setup, setup.recipe
+        self._seed, self._seeds = seed, derive_seeds(seed)
+        self._n_usable = n_usable_rows(len(setup.data.train), setup.recipe.batch_size)
+        self._losses = EpochLosses(
+            n_rows=self._n_usable, batch_size=setup.recipe.batch_size, device=setup.device
+        )
+        self._head = Head(
+            setup.data.train.n_features,
+            hidden_dim=setup.recipe.hidden_dim,
+            dropout=float(setup.recipe.dropout),
+            seed=self._seeds.weights,
+        ).to(setup.device)
+        self._step = TrainingStep(self._head, setup.recipe)
+        self._best_weights: dict[str, torch.Tensor] = {}
+        self._history: tuple[EpochRecord, ...] = ()
+        self._begin_epoch()
+        self._folder: TrainingFolder | None = None
+        if folder is not None:
+            origin = fingerprint(setup.data, setup.recipe, seed, setup.device.type)
+            self._folder = TrainingFolder(folder, origin=origin)
+            self._go_on_from(self._folder.load())
+
+    def finish(self, stop: StopRequest, *, name: str) -> TrainedHead:
+        """Train to the end.
+
+        Parameters
+        ----------
+        stop : StopRequest
+            Is looked at after every step.
+        name : str
+            Of the task that is shown.
+
+        Raises
+        ------
+        DataError
+            If a loss is not finite.
+        ArtifactError
+            If the folder cannot be written to.
+        TrainingInterrupted
+            If somebody asked to stop; the state is saved first.
+        """
+        n_steps = self._losses.n_steps
+        with self._setup.progress.task(name, self._recipe.epochs * n_steps, "steps") as task:
+            task.advance(len(self._history) * n_steps + self._losses.n_done)
+            while not self._is_over():
+                self._leave_if_asked(stop)
+                self._train_epoch(stop, task)
+                self._end_epoch()
+        trained = self._result()
+        if self._folder is not None:
+            self._folder.save_heads(trained, self._setup.metadata)
+        return trained
+
+    @property
+    def _epoch(self) -> int:
+        return len(self._history) + 1
+
+    def _begin_epoch(self) -> None:
+        self._losses.n_done = 0
+        self._trained_seconds = 0.0
+        self._step.learning_rate = learning_rate(self._recipe, self._epoch)
+        self._step.dropout_rng = dropout_generator(
+            self._seeds, epoch=self._epoch, device=self._setup.device
+        )
+
+    def _train_epoch(self, stop: StopRequest, task: Task) -> None:
+        order = draw_order(self._seeds, epoch=self._epoch, n_rows=len(self._setup.data.train))
+        usable = order[: self._n_usable]
+        losses = self._losses
+        began = self._setup.clock() - self._trained_seconds
+        n_shown = losses.n_done
+        for features, targets in self._setup.feed.batches(usable, first_step=losses.n_done):
+            losses.append(self._step(features, targets))
+            is_last = losses.n_done == losses.n_steps
+            if is_last or stop.signal_name or losses.n_done % STEPS_PER_LOOK == 0:
+                self._require_finite_loss(usable)
+                self._trained_seconds = self._setup.clock() - began
+                task.advance(losses.n_done - n_shown, self._note())
+                n_shown = losses.n_done
+                if not is_last:
+                    self._leave_if_asked(stop)
+
+    def _end_epoch(self) -> None:
+        began = self._setup.clock()
+        found = evaluate(self._head, self._setup.data.validation)
+        if not math.isfinite(found.loss):
+            raise DataError(
+                f"the validation loss of epoch {self._epoch} is {found.loss}: training stopped. "
+                "Lower the learning rate"
+            )
+        elapsed = self._trained_seconds + self._setup.clock() - began
+        self._history += (self._record(found, elapsed),)
+        if self._recipe.save_best and self._stopping().best_epoch == len(self._history):
+            self._best_weights = {k: v.clone() for k, v in self._head.state_dict().items()}
+        self._begin_epoch()
+        self._save_state()
+        if self._setup.on_epoch is not None:
+            self._setup.on_epoch(self._history[-1])
+
+    def _record(self, found: Evaluation, elapsed_seconds: float) -> EpochRecord:
+        return EpochRecord(
+            epoch=self._epoch,
+            train_loss=self._losses.mean(),
+            validation_loss=found.loss,
+            validation_accuracy=found.accuracy,
+            validation_precision=found.precision,
+            validation_recall=found.recall,
+            learning_rate=self._step.learning_rate,
+            elapsed_seconds=elapsed_seconds,
+            rows_per_second=self._rows_per_second(),
+            n_dropped_rows=len(self._setup.data.train) - self._n_usable,
+        )
+
+    def _rows_per_second(self) -> float:
+        return self._losses.n_rows_done / max(self._trained_seconds, 1e-9)
+
+    def _require_finite_loss(self, order: torch.Tensor) -> None:
+        step = self._losses.first_not_finite()
+        if step is None:
+            return
+        batch = torch.split(order, self._recipe.batch_size)[step].tolist()
+        raise DataError(
+            f"the loss of epoch {self._epoch}, step {step + 1} is "
+            f"{self._losses.values[step].item()}: training stopped. Lower the learning rate, or "
+            "look at the features of this batch: " + ", ".join(self._setup.data.train.names(batch))
+        )
+
+    def _note(self) -> str:
+        note = (
+            f"epoch {self._epoch}/{self._recipe.epochs}, lr {self._step.learning_rate:.2g}, "
+            f"loss {self._losses.mean():.4f}, "
+        )
+        if self._history:
+            last = self._history[-1]
+            note += (
+                f"val {last.validation_loss:.4f}, acc {last.validation_accuracy:.4f}, "
+                f"patience {self._stopping().patience_left}, "
+            )
+        return note + f"{self._rows_per_second():,.0f} rows/s"
+
+    def _stopping(self) -> Stopping:
+        return judge_stopping(self._recipe, [record.validation_loss for record in self._history])
+
+    def _is_over(self) -> bool:
+        return self._epoch > self._recipe.epochs or self._stopping().is_over
+
+    def _leave_if_asked(self, stop: StopRequest) -> None:
+        if not stop.signal_name:
+            return
+        self._save_state()
+        done = f"{self._losses.n_done} of {self._losses.n_steps} steps"
+        how = (
+            "nothing was saved, since no folder was given"
+            if self._folder is None
+            else f"saved in {self._folder.path}: run the same again to go on from there"
+        )
+        raise TrainingInterrupted(
+            f"stopped by {stop.signal_name} in epoch {self._epoch} after {done}; {how}"
+        )
+
+    def _save_state(self) -> None:
+        if self._folder is None:
+            return
+        self._folder.save(
+            Snapshot(
+                weights=self._head.state_dict(),
+                best_weights=self._best_weights,
+                momentum=self._step.momentum,
+                losses=self._losses.values,
+                dropout_rng=self._step.dropout_rng.get_state(),
+                steps_done=self._losses.n_done,
+                trained_seconds=self._trained_seconds,
+                history=self._history,
+            )
+        )
+
+    def _go_on_from(self, snapshot: Snapshot | None) -> None:
+        if snapshot is None:
+            return
+        self._history = snapshot.history
+        self._begin_epoch()
+        self._head.load_state_dict(snapshot.weights)
+        self._step.momentum.copy_(snapshot.momentum)
+        self._step.dropout_rng.set_state(snapshot.dropout_rng)
+        self._best_weights = dict(snapshot.best_weights)
+        self._losses.values.copy_(snapshot.losses)
+        self._losses.n_done = snapshot.steps_done
+        self._trained_seconds = snapshot.trained_seconds
+
+    def _result(self) -> TrainedHead:
+        return TrainedHead(
+            final=self._copy_with(self._head.state_dict()),
+            best=self._copy_with(self._best_weights) if self._best_weights else None,
+            history=self._history,
+            best_epoch=self._stopping().best_epoch,
+            recipe=self._recipe,
+            seed=self._seed,
+            seeds=self._seeds,
+            n_train=len(self._setup.data.train),
+            n_validation=len(self._setup.data.validation),
+        )
+
+    def _copy_with(self, weights: Mapping[str, torch.Tensor]) -> Head:
+        head = Head(
+            self._head.n_features,
+            hidden_dim=self._head.hidden_dim,
+            dropout=float(self._recipe.dropout),
+        ).to(self._setup.device)
+        head.load_state_dict(weights)
+        return head.eval()

@@ -1,0 +1,138 @@
+"""One step of training, written out: forward, backward and update without autograd's overhead.
+
+The numbers are those of a plain PyTorch loop over the same batches; only the order of some
+roundings differs. Which rows make a batch is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from harness.config import TrainingConfig
+from harness.training.head import NORM_MOMENTUM, Head
+
+__all__ = ["TrainingStep"]
+
+
+class _Passed(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    pre: torch.Tensor  # (row, hidden), before BatchNorm
+    mean: torch.Tensor  # (hidden,)
+    inverse_deviation: torch.Tensor  # (hidden,)
+    active: torch.Tensor  # (row, hidden), after ReLU
+    mask: torch.Tensor | None  # (row, hidden), None without dropout
+    kept: torch.Tensor  # (row, hidden), after dropout
+    logits: torch.Tensor  # (row, class)
+
+
+class TrainingStep:
+    """Applies SGD with momentum to a head, one batch at a time.
+
+    All parameters become views of one vector, and so do their gradients, which are computed in
+    place: the update is three passes over vectors, and no step allocates a gradient of the hidden
+    layer.
+
+    Parameters
+    ----------
+    head : Head
+        Is trained in place, on the device that it is on.
+    recipe : TrainingConfig
+        Learning rate, momentum, dropout.
+
+    Attributes
+    ----------
+    learning_rate : float
+        Of the next steps.
+    momentum : Tensor, (n_parameters,)
+        SGD's momentum buffer.
+    gradient : Tensor, (n_parameters,)
+        Of the last step's loss.
+    dropout_rng : Generator
+        Draws the masks; to be set at the beginning of each epoch.
+    """
+
+    def __init__(self, head: Head, recipe: TrainingConfig) -> None:
+        self.learning_rate = float(recipe.learning_rate)
+        self._head = head
+        self._n_batches = head.get_buffer("bn1.num_batches_tracked")
+        self._keep = 1 - float(recipe.dropout)
+        self._decay = float(recipe.momentum)
+        self._weights = nn.utils.parameters_to_vector(head.parameters()).detach()
+        nn.utils.vector_to_parameters(self._weights, head.parameters())
+        self.momentum = torch.zeros_like(self._weights)
+        self.gradient = torch.zeros_like(self._weights)
+        self._gradients = _views(head, self.gradient)
+        self.dropout_rng = torch.Generator(self._weights.device)
+
+    @torch.no_grad()
+    def __call__(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Take one step and return its loss: the mean cross-entropy in nats, a scalar tensor.
+
+        Parameters
+        ----------
+        features : float32 tensor, (row, feature)
+            At least two rows, since BatchNorm needs a variance.
+        targets : float32 tensor, (row, class)
+            One-hot labels.
+        """
+        passed = self._forward(features)
+        log_probability = torch.log_softmax(passed.logits, dim=1)  # (row, class)
+        loss = (log_probability * targets).sum().div_(-len(features))
+        error = log_probability.exp_().sub_(targets).div_(len(features))  # d loss / d logits
+        self._backward(features, passed, error)
+        self.momentum.mul_(self._decay).add_(self.gradient)
+        self._weights.add_(self.momentum, alpha=-self.learning_rate)
+        return loss
+
+    def _forward(self, features: torch.Tensor) -> _Passed:
+        head, norm = self._head, self._head.bn1
+        pre = torch.addmm(head.hidden_layer.bias, features, head.hidden_layer.weight.t())
+        normed, mean, inverse_deviation = torch.native_batch_norm(
+            pre, norm.weight, norm.bias, norm.running_mean, norm.running_var,
+            True, NORM_MOMENTUM, norm.eps,
+        )  # fmt: skip
+        self._n_batches.add_(1)
+        active = normed.relu_()  # (row, hidden)
+        mask = self._draw_mask(active)
+        kept = active if mask is None else active * mask
+        logits = torch.addmm(head.output_layer.bias, kept, head.output_layer.weight.t())
+        return _Passed(pre, mean, inverse_deviation, active, mask, kept, logits)
+
+    def _draw_mask(self, active: torch.Tensor) -> torch.Tensor | None:
+        """Return what dropout multiplies the hidden units by: 0, or 1 / (1 - rate)."""
+        if self._keep == 1:
+            return None
+        uniform = torch.rand(active.shape, generator=self.dropout_rng, device=active.device)
+        return uniform.lt_(self._keep).div_(self._keep)
+
+    def _backward(self, features: torch.Tensor, passed: _Passed, error: torch.Tensor) -> None:
+        """Fill the gradients of all parameters from that of the logits."""
+        norm, into = self._head.bn1, self._gradients
+        torch.mm(error.t(), passed.kept, out=into["output_layer.weight"])
+        torch.sum(error, 0, out=into["output_layer.bias"])
+        d_active = error @ self._head.output_layer.weight  # (row, hidden)
+        if passed.mask is not None:
+            d_active *= passed.mask
+        d_normed = d_active.masked_fill_(passed.active == 0, 0)
+        d_pre, d_scale, d_shift = torch.ops.aten.native_batch_norm_backward(
+            d_normed, passed.pre, norm.weight, norm.running_mean, norm.running_var,
+            passed.mean, passed.inverse_deviation, True, norm.eps, [True, True, True],
+        )  # fmt: skip
+        into["bn1.weight"].copy_(d_scale)
+        into["bn1.bias"].copy_(d_shift)
+        torch.mm(d_pre.t(), features, out=into["hidden_layer.weight"])
+        torch.sum(d_pre, 0, out=into["hidden_layer.bias"])
+
+
+def _views(head: Head, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return a vector taken apart like the parameters, by their names."""
+    names, parameters = zip(*head.named_parameters(), strict=True)
+    parts = torch.split(vector, [parameter.numel() for parameter in parameters])
+    return {
+        name: part.view_as(parameter)
+        for name, parameter, part in zip(names, parameters, parts, strict=True)
+    }

@@ -1,0 +1,177 @@
+"""VirNucPro's own heads are read without running them, and written as its predictor wants."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.data.unpickle import load_restricted
+from harness.errors import CheckpointError, DataError
+from harness.training.checkpoints import save_head
+from harness.training.foreign import export_virnucpro, load_virnucpro
+from harness.training.head import Head
+from tests.training.conftest import Fit, draw_rows, same_weights
+
+
+class MLPClassifier(nn.Module):
+    """The class that VirNucPro's train.py pickled whole."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.hidden_layer = nn.Linear(n_features, 8)
+        self.bn1 = nn.BatchNorm1d(8)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(0.5)
+        self.output_layer = nn.Linear(8, 2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        hidden = self.relu(self.bn1(self.hidden_layer(features)))
+        logits: torch.Tensor = self.output_layer(self.dropout(hidden))
+        return logits
+
+
+@pytest.fixture
+def pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, MLPClassifier]:
+    """Return a head that was pickled whole by a program, and the head."""
+    monkeypatch.setattr(MLPClassifier, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "MLPClassifier", MLPClassifier, raising=False)
+    head = MLPClassifier(3)
+    head.train()(torch.randn(64, 3, generator=torch.Generator().manual_seed(0)))
+    torch.save(head, tmp_path / "500_model.pth")
+    return tmp_path / "500_model.pth", head.eval()
+
+
+def test_pickled_head_then_scores_are_those_of_the_original(
+    pickled: tuple[Path, MLPClassifier],
+) -> None:
+    """Weights and running statistics, read from values alone."""
+    path, original = pickled
+    features = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+
+    found = load_virnucpro(path).predict(features)
+
+    expected = original(torch.from_numpy(features)).softmax(1)[:, 1]
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5)
+
+
+def test_pickled_head_then_its_class_is_not_used(
+    pickled: tuple[Path, MLPClassifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It need not exist, and no method of it is called."""
+    monkeypatch.delattr(sys.modules["__main__"], "MLPClassifier")
+
+    assert load_virnucpro(pickled[0]).n_features == 3
+
+
+def test_dict_with_a_state_then_is_the_same_head(tmp_path: Path) -> None:
+    """The form that is written today, and a bare state_dict."""
+    head = Head(5, hidden_dim=4)
+    torch.save({"epoch": 3, "model_state_dict": head.state_dict()}, tmp_path / "dict.pth")
+    torch.save(head.state_dict(), tmp_path / "bare.pth")
+
+    assert same_weights(load_virnucpro(tmp_path / "dict.pth"), head)
+    assert same_weights(load_virnucpro(tmp_path / "bare.pth"), head)
+
+
+class _Payload:
+    """Runs a command when it is unpickled by the ordinary unpickler."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.trace}",)
+
+
+def test_file_that_names_anything_else_then_is_refused_and_nothing_is_run(tmp_path: Path) -> None:
+    """The error names what was refused."""
+    content = {"model_state_dict": Head(5).state_dict(), "x": _Payload(tmp_path / "trace")}
+    torch.save(content, tmp_path / "evil.pth")
+
+    with pytest.raises(DataError, match=r"evil\.pth: refused, because it names '(posix|nt)\."):
+        load_virnucpro(tmp_path / "evil.pth")
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {"model_state_dict": 3}, {"model_state_dict": {"hidden_layer.weight": torch.ones(2)}}],
+)
+def test_file_that_holds_no_head_then_error_says_what_was_expected(
+    tmp_path: Path, content: Any
+) -> None:
+    """Whatever else torch.save may have written."""
+    torch.save(content, tmp_path / "x.pth")
+
+    with pytest.raises(CheckpointError, match=r"x\.pth: holds no head of VirNucPro\. Expected"):
+        load_virnucpro(tmp_path / "x.pth")
+
+
+def test_head_that_lacks_a_layer_then_error_names_it(tmp_path: Path) -> None:
+    """Half a head cannot predict."""
+    torch.save({"hidden_layer.weight": torch.ones(4, 3)}, tmp_path / "x.pth")
+
+    with pytest.raises(CheckpointError, match=r"not those of a head[\s\S]*output_layer\.weight"):
+        load_virnucpro(tmp_path / "x.pth")
+
+
+def test_head_of_another_width_then_error_names_the_embedders(
+    pickled: tuple[Path, MLPClassifier],
+) -> None:
+    """Before any feature is read."""
+    with pytest.raises(CheckpointError, match=r"expected 2048 .*FastESM2_650.* got 3 features"):
+        load_virnucpro(pickled[0], n_features=2048)
+
+
+def _wide(fit: Fit) -> dict[str, Any]:
+    train, validation = draw_rows(64, 2048), draw_rows(40, 2048, seed=1)
+    return {
+        "features": train.features,
+        "labels": train.labels,
+        "ids": None,
+        "validation_features": validation.features,
+        "validation_labels": validation.labels,
+    }
+
+
+def test_exported_head_then_predictor_accepts_it(fit: Fit, tmp_path: Path) -> None:
+    """Version 2, the merged width, and the same weights; read back under the same restrictions."""
+    trained = fit(**_wide(fit))
+    save_head(tmp_path / "head.safetensors", trained)
+
+    export_virnucpro(
+        tmp_path / "head.safetensors", tmp_path / "head.pth", training_date="2026-01-02"
+    )
+
+    content = load_restricted(tmp_path / "head.pth")
+    assert isinstance(content, dict)
+    assert set(content) == {
+        "epoch", "model_state_dict", "optimizer_state_dict", "best_loss", "metadata"
+    }  # fmt: skip
+    assert content["metadata"] == {
+        "checkpoint_version": "2.0", "model_type": "fastesm650",
+        "huggingface_model_id": "Synthyra/FastESM2_650", "dna_dim": 768, "protein_dim": 1280,
+        "merged_dim": 2048, "input_dim": 2048, "hidden_dim": 8, "num_class": 2,
+        "training_date": "2026-01-02", "pytorch_version": torch.__version__,
+    }  # fmt: skip
+    assert content["epoch"] == 4
+    assert content["best_loss"] == min(record.validation_loss for record in trained.history)
+    assert same_weights(load_virnucpro(tmp_path / "head.pth"), trained.final)
+
+
+def test_export_of_another_width_then_error(fit: Fit, tmp_path: Path) -> None:
+    """The predictor would refuse it later and less clearly."""
+    save_head(tmp_path / "head.safetensors", fit())
+
+    with pytest.raises(CheckpointError, match=r"expected 2048 .*got 12 features"):
+        export_virnucpro(tmp_path / "head.safetensors", tmp_path / "x.pth", training_date="")
+    assert not (tmp_path / "x.pth").exists()

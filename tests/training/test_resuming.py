@@ -1,0 +1,242 @@
+"""Nothing is lost: a training that was stopped anywhere ends as one that never was."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.config import TrainingConfig
+from harness.errors import ArtifactError, CheckpointError
+from harness.training.checkpoints import load_head
+from harness.training.history import EpochRecord
+from harness.training.interruption import TrainingInterrupted
+from harness.training.trainer import fit_head
+from tests.training.conftest import QUICK, Fit, Rows, draw_rows, same_weights
+
+BEST = replace(QUICK, save_best=True)
+
+
+class _Power:
+    """Fails after an epoch, as the mains might."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __call__(self, record: EpochRecord) -> None:
+        if record.epoch == self._epoch:
+            raise RuntimeError("power failure")
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_training_that_failed_after_an_epoch_then_goes_on_to_the_same_weights(
+    fit: Fit, tmp_path: Path, epoch: int
+) -> None:
+    """Final head, best head and history are those of an uninterrupted training."""
+    expected = fit(recipe=BEST)
+    with pytest.raises(RuntimeError, match="power failure"):
+        fit(recipe=BEST, folder=tmp_path, on_epoch=_Power(epoch))
+    seen: list[EpochRecord] = []
+
+    found = fit(recipe=BEST, folder=tmp_path, on_epoch=seen.append)
+
+    assert [record.epoch for record in seen] == list(range(epoch + 1, 5))
+    assert same_weights(found.final, expected.final)
+    assert found.best is not None
+    assert expected.best is not None
+    assert same_weights(found.best, expected.best)
+    assert [r.validation_loss for r in found.history] == [
+        r.validation_loss for r in expected.history
+    ]
+    assert len((tmp_path / "training.jsonl").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def _clock_that_asks(number: signal.Signals, *, reading: int) -> Callable[[], float]:
+    """Return a clock that raises a signal once, at one of its readings, counted from 0."""
+    readings = itertools.count()
+
+    def clock() -> float:
+        if next(readings) == reading:
+            signal.raise_signal(number)
+        return 0.0
+
+    return clock
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_within_an_epoch_then_saves_that_step_and_goes_on_to_the_same_weights(
+    fit: Fit, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The message says where it stopped and how to go on."""
+    expected = fit()
+    # An epoch reads the clock before and after its steps, and before and after its validation.
+    clock = _clock_that_asks(number, reading=4)
+    with pytest.raises(
+        TrainingInterrupted,
+        match=rf"stopped by {number.name} in epoch 2 after 1 of 7 steps; saved in .*run the same",
+    ):
+        fit(folder=tmp_path, takes_signals=True, clock=clock)
+
+    found = fit(folder=tmp_path)
+
+    assert same_weights(found.final, expected.final)
+    assert [r.train_loss for r in found.history] == [r.train_loss for r in expected.history]
+
+
+def test_signal_at_the_end_of_an_epoch_then_the_epoch_is_finished_first(
+    fit: Fit, tmp_path: Path
+) -> None:
+    """Its validation belongs to it."""
+    clock = _clock_that_asks(signal.SIGTERM, reading=1)
+
+    with pytest.raises(TrainingInterrupted, match="in epoch 2 after 0 of 7 steps"):
+        fit(folder=tmp_path, takes_signals=True, clock=clock)
+
+
+def test_signal_without_a_folder_then_message_says_that_nothing_was_saved(fit: Fit) -> None:
+    """It still stops at the end of the step."""
+    clock = _clock_that_asks(signal.SIGTERM, reading=0)
+
+    with pytest.raises(TrainingInterrupted, match="nothing was saved, since no folder was given"):
+        fit(takes_signals=True, clock=clock)
+
+
+def test_training_that_is_over_then_is_not_trained_again(fit: Fit, tmp_path: Path) -> None:
+    """The same call returns the same result, and writes the heads if they were lost."""
+    first = fit(recipe=BEST, folder=tmp_path)
+    (tmp_path / "final.safetensors").unlink()
+
+    second = fit(recipe=BEST, folder=tmp_path, on_epoch=_Power(4))
+
+    assert second.history == first.history
+    assert same_weights(load_head(tmp_path / "final.safetensors"), first.final)
+
+
+@pytest.mark.parametrize("change", ["seed", "recipe", "labels", "features"])
+def test_folder_of_another_training_then_error(
+    fit: Fit, tmp_path: Path, rows: Rows, change: str
+) -> None:
+    """Its state is neither used nor overwritten."""
+    fit(folder=tmp_path)
+    state = (tmp_path / "state.safetensors").read_bytes()
+    other = {
+        "seed": 43,
+        "recipe": replace(QUICK, lr_step=3),
+        "labels": 1 - rows.labels,
+        "features": rows.features * 2,
+    }
+
+    with pytest.raises(ArtifactError, match="belongs to another training"):
+        fit(folder=tmp_path, **{change: other[change]})
+
+    assert (tmp_path / "state.safetensors").read_bytes() == state
+
+
+def test_full_disk_then_error_and_the_last_good_state_stays(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once there is space, the same call goes on to the same weights."""
+    expected = fit()
+
+    def fill(record: EpochRecord) -> None:
+        if record.epoch == 2:
+            monkeypatch.setattr(os, "fsync", full)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ArtifactError, match=r"No space left on device.*Free some space"):
+        fit(folder=tmp_path, on_epoch=fill)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "state.safetensors",
+        "training.jsonl",
+    ]
+    seen: list[EpochRecord] = []
+
+    assert same_weights(fit(folder=tmp_path, on_epoch=seen.append).final, expected.final)
+    assert [record.epoch for record in seen] == [3, 4]
+
+
+def test_damaged_state_then_error_names_the_file(fit: Fit, tmp_path: Path) -> None:
+    """Training anew over it would be a silent loss."""
+    (tmp_path / "state.safetensors").write_bytes(b"damaged")
+
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: cannot be read"):
+        fit(folder=tmp_path)
+
+
+class _Long:
+    """A training that takes about a second, here and in a process of its own."""
+
+    recipe = TrainingConfig(epochs=30, patience=30, save_best=True)
+    program = """
+        import sys
+        from pathlib import Path
+        from tests.training.test_resuming import _Long
+        _Long.fit(Path(sys.argv[1]), lambda record: print(record.epoch, flush=True))
+        """
+
+    @classmethod
+    def fit(
+        cls, folder: Path, on_epoch: Callable[[EpochRecord], None] | None = None
+    ) -> list[bytes]:
+        """Train to the end and return the bytes of both heads."""
+        torch.set_num_threads(1)
+        train, validation = draw_rows(400, 64), draw_rows(100, 64, seed=1)
+        fit_head(
+            train.features,
+            train.labels,
+            validation_features=validation.features,
+            validation_labels=validation.labels,
+            recipe=cls.recipe,
+            folder=folder,
+            on_epoch=on_epoch,
+        )
+        return [(folder / f"{name}.safetensors").read_bytes() for name in ("final", "best")]
+
+    @classmethod
+    def kill(cls, folder: Path, *, n_epochs: int) -> None:
+        """Train in a process and kill it after so many epochs: somewhere in the next one."""
+        with subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(cls.program), str(folder)],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        ) as process:
+            assert process.stdout is not None
+            for _ in range(n_epochs):
+                assert process.stdout.readline()
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+
+
+def test_process_that_is_killed_then_another_one_ends_with_the_same_files(tmp_path: Path) -> None:
+    """SIGKILL leaves no time for anything; the heads are equal to the last bit."""
+    _Long.kill(tmp_path / "killed", n_epochs=5)
+    seen: list[EpochRecord] = []
+
+    found = _Long.fit(tmp_path / "killed", seen.append)
+
+    assert seen[0].epoch > 5
+    assert found == _Long.fit(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_process_that_is_killed_again_and_again_then_ends_with_the_same_files(
+    tmp_path: Path,
+) -> None:
+    """Each time it goes on from where the last one was killed."""
+    for n_epochs in (1, 7, 3, 2):
+        _Long.kill(tmp_path / "killed", n_epochs=n_epochs)
+
+    assert _Long.fit(tmp_path / "killed") == _Long.fit(tmp_path / "whole")
