@@ -17,10 +17,10 @@ _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # since parsers disagree on how a table row is cut at backslashes.
 _ENTITIES = {"|": "&#124;", "\\": "&#92;"}
 _MARKDOWN_SPECIAL = re.compile(
-    r"[|\\`*\[\]<>&~$@#{}]"
+    r"[|\\`*\[\]<&~$@#]"
     r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore within a word is literal anyway
     r"|:(?=//|\w+:)|(?<=www)\."  # no links, no emoji
-    r"|^[-+=]|^\d+[.)](?=\s|$)"  # nothing that begins a list or underlines a heading
+    r"|^>|^[-+](?=\s|$)|^[-=](?=[-=\s]*$)|^\d+[.)](?=\s|$)"  # no quote, list, rule or heading
 )
 
 
@@ -62,7 +62,7 @@ def markdown_code(text: str) -> str:
     shown = visible(text).strip()
     if not shown:
         return ""
-    if not re.search(r"[`|\\]", shown):
+    if not re.search(r"[`|]", shown):
         return f"`{shown}`"
     harmless = "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in shown)
     return f"<code>{harmless}</code>"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.report.content.outcome import read_outcome
-from harness.report.content.reading import as_mapping, as_number, as_rows, as_texts
+from harness.report.content.reading import as_json, as_mapping, as_number, as_rows, as_texts
 
 __all__ = ["render_json"]
 
@@ -22,6 +22,7 @@ def render_json(verdict: Mapping[str, Any]) -> str:
     The evidence stays in ``verdict.json``. A value that is not a finite number becomes null, so
     that any JSON parser can read the result.
     """
+    verdict = as_json(verdict)
     outcome = read_outcome(verdict)
     content = {
         "verdict": outcome.verdict,

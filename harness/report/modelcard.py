@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.report.content.metrics import metric_rows
 from harness.report.content.outcome import read_criteria, read_outcome
-from harness.report.content.reading import as_mapping, as_number, as_text
+from harness.report.content.reading import as_json, as_mapping, as_number, as_text
 from harness.report.content.wording import side_name
 from harness.report.escaping import markdown_code, markdown_text, visible
 from harness.report.markdown import MARKDOWN_SYMBOLS
@@ -42,6 +42,7 @@ def render_model_card(verdict: Mapping[str, Any]) -> str:
     str
         YAML metadata followed by markdown.
     """
+    verdict = as_json(verdict)
     environment = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=False,  # noqa: S701 - markdown; every text from data goes through a filter

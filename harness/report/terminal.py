@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -15,6 +16,7 @@ from rich.text import Text
 from harness.report.content.contents import build_document
 from harness.report.content.document import Blocker, Criterion, Document
 from harness.report.content.metrics import metric_rows
+from harness.report.content.reading import as_json
 from harness.report.content.wording import side_name
 from harness.report.escaping import visible
 
@@ -29,8 +31,10 @@ _STYLES = {
 }
 # Steps shown for each blocker; all of them stand in the report.
 MOST_STEPS = 2
+# A criterion's name up to this width is never broken.
+NAME_WIDTH = 20
 # Narrower than this no table can be read; the lines are then longer than the terminal is wide.
-LEAST_WIDTH = 40
+LEAST_WIDTH = 60
 
 
 def render_terminal(
@@ -49,7 +53,7 @@ def render_terminal(
     verdict : mapping
         What ``verdict.json`` holds; any part that the schema does not require may be missing.
     width : int
-        Columns of the terminal; at least 40 are used.
+        Columns of the terminal; at least 60 are used.
     is_terminal : bool
         Draw tables with lines; otherwise plain text.
     use_colour : bool
@@ -65,6 +69,7 @@ def render_terminal(
         Lines without trailing blanks; the last one is the verdict and the report's path, and is
         the only one that may be wider than ``width`` (a path is not broken).
     """
+    verdict = as_json(verdict)
     document = build_document(verdict)
     console = Console(
         file=io.StringIO(),
@@ -112,8 +117,11 @@ def _print_blocker(console: Console, blocker: Blocker) -> None:
 
 def _criteria_table(criteria: tuple[Criterion, ...], *, has_lines: bool) -> Table:
     table = _table("Criteria", has_lines=has_lines)
-    for head in ("Criterion", "State", "Value", "Limit"):
-        table.add_column(head, overflow="fold", no_wrap=head == "State")
+    longest = max(cell_len(visible(row.id)) for row in criteria)
+    table.add_column("Criterion", overflow="fold", min_width=min(longest, NAME_WIDTH))
+    table.add_column("State", no_wrap=True)
+    table.add_column("Value", overflow="fold")
+    table.add_column("Limit", overflow="fold")
     for row in criteria:
         state = _text(f"{row.symbol} {row.state_words}", _STYLES.get(row.state, "bold"))
         table.add_row(_text(row.id), state, _text(row.value), _text(row.limit))

@@ -13,6 +13,7 @@ import pytest
 
 from harness.artifacts import digest_file
 from harness.gate.result import REQUIRED_CRITERIA
+from harness.report.figures import Figure, draw_figures
 
 Verdict = dict[str, Any]
 
@@ -71,18 +72,32 @@ def _split_criterion() -> dict[str, Any]:
     checks = [
         {"label": label, "what": what, "statistic": "Cohen's w", "value": 0.021 + label / 50,
          "warn_floor": 0.1, "fail_floor": 0.2, "p": None, "alpha": 0.0004,
-         "smallest_catchable": 0.12, "state": "PASS"}
+         "smallest_caught": 0.12, "state": "PASS"}
         for label in (0, 1)
         for what in ("lineage", "source kind", "frame", "length", "GC")
     ]  # fmt: skip
     lineages = [
-        {"label": int(place < 3), "lineage": name, "train": 600 + 40 * place,
-         "test": 70 + 3 * place, "ratio": 1.05 - 0.02 * place, "p": 0.4, "state": "PASS"}
+        {
+            "label": int(place < 3),
+            "lineage": name,
+            "n_train": 600 + 40 * place,
+            "n_test": 70 + 3 * place,
+            "ratio": 1.05 - 0.02 * place,
+            "p": 0.4,
+            "alpha": 3e-5,
+            "state": "PASS",
+        }
         for place, name in enumerate(LINEAGES)
-    ]  # fmt: skip
-    edges = [float(edge) for edge in range(90, 171, 10)]
-    bins = {"train": [5, 9, 30, 90, 400, 900, 1800, 800], "test": [1, 1, 4, 9, 41, 92, 190, 77]}
-    gc = {"edges": [x / 10 for x in range(2, 11)], **bins}
+    ]
+    lineage_shares = {
+        "1": [{"lineage": name, "train": 0.3, "test": 0.32} for name in LINEAGES[:3]],
+        "0": [{"lineage": name, "train": 0.31, "test": 0.3} for name in LINEAGES[3:]],
+    }
+    shares = {"train": [0.01, 0.04, 0.2, 0.5, 0.25], "test": [0.02, 0.03, 0.2, 0.52, 0.23]}
+    bins = {
+        "length": {"edges": [90, 110, 130, 150, 160, 170], **shares},
+        "gc": {"edges": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], **shares},
+    }  # fmt: skip
     return criterion(
         "representative-split",
         value="0",
@@ -92,7 +107,8 @@ def _split_criterion() -> dict[str, Any]:
         evidence={
             "checks": checks,
             "lineages": lineages,
-            "histograms": {"length": {"edges": edges, **bins}, "gc": gc},
+            "lineage_shares": lineage_shares,
+            "histograms": {"1": bins, "0": bins},
         },
     )
 
@@ -290,8 +306,39 @@ def passed() -> Verdict:
 
 
 @pytest.fixture
-def passed_with_scores(tmp_path: Path) -> Verdict:
-    """Give the rehearsal that passed, with 450 predictions."""
+def halted() -> Verdict:
+    """Give the production run that never began."""
+    return halted_verdict()
+
+
+@pytest.fixture
+def deployable() -> Verdict:
+    """Give the production run that passed."""
+    return deployable_verdict()
+
+
+@pytest.fixture(scope="session")
+def make_verdict() -> Callable[[], Verdict]:
+    """Give a maker of fresh copies of the rehearsal that passed, for property tests."""
+    return passing_verdict
+
+
+@pytest.fixture
+def failed() -> Verdict:
+    """Give the run whose candidate lost too much."""
+    return failing_verdict()
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Verdict, list[Figure]]:
+    """Give the rehearsal that passed, with 450 predictions, and all its figures."""
+    folder = tmp_path_factory.mktemp("drawn")
     verdict = passing_verdict()
-    verdict["artifacts"]["predictions"] = write_predictions(tmp_path / "predictions.parquet", 450)
-    return verdict
+    verdict["artifacts"]["predictions"] = write_predictions(folder / "predictions.parquet", 450)
+    return verdict, draw_figures(verdict, folder / "figures")
+
+
+@pytest.fixture(scope="session")
+def save_predictions() -> Callable[..., dict[str, str]]:
+    """Give the writer of invented predictions."""
+    return write_predictions

@@ -29,6 +29,12 @@ __all__ = ["accuracy_blocks", "breakdown_blocks"]
 # Groups shown of each breakdown.
 MOST_GROUPS = 25
 
+# What the groups of a breakdown are, where the name does not say it.
+_GROUPS = {
+    "length": "Length (nucleotides)",
+    "identity": "Identity of the best hit in train (%)",
+}
+
 # The evidence of the drop in its reader's words, in the order of the argument.
 _PAIRED = {
     "paired": "Paired by record",
@@ -90,7 +96,7 @@ def _breakdown(verdict: Mapping[str, Any], key: str, rows: list[dict[str, Any]])
     return Table(
         title=f"Accuracy by {label(key).lower()}",
         columns=(
-            Column(title=label(key)),
+            Column(title=_GROUPS.get(key) or label(key)),
             Column(title="Test rows", kind="number"),
             Column(title="Genomes", kind="number"),
             *side_columns(verdict),

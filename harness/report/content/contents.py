@@ -24,6 +24,7 @@ from harness.report.content.provenance import (
     other_blocks,
     stages_blocks,
 )
+from harness.report.content.reading import as_json
 from harness.report.content.speed import speed_blocks
 from harness.report.content.training import training_blocks
 
@@ -54,6 +55,7 @@ def build_document(verdict: Mapping[str, Any], figures: Sequence[Figure] = ()) -
     Document
         Only the sections that have something to show; the others are named in ``not_reached``.
     """
+    verdict = as_json(verdict)
     criteria = read_criteria(verdict)
     blockers = read_blockers(criteria)
     drawn = {figure.name: figure for figure in figures}

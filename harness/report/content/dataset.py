@@ -17,8 +17,11 @@ from harness.report.content.wording import ABSENT, show_count, show_number
 
 __all__ = ["dataset_blocks"]
 
-# Lineages shown, those furthest from their share first.
+# Rows shown of the two tables.
+MOST_CHECKS = 60
 MOST_LINEAGES = 25
+
+_CHECK_SYMBOLS = SYMBOLS | {"WARN": "⚠", "REPORTED": "·"}
 
 
 def dataset_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Block]:
@@ -31,80 +34,70 @@ def dataset_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Bl
         blocks.append(_checks_table(checks))
     blocks += pictures
     if lineages := as_rows(evidence.get("lineages")):
-        blocks.append(_lineages_table(lineages))
-    skip = ("checks", "lineages", "histograms")
+        by_p = sorted(lineages, key=lambda row: as_number(row.get("p")) or 0)
+        blocks.append(_lineages_table(by_p))
+    skip = ("checks", "lineages", "lineage_shares", "histograms")
     blocks += evidence_blocks(evidence, title="Representativeness", skip=skip)
     return blocks + _leak_blocks(evidence_of(verdict, "split-integrity"))
 
 
 def _checks_table(checks: list[dict[str, Any]]) -> Table:
     heads = (
-        "Class",
-        "What",
-        "Statistic",
         "Effect",
         "Warns from",
         "Fails from",
         "p",
-        "Smallest effect it could catch",
-        "State",
+        "Fails at p up to",
+        "Smallest it could catch",
     )
-    kinds = {"Effect", "Warns from", "Fails from", "p", "Smallest effect it could catch"}
     return Table(
         title="Train against test: effect sizes",
-        columns=tuple(Column(title=h, kind="number" if h in kinds else "text") for h in heads),
-        rows=tuple(_check_row(check) for check in checks[:60]),
+        columns=(
+            *(Column(title=head) for head in ("Class", "What", "Statistic")),
+            *(Column(title=head, kind="number") for head in heads),
+            Column(title="State"),
+        ),
+        rows=tuple(_check_row(check) for check in checks[:MOST_CHECKS]),
         note="A check fails only if its effect is over the floor and its p under the honest "
         "sampler is small: p alone is tiny for many rows, an effect alone is large for few.",
     )
 
 
 def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
-    numbers = {
-        key: show_number(as_number(check.get(key)))
-        for key in ("value", "warn_floor", "fail_floor", "p", "alpha", "smallest_catchable")
-    }
-    alpha = f" (must exceed {numbers['alpha']})" if numbers["alpha"] != ABSENT else ""
+    numbers = ("value", "warn_floor", "fail_floor", "p", "alpha", "smallest_caught")
     return (
         _class_name(check.get("label")),
         as_text(check.get("what")) or ABSENT,
         as_text(check.get("statistic")) or ABSENT,
-        numbers["value"],
-        numbers["warn_floor"],
-        numbers["fail_floor"],
-        f"{numbers['p']}{alpha}" if numbers["p"] != ABSENT else ABSENT,
-        numbers["smallest_catchable"],
+        *(show_number(as_number(check.get(key)), 3) for key in numbers),
         _state(check.get("state")),
     )
 
 
 def _lineages_table(lineages: list[dict[str, Any]]) -> Table:
-    def distance(row: Mapping[str, Any]) -> float:
-        ratio = as_number(row.get("ratio"))
-        return -max(ratio, 1 / ratio) if ratio and ratio > 0 else 0
-
-    heads = ("Class", "Lineage", "Train", "Test", "Test share over train share", "p", "State")
-    kinds = {"Train", "Test", "Test share over train share", "p"}
+    heads = ("Train", "Test", "Test share over train share", "p", "Fails at p up to")
     hidden = len(lineages) - MOST_LINEAGES
     return Table(
         title="Lineages, train against test (sampling units)",
-        columns=tuple(Column(title=h, kind="number" if h in kinds else "text") for h in heads),
-        rows=tuple(_lineage_row(row) for row in sorted(lineages, key=distance)[:MOST_LINEAGES]),
-        note=f"The {MOST_LINEAGES} furthest from their share; {hidden:,} more stand in "
-        "verdict.json."
+        columns=(
+            *(Column(title=head) for head in ("Class", "Lineage")),
+            *(Column(title=head, kind="number") for head in heads),
+            Column(title="State"),
+        ),
+        rows=tuple(_lineage_row(row) for row in lineages[:MOST_LINEAGES]),
+        note=f"The {MOST_LINEAGES} least likely; {hidden:,} more stand in verdict.json."
         if hidden > 0
-        else "Furthest from its share first.",
+        else "The least likely first.",
     )
 
 
 def _lineage_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         _class_name(row.get("label")),
-        as_text(row.get("lineage")) or ABSENT,
-        show_count(as_number(row.get("train"))),
-        show_count(as_number(row.get("test"))),
-        show_number(as_number(row.get("ratio")), 3),
-        show_number(as_number(row.get("p")), 3),
+        as_text(row.get("lineage")) or "unknown",
+        show_count(as_number(row.get("n_train"))),
+        show_count(as_number(row.get("n_test"))),
+        *(show_number(as_number(row.get(key)), 3) for key in ("ratio", "p", "alpha")),
         _state(row.get("state")),
     )
 
@@ -126,4 +119,4 @@ def _class_name(value: object) -> str:
 
 def _state(value: object) -> str:
     state = as_text(value)
-    return f"{SYMBOLS.get(state, '')} {state.replace('_', ' ')}".strip() or ABSENT
+    return f"{_CHECK_SYMBOLS.get(state, '')} {state.replace('_', ' ')}".strip() or ABSENT

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from harness.report.content.document import Block, Column, Table
@@ -96,12 +98,18 @@ def _facts_table(facts: Mapping[str, Any], *, title: str) -> Table:
 
 
 def _show_fact(key: str, value: object) -> str:
-    number = as_number(value) if isinstance(value, int | float) else None
+    number = as_number(value) if isinstance(value, int | float) else _fraction(value)
     if number is not None and key.endswith("_bytes"):
         return show_bytes(number)
     if number is not None and key.endswith("_seconds"):
         return show_seconds(number)
-    return show_value(value)
+    return show_value(value if number is None else number)
+
+
+def _fraction(value: object) -> float | None:
+    """Return an exact setting such as 1/5000 as a number."""
+    is_fraction = isinstance(value, str) and re.fullmatch(r"\d{1,15}/[1-9]\d{0,15}", value)
+    return float(Fraction(str(value))) if is_fraction else None
 
 
 def _kind(rows: list[dict[str, Any]], key: str) -> Any:

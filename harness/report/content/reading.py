@@ -6,11 +6,14 @@ reads as absent, never as an error.
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
     "as_confusion",
+    "as_json",
     "as_mapping",
     "as_number",
     "as_numbers",
@@ -23,6 +26,12 @@ __all__ = [
 
 # More rows than this no test set has, and beyond it floats cannot count.
 LARGEST_COUNT = 2**53
+
+
+def as_json(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a verdict as its file holds it, so that a report of either is the same."""
+    content: dict[str, Any] = json.loads(json.dumps(verdict, default=str))
+    return content
 
 
 def as_mapping(value: object) -> dict[str, Any]:

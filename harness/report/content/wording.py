@@ -34,7 +34,16 @@ _UNITS = {
     "bytes": "bytes",
     "residues": "residues",
 }
-_ACRONYMS = {"gc": "GC", "id": "id", "n": "n", "p": "p", "roc": "ROC", "auc": "AUC", "cpu": "CPU"}
+_ACRONYMS = {
+    "gc": "GC",
+    "id": "id",
+    "n": "n",
+    "p": "p",
+    "roc": "ROC",
+    "auc": "AUC",
+    "cpu": "CPU",
+    "lr": "LR",
+}
 
 
 def label(name: str) -> str:
@@ -63,6 +72,8 @@ def show_number(number: float | None, digits: int = 4) -> str:
         return ABSENT
     if number == int(number) and abs(number) < 1e15:
         return show_count(number)
+    if 1000 <= abs(number) < 1e15:
+        return show_count(round(number))
     return f"{number:.{digits}g}".replace("-", "\N{MINUS SIGN}", 1 if number < 0 else 0)
 
 

@@ -15,7 +15,7 @@ from harness.report.content.reading import (
 )
 from harness.report.content.speed import timing_of
 from harness.report.plots.source import SIDES, Source
-from harness.report.plots.style import COLOURS, label_text, legend_below
+from harness.report.plots.style import COLOURS, can_be_drawn, label_text, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["draw_drop", "draw_timing", "draw_training"]
 
 MOST_GROUPS = 30
-# Beyond this a number is nonsense, and an axis would overflow.
-LARGEST = 1e12
 
 
 def draw_training(source: Source, figure: Figure) -> str | None:
@@ -93,7 +91,7 @@ def draw_drop(source: Source, figure: Figure) -> str | None:
     drops = [
         (as_text(row.get("group")), drop, as_pair(row.get("interval")), as_number(row.get("n")))
         for row in rows
-        if (drop := as_number(row.get("drop_points"))) is not None and abs(drop) < LARGEST
+        if (drop := as_number(row.get("drop_points"))) is not None and can_be_drawn(drop)
     ]
     if not drops:
         return None
@@ -101,7 +99,7 @@ def draw_drop(source: Source, figure: Figure) -> str | None:
     figure.set_size_inches(6.4, 1.5 + 0.22 * len(shown))
     axes = figure.subplots()
     for place, (_, drop, ends, _) in enumerate(shown):
-        if ends is not None and max(map(abs, ends)) < LARGEST:
+        if ends is not None and all(map(can_be_drawn, ends)):
             axes.plot(ends, [place, place], color=COLOURS["candidate"], linewidth=1.2)
         axes.plot([drop], [place], "o", color=COLOURS["candidate"], markersize=5)
     axes.axvline(0, color=COLOURS["guide"], linewidth=1)
@@ -125,7 +123,7 @@ def _curve(rows: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
     return [
         (x, y)
         for x, y in points
-        if x is not None and y is not None and max(abs(x), abs(y)) < LARGEST
+        if x is not None and y is not None and can_be_drawn(x) and can_be_drawn(y)
     ]
 
 
@@ -151,15 +149,15 @@ def _spread(place: int, count: int) -> list[float]:
 
 
 def _usable(seconds: list[float]) -> list[float]:
-    return [s for s in seconds if 0 <= s < LARGEST]
+    return [s for s in seconds if s >= 0 and can_be_drawn(s)]
 
 
 def _limit(source: Source, criterion: str) -> float | None:
     rows = as_rows(source.verdict.get("criteria"))
     limits = [as_number(row.get("limit")) for row in rows if row.get("id") == criterion]
-    return limits[0] if limits and limits[0] is not None and abs(limits[0]) < LARGEST else None
+    return limits[0] if limits and limits[0] is not None and can_be_drawn(limits[0]) else None
 
 
 def _group_label(name: str, n: float | None) -> str:
-    count = f" (n = {int(n):,})" if n is not None and abs(n) < LARGEST else ""
+    count = f" (n = {int(n):,})" if n is not None and can_be_drawn(n) else ""
     return f"{label_text(name, 40)}{count}"

@@ -2,116 +2,104 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from harness.report.content.evidence import evidence_of
 from harness.report.content.reading import as_mapping, as_number, as_numbers, as_rows, as_text
 from harness.report.plots.source import Source
-from harness.report.plots.style import COLOURS, label_text, legend_below
+from harness.report.plots.style import COLOURS, can_be_drawn, label_text, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["draw_gc", "draw_length", "draw_lineages"]
 
-# More lineages than these cannot be read; the largest are shown.
-MOST_LINEAGES = 30
+# Of each class; more cannot be read.
+MOST_LINEAGES = 20
 CLASS_NAMES = {"0": "not viral", "1": "viral"}
-# Beyond this no count of rows is real, and an axis would overflow.
-LARGEST_COUNT = 1e12
+PARTS = ("train", "test")
 
 
 def draw_lineages(source: Source, figure: Figure) -> str | None:
     """Draw each lineage's share of its class, in train and in test."""
-    rows = as_rows(evidence_of(source.verdict, "representative-split").get("lineages"))
-    shares = _shares(rows)
-    if not shares:
+    shares = _shares(source)
+    if not any(train or test for _, train, test in shares):
         return None
-    largest = sorted(shares, key=lambda row: (-row[1], row[0]))[:MOST_LINEAGES]
-    shown = sorted(largest, key=lambda row: (row[0].startswith("viral"), row[1]))
-    figure.set_size_inches(6.4, 1.6 + 0.22 * len(shown))
+    figure.set_size_inches(6.4, 1.6 + 0.22 * len(shares))
     axes = figure.subplots()
-    places = range(len(shown))
-    for place, (_, train, test) in enumerate(shown):
+    places = range(len(shares))
+    for place, (_, train, test) in enumerate(shares):
         axes.plot([train, test], [place, place], color=COLOURS["guide"], linewidth=1)
-    axes.plot([r[1] for r in shown], places, "o", color=COLOURS["train"], label="train")
-    axes.plot([r[2] for r in shown], places, "D", color=COLOURS["test"], label="test", markersize=5)
-    axes.set_yticks(list(places), [label_text(row[0], 44) for row in shown])
-    axes.set(xlabel="Share of the class (%)", xlim=(0, 1.08 * max(max(r[1:]) for r in shown)))
+    axes.plot([row[1] for row in shares], places, "o", color=COLOURS["train"], label="train")
+    axes.plot(
+        [row[2] for row in shares], places, "D", color=COLOURS["test"], label="test", markersize=5
+    )
+    axes.set_yticks(list(places), [label_text(name, 44) for name, _, _ in shares])
+    axes.set(xlabel="Share of the class (%)", xlim=(0, 1.08 * max(max(r[1:]) for r in shares)))
     legend_below(figure, columns=2)
-    furthest = max(shown, key=lambda row: abs(row[1] - row[2]))
+    furthest = max(shares, key=lambda row: abs(row[1] - row[2]))
     return (
-        f"Shares of {len(shown)} of {len(shares)} lineages in train and test, percent of their "
-        f"class; furthest apart: {furthest[0]} with {furthest[1]:.1f} and {furthest[2]:.1f}."
+        f"Shares of {len(shares)} lineages in train and test, percent of their class; furthest "
+        f"apart: {furthest[0]} with {furthest[1]:.1f} and {furthest[2]:.1f}."
     )
 
 
 def draw_length(source: Source, figure: Figure) -> str | None:
     """Draw the distribution of lengths, train against test."""
-    return _draw_histogram(source, figure, "length", "Protein length (residues)")
+    return _draw_histograms(source, figure, "length", "Protein length (residues)")
 
 
 def draw_gc(source: Source, figure: Figure) -> str | None:
     """Draw the distribution of GC content, train against test."""
-    return _draw_histogram(source, figure, "gc", "GC content (share of nucleotides)")
+    return _draw_histograms(source, figure, "gc", "GC content (share of nucleotides)")
 
 
-def _shares(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
-    """Return (name, train, test) in percent of the class."""
-    counts = [
-        (as_text(row.get("label")), as_text(row.get("lineage")), train, test)
-        for row in rows
-        if (train := _count(row.get("train"))) is not None
-        and (test := _count(row.get("test"))) is not None
-    ]
-    train_totals: Counter[str] = Counter()
-    test_totals: Counter[str] = Counter()
-    for label, _, train, test in counts:
-        train_totals[label] += train
-        test_totals[label] += test
-    return [
-        (
-            f"{CLASS_NAMES.get(label, label)}: {name}",
-            100 * train / (train_totals[label] or 1),
-            100 * test / (test_totals[label] or 1),
-        )
-        for label, name, train, test in counts
-    ]
+def _evidence(source: Source, key: str) -> dict[str, Any]:
+    return as_mapping(evidence_of(source.verdict, "representative-split").get(key))
 
 
-def _count(value: object) -> int | None:
-    number = as_number(value)
-    return int(number) if number is not None and 0 <= number < LARGEST_COUNT else None
+def _shares(source: Source) -> list[tuple[str, float, float]]:
+    """Return (name, train, test) in percent of the class; the last comes on top."""
+    shares = []
+    for label, class_name in CLASS_NAMES.items():
+        for row in as_rows(_evidence(source, "lineage_shares").get(label))[:MOST_LINEAGES][::-1]:
+            train, test = (as_number(row.get(part)) for part in PARTS)
+            if train is not None and test is not None and 0 <= train <= 1 and 0 <= test <= 1:
+                name = f"{class_name}: {as_text(row.get('lineage'))}"
+                shares.append((name, 100 * train, 100 * test))
+    return shares
 
 
-def _draw_histogram(source: Source, figure: Figure, key: str, xlabel: str) -> str | None:
-    evidence = evidence_of(source.verdict, "representative-split")
-    bins = as_mapping(as_mapping(evidence.get("histograms")).get(key))
-    edges = as_numbers(bins.get("edges"))
-    counts = {part: as_numbers(bins.get(part)) for part in ("train", "test")}
-    is_sound = all(low < high for low, high in pairwise(edges)) and all(
-        len(values) == len(edges) - 1 and all(0 <= v < LARGEST_COUNT for v in values)
-        for values in counts.values()
-    )
-    if len(edges) < 2 or not is_sound or max(map(abs, edges)) >= LARGEST_COUNT:
+def _draw_histograms(source: Source, figure: Figure, key: str, xlabel: str) -> str | None:
+    """One panel a class, where the verdict holds sound bins."""
+    found = {
+        class_name: bins
+        for label, class_name in CLASS_NAMES.items()
+        if (bins := _bins(as_mapping(_evidence(source, "histograms").get(label)).get(key)))
+    }
+    if not found:
         return None
-    figure.set_size_inches(5.4, 3.4)
-    axes = figure.subplots()
-    lines = {"train": "-", "test": "--"}
-    for part, values in counts.items():
-        total = sum(values)
-        shares = [100 * value / (total or 1) for value in values]
-        axes.stairs(
-            shares,
-            edges,
-            color=COLOURS[part],
-            linestyle=lines[part],
-            linewidth=1.6,
-            label=f"{part} ({int(total):,} rows)",
-        )
-    axes.set(xlabel=xlabel, ylabel="Rows (%)", ylim=(0, None))
-    axes.margins(x=0.03)
+    figure.set_size_inches(6.4, 3.3)
+    panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (class_name, (edges, *shares)) in zip(panels, found.items(), strict=True):
+        for part, line, heights in zip(PARTS, ("-", "--"), shares, strict=True):
+            axes.stairs(heights, edges, color=COLOURS[part], linestyle=line, label=part)
+        axes.set(title=class_name, xlabel=xlabel, ylim=(0, None))
+        axes.margins(x=0.03)
+    panels[0].set_ylabel("Rows (%)")
     legend_below(figure, columns=2)
     return f"{xlabel}: distribution of the training rows and of the test rows, in percent."
+
+
+def _bins(value: object) -> tuple[list[float], list[float], list[float]] | None:
+    """Return edges, and the percent of train and of test between them; None unless sound."""
+    bins = as_mapping(value)
+    edges = as_numbers(bins.get("edges"))
+    train, test = ([100 * x for x in as_numbers(bins.get(part))] for part in PARTS)
+    if not all(len(shares) == len(edges) - 1 for shares in (train, test)):
+        return None
+    if not all(low < high for low, high in pairwise(edges)) or not all(map(can_be_drawn, edges)):
+        return None
+    are_shares = all(0 <= share <= 100 for share in train + test)
+    return (edges, train, test) if are_shares and any(train + test) else None

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import digest_file
 from harness.report.content.outcome import read_outcome
-from harness.report.content.reading import as_mapping, as_text
-from harness.report.content.wording import side_name
+from harness.report.content.reading import as_json, as_mapping, as_text
 from harness.report.plots.style import label_text
 
 if TYPE_CHECKING:
@@ -47,8 +46,10 @@ class Source:
     mark: str
 
     def name(self, side: str) -> str:
-        """Return what a side is called in a legend."""
-        return f"{side}: {label_text(side_name(self.verdict, side), 40)}"
+        """Return what a side is called in a legend; random weights are told in the title."""
+        facts = as_mapping(self.verdict.get(side))
+        name = label_text(as_text(facts.get("name")), 40)
+        return f"{side}: {name}" if name else side
 
 
 def read_source(verdict: Mapping[str, Any]) -> Source:
@@ -56,7 +57,7 @@ def read_source(verdict: Mapping[str, Any]) -> Source:
 
     The predictions are used only if they are the file that the verdict names, by its digest.
     """
-    plain = dict(verdict)
+    plain = as_json(verdict)
     return Source(verdict=plain, scores=_scores(plain), mark=read_outcome(plain).short_mark)
 
 

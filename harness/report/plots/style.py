@@ -13,7 +13,7 @@ from harness.report.escaping import visible
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "label_text", "legend_below", "save_figure", "style"]
+__all__ = ["COLOURS", "can_be_drawn", "label_text", "legend_below", "save_figure", "style"]
 
 # Okabe and Ito's palette; in all figures the same thing has the same colour.
 COLOURS = {
@@ -81,6 +81,11 @@ def legend_below(figure: Figure, *, columns: int = 1) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def can_be_drawn(number: float) -> bool:
+    """Say whether a number is of a size that an axis can show; no measurement is beyond it."""
+    return number == 0 or 1e-12 < abs(number) < 1e12
 
 
 def label_text(text: str, most: int = LABEL_CHARACTERS) -> str:

@@ -1,0 +1,153 @@
+"""The figures: which are drawn, from what, and that the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+
+from harness.artifacts import digest_file
+from harness.report.figures import Figure, draw_figures
+from harness.report.html import criteria_panel
+
+Verdict = dict[str, Any]
+Drawn = tuple[Verdict, list[Figure]]
+SavePredictions = Callable[..., dict[str, str]]
+
+SCORE_FIGURES = {"roc", "precision-recall", "calibration", "scores"}
+
+
+def _with_predictions(entry: dict[str, str]) -> Verdict:
+    return {"artifacts": {"predictions": entry}}
+
+
+def _names(verdict: Verdict, folder: Path) -> set[str]:
+    return {figure.name for figure in draw_figures(verdict, folder)}
+
+
+def _rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Verdict:
+    change(pd.read_parquet(path)).to_parquet(path)
+    return _with_predictions({"path": str(path), "sha256": digest_file(path)})
+
+
+def _timing(name: str = "ESM2") -> Verdict:
+    seconds = {"baseline_seconds": [2.0, 2.1], "candidate_seconds": [0.5, 0.6]}
+    return {"timing": seconds, "baseline": {"name": name}}
+
+
+def test_figures_of_a_full_run_are_all_drawn(drawn: Drawn) -> None:
+    """A complete verdict has every figure, as SVG and PNG, in the order of the report."""
+    figures = drawn[1]
+    assert [figure.name for figure in figures] == [
+        "confusion", "roc", "precision-recall", "calibration", "scores", "drop", "timing",
+        "lineages", "length", "gc", "training",
+    ]  # fmt: skip
+    assert all(path.is_file() for figure in figures for path in (figure.svg, figure.png))
+
+
+def test_figures_say_in_words_what_they_show(drawn: Drawn) -> None:
+    """A reader who cannot see the curves gets their numbers."""
+    alt = {figure.name: figure.alt for figure in drawn[1]}
+    assert "15 not viral called viral" in alt["confusion"]
+    assert "baseline 0.9731, candidate 0.9731" in alt["roc"]
+    assert "largest: Plastid with 4.00 points" in alt["drop"]
+    assert "baseline 2.1 s and candidate 0.45 s" in alt["timing"]
+    assert "lowest validation loss 0.2233 at epoch 30" in alt["training"]
+
+
+def test_figures_hold_nothing_from_outside(drawn: Drawn) -> None:
+    """No SVG names a host, a path or a date; namespaces are no links."""
+    for figure in drawn[1]:
+        svg = re.sub(r'xmlns(:\w+)?="[^"]+"|<!DOCTYPE[^>]+>', "", figure.svg.read_text("utf-8"))
+        assert not re.search(r"(href|src)=\"(?!#|data:)|<dc:date|<script", svg)
+
+
+def test_figures_of_the_same_verdict_have_the_same_bytes(tmp_path: Path) -> None:
+    """Rendering again changes nothing, whatever settings matplotlib has in this process."""
+    (first,) = draw_figures(_timing(), tmp_path / "1")
+    with mpl.rc_context({"lines.linewidth": 9, "font.size": 30, "savefig.dpi": 20}):
+        (second,) = draw_figures(_timing(), tmp_path / "2")
+        assert mpl.rcParams["font.size"] == 30
+    assert first.svg.read_bytes() == second.svg.read_bytes()
+    assert first.png.read_bytes() == second.png.read_bytes()
+
+
+def test_figures_of_nothing_leave_no_folder(halted: Verdict, tmp_path: Path) -> None:
+    """A run that measured nothing draws nothing."""
+    assert draw_figures(halted, tmp_path / "figures") == []
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_figures_with_hostile_names_are_drawn(tmp_path: Path) -> None:
+    """Formulas, missing glyphs, control characters and long names are only text."""
+    assert _names(_timing("$\\frac{1}{$ \u202e\U00012345\x00 蛋白" + "x" * 500), tmp_path) == {
+        "timing"
+    }
+
+
+@pytest.mark.parametrize("fault", ["other bytes", "no Parquet", "no file"])
+def test_scores_of_another_file_are_not_drawn(
+    fault: str, tmp_path: Path, save_predictions: SavePredictions
+) -> None:
+    """Only the predictions that the verdict names by digest are shown."""
+    path = tmp_path / "predictions.parquet"
+    entry = save_predictions(path, 20)
+    if fault == "other bytes":
+        save_predictions(path, 20, seed=1)
+    elif fault == "no Parquet":
+        path.write_text("id,label\n")
+        entry["sha256"] = digest_file(path)
+    else:
+        path.unlink()
+    assert _names(_with_predictions(entry), tmp_path) == set()
+
+
+def test_scores_of_one_class_have_no_roc(tmp_path: Path, save_predictions: SavePredictions) -> None:
+    """A curve that is undefined is left out; the others stay."""
+    save_predictions(path := tmp_path / "p.parquet", 40)
+    verdict = _rewrite(path, lambda table: table[table["label"] == 1])
+    assert _names(verdict, tmp_path) == SCORE_FIGURES - {"roc"}
+
+
+def test_scores_of_the_candidate_alone_are_drawn(
+    tmp_path: Path, save_predictions: SavePredictions
+) -> None:
+    """A baseline of bare metrics has no curve, and no scatter beside it."""
+    save_predictions(path := tmp_path / "p.parquet", 40)
+    verdict = _rewrite(path, lambda table: table.drop(columns="baseline_score"))
+    assert _names(verdict, tmp_path) == SCORE_FIGURES - {"scores"}
+
+
+@pytest.mark.slow
+def test_figures_of_210_000_rows_stay_small(
+    passed: Verdict, tmp_path: Path, save_predictions: SavePredictions
+) -> None:
+    """The published test set's size makes no larger report: curves are thinned, dots counted."""
+    passed["artifacts"]["predictions"] = save_predictions(tmp_path / "p.parquet", 210_000)
+    figures = draw_figures(passed, tmp_path)
+    assert max(figure.svg.stat().st_size for figure in figures) < 300_000
+    assert len(criteria_panel(passed, figures)) < 2_000_000
+
+
+@pytest.mark.slow
+def test_figures_load_matplotlib_late_and_pyplot_never(tmp_path: Path) -> None:
+    """Importing the module costs no plotting library; drawing sets up no global figure."""
+    code = (
+        "import sys, pathlib, harness.report.figures as f\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "verdict = {'candidate': {'confusion_matrix': [[1, 2], [3, 4]]}}\n"
+        "assert f.draw_figures(verdict, pathlib.Path(sys.argv[1]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,161 @@
+"""The HTML panel: self-contained, accessible, readable in both colour schemes and on a phone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report.figures import Figure
+from harness.report.html import criteria_panel
+
+Verdict = dict[str, Any]
+Drawn = tuple[Verdict, list[Figure]]
+Element = tuple[str, dict[str, str | None]]
+
+# Every pair of ink and ground that the style uses, by the names of its variables.
+INK_ON_GROUND = (
+    ("ink", "page"), ("soft", "page"), ("link", "page"), ("ink", "card"), ("soft", "card"),
+    ("pass", "page"), ("fail", "page"), ("unsure", "page"), ("not-run", "page"),
+    ("on-state", "pass"), ("on-state", "fail"), ("on-state", "rehearsal"), ("mark-ink", "mark"),
+    ("unsure", "card"), ("pass", "card"), ("fail", "card"),
+)  # fmt: skip
+# WCAG 2.2, success criterion 1.4.3 (level AA), text of normal size.
+LEAST_CONTRAST = 4.5
+HEADINGS = {f"h{level}" for level in range(1, 7)}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Element] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def _elements(html: str) -> list[Element]:
+    parser = _Elements()
+    parser.feed(html)
+    return parser.found
+
+
+def _style() -> str:
+    return (files("harness.report") / "templates" / "panel.css").read_text(encoding="utf-8")
+
+
+def _variables(scheme: str) -> dict[str, str]:
+    light, dark = re.findall(r":root \{(.+?)\}", _style(), flags=re.DOTALL)
+    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light if scheme == "light" else dark))
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of an sRGB colour, after WCAG 2.2."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("ink", "ground"), INK_ON_GROUND)
+def test_panel_colours_contrast_enough(scheme: str, ink: str, ground: str) -> None:
+    """Every text can be read by people with weak sight, in both colour schemes."""
+    colours = _variables(scheme)
+    low, high = sorted(_luminance(colours[name]) for name in (ink, ground))
+    assert (high + 0.05) / (low + 0.05) >= LEAST_CONTRAST
+
+
+def test_panel_colours_are_all_checked() -> None:
+    """A colour that is not one of the variables, or not checked, would escape the contrast test."""
+    style = _style()
+    literal = re.findall(r"(?:color|background): (#\w+)", style)
+    assert literal == ["#ffffff"]  # behind the figures, which are drawn on white
+    used = set(re.findall(r"(?:color|background): var\(--([\w-]+)\)", style))
+    lines = {"line"}
+    assert used - lines <= {name for pair in INK_ON_GROUND for name in pair}
+
+
+def test_panel_is_self_contained(drawn: Drawn) -> None:
+    """No script, and no address that a browser would ask for."""
+    panel = criteria_panel(*drawn)
+    assert not re.search(r"https?:|url\(|@import|<script|<link|<iframe", panel)
+    sources = [attrs["src"] for tag, attrs in _elements(panel) if tag == "img"]
+    assert all(str(source).startswith("data:image/png;base64,") for source in sources)
+
+
+def test_panel_embeds_every_figure_with_its_words(drawn: Drawn) -> None:
+    """Confusion matrices, curves and losses are inside the file, each with an alternative text."""
+    images = [attrs for tag, attrs in _elements(criteria_panel(*drawn)) if tag == "img"]
+    assert [image["alt"] for image in images] == [figure.alt for figure in drawn[1]]
+    assert len(images) == 11
+
+
+def test_panel_headings_stand_in_order(verdict: Verdict) -> None:
+    """Headings begin at 2, under the page's own, and skip no level."""
+    levels = [int(tag[1]) for tag, _ in _elements(criteria_panel(verdict, [])) if tag in HEADINGS]
+    assert levels[0] == 2
+    assert set(levels[1:]) == {3}
+
+
+def test_panel_states_are_words_and_symbols(verdict: Verdict) -> None:
+    """The state of a criterion does not depend on its colour."""
+    panel = criteria_panel(verdict, [])
+    words = re.findall(r'gate-state"><span aria-hidden="true">(.)</span> ([A-Z ]+)<', panel)
+    assert [state for _, state in words] == [
+        row["state"].replace("_", " ") for row in verdict["criteria"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "banner"),
+    [("passed", "rehearsal"), ("failed", "halt"), ("halted", "halt"), ("deployable", "go")],
+)
+def test_panel_banner_is_green_only_for_a_deployment(
+    kind: str, banner: str, request: pytest.FixtureRequest
+) -> None:
+    """A rehearsal that passed must not look like a go."""
+    panel = criteria_panel(request.getfixturevalue(kind), [])
+    assert f'<div class="gate-banner gate-{banner}">' in panel
+
+
+def test_panel_tables_can_be_scrolled_by_keyboard(passed: Verdict) -> None:
+    """A table wider than a phone scrolls in its own named region."""
+    elements = _elements(criteria_panel(passed, []))
+    regions = [attrs for tag, attrs in elements if tag == "div" and attrs.get("role") == "region"]
+    assert len(regions) == sum(tag == "table" for tag, _ in elements)
+    assert all(region["tabindex"] == "0" and region["aria-label"] for region in regions)
+
+
+BROWSER_OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-sync", "--disable-background-networking", "--disable-component-update",
+    "--dump-dom",
+)  # fmt: skip
+PROBE = """<script>document.title = JSON.stringify({
+ overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+ requests: performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length,
+ images: [...document.images].filter(i => i.naturalWidth > 0).length})</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
+@pytest.mark.parametrize("width", [400, 1200])
+def test_panel_in_a_browser_fits_and_asks_for_nothing(
+    width: int, drawn: Drawn, tmp_path: Path
+) -> None:
+    """On a phone and on a desktop the page is no wider than the screen, and all is inside."""
+    page = tmp_path / "panel.html"
+    head = "<!DOCTYPE html><html lang=en><head><meta charset=utf-8><title>x</title></head>"
+    panel = criteria_panel(*drawn).replace("<details ", "<details open ")
+    page.write_text(f"{head}<body><h1>Report</h1>{panel}{PROBE}</body></html>", encoding="utf-8")
+    folder, window = f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"
+    command = [str(CHROMIUM), *BROWSER_OPTIONS, folder, window, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert '<title>{"overflow":0,"requests":0,"images":11}</title>' in done.stdout
