@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from Bio.Data.CodonTable import TranslationError
 from Bio.GenBank.Scanner import GenBankScanner
 from Bio.SeqFeature import SeqFeature
 from Bio.SeqRecord import SeqRecord
@@ -165,7 +166,7 @@ def _next(path: Path, records: Iterator[SeqRecord]) -> SeqRecord | None:
         warnings.simplefilter("always")
         try:
             record = next(records, None)
-        except (ValueError, LookupError, AssertionError, AttributeError, TypeError) as error:
+        except (ValueError, LookupError, AssertionError) as error:
             raise DataError(f"{path}: not a readable GenBank file: {error}") from error
     for warning in caught:
         if str(warning.message).startswith(_CUT_SHORT):
@@ -212,7 +213,7 @@ def _sequence(path: Path, record: SeqRecord) -> str:
         raise DataError(
             f"{path}: {record.id} has no sequence of its own (CONTIG). Download it with parts"
         )
-    return str(record.seq).upper()
+    return str(record.seq)
 
 
 def _proteins(path: Path, record: SeqRecord) -> Iterator[str]:
@@ -229,7 +230,7 @@ def _translation(path: Path, record: SeqRecord, feature: SeqFeature) -> str:
         warnings.simplefilter("ignore")  # a partial codon at a fragment's edge is left out
         try:
             return str(feature.translate(record.seq, cds=False))  # type: ignore[no-untyped-call]
-        except (ValueError, LookupError) as error:
+        except (ValueError, LookupError, TranslationError) as error:
             raise DataError(
                 f"{path}: {record.id}: the coding sequence at {feature.location} has no "
                 f"translation and cannot be translated: {error}"

@@ -5,6 +5,7 @@ Owns the rule that tells a label from a folder's name. The form of one file is n
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,8 @@ def read_merged_folder(
         If a file cannot be used (all such files are listed), widths differ, an id stands in two
         files, or a label is unclear or contradicts its folder's name.
     """
-    paths = find_files(folder, (_ENDING,))
+    # Names count, so "." becomes one, and links keep theirs.
+    paths = find_files(Path(os.path.abspath(folder)), (_ENDING,))  # noqa: PTH100 - resolve() follows
     if not paths:
         raise MissingInput(
             f"{folder} holds no *{_ENDING} file",

@@ -87,14 +87,13 @@ def join_taxonomy(rows: pa.Table, taxonomy: pd.DataFrame | None) -> tuple[pa.Tab
         places = pc.index_in(rows["accession"], value_set=table["accession"])
         unknown = len(pc.unique(rows["accession"].filter(pc.is_null(places))))
         for name in TAXONOMY_COLUMNS[1:]:
-            found = table[name].take(places)
-            rows = _replace(
-                rows, name, pc.if_else(pc.equal(pc.fill_null(found, ""), ""), rows[name], found)
-            )
-    is_blank = pc.equal(rows["genome"], "")
-    return _replace(
-        rows, "genome", pc.if_else(is_blank, rows["accession"], rows["genome"])
-    ), unknown
+            found = pc.fill_null(table[name].take(places), "")
+            rows = _replace(rows, name, _first_known(found, rows[name]))
+    return _replace(rows, "genome", _first_known(rows["genome"], rows["accession"])), unknown
+
+
+def _first_known(texts: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.equal(texts, ""), others, texts)
 
 
 def _replace(rows: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
@@ -126,4 +125,4 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(lines, start=1):
         is_header = number == 1 and line.startswith("accession")
         if line.strip() and not is_header and not line.startswith("#"):
-            yield number, line.removesuffix("\r")
+            yield number, line

@@ -12,7 +12,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,24 +107,35 @@ def _pickle_bytes(path: Path) -> bytes:
             return file.read(_SCANNED_BYTES)
     with zipfile.ZipFile(path) as archive:
         inside = [name for name in archive.namelist() if name.endswith("data.pkl")]
-        if not inside:
-            return b""
         with archive.open(inside[0]) as member:
             return member.read(_SCANNED_BYTES)
 
 
 def _named_in(content: bytes) -> Iterator[str]:
     """Yield the functions and classes that a row of pickles names, without loading them."""
-    texts: list[str] = []
     stream = io.BytesIO(content)
     try:
         while stream.tell() < len(content):
-            for operation, argument, _ in pickletools.genops(stream):
-                if operation.name in ("GLOBAL", "INST"):
-                    yield str(argument).replace(" ", ".")
-                elif operation.name == "STACK_GLOBAL":
-                    yield ".".join(texts[-2:])
-                elif isinstance(argument, str):
-                    texts.append(argument)
+            yield from _named_in_one(pickletools.genops(stream))
     except ValueError:  # the rest is no pickle
         return
+
+
+def _named_in_one(
+    operations: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]],
+) -> Iterator[str]:
+    """Follow the text on the stack only: STACK_GLOBAL takes a module and a name from there."""
+    texts: list[object] = []
+    memo: dict[int, object] = {}
+    top: object = None
+    for operation, argument, _ in operations:
+        if operation.name in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".")
+        elif operation.name == "STACK_GLOBAL":
+            yield ".".join(map(str, texts[-2:]))
+        elif operation.name == "MEMOIZE":
+            memo[len(memo)] = top
+            continue
+        top = memo.get(argument) if operation.name in ("BINGET", "LONG_BINGET") else argument
+        if isinstance(top, str):
+            texts.append(top)

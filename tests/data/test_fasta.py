@@ -101,16 +101,22 @@ records_lists = st.lists(st.tuples(sequence_ids, st.text("ACGTN*", max_size=9)),
 
 
 @settings(max_examples=40)
-@given(records=records_lists, width=st.integers(1, 5), block_bytes=st.integers(1, 30))
+@given(
+    records=records_lists,
+    width=st.integers(1, 5),
+    block_bytes=st.integers(1, 30),
+    n_blank_lines=st.integers(0, 40),
+)
 def test_records_written_and_read_in_blocks_of_any_size_then_equal(
     tmp_path_factory: pytest.TempPathFactory,
     records: list[tuple[str, str]],
     width: int,
     block_bytes: int,
+    n_blank_lines: int,
 ) -> None:
     """Where the blocks end changes nothing."""
     path = tmp_path_factory.getbasetemp() / "law.fa"
-    lines = []
+    lines = [""] * n_blank_lines
     for name, sequence in records:
         lines.append(f">{name}")
         lines += [sequence[start : start + width] for start in range(0, len(sequence), width)]
@@ -171,3 +177,10 @@ def test_pair_with_a_link_to_itself_then_found_and_refused_when_read(tmp_path: P
     nucleotides, _ = find_pair(tmp_path / "v")
     with pytest.raises(DataError, match="Too many levels"):
         read_fasta(nucleotides)
+
+
+def test_pair_in_a_folder_that_is_a_link_to_itself_then_error_says_so(tmp_path: Path) -> None:
+    """What cannot be looked at is not reported as missing."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match="Too many levels"):
+        find_pair(tmp_path / "loop" / "v")

@@ -36,7 +36,7 @@ FEATURES             Location/Qualifiers
      CDS             22..30
                      /pseudo
 ORIGIN
-        1 atgaaacttt tatttgcgca tgacgtaaac
+        1 gtgaaacttt tatttgcgca tgacgtaaac
 //
 """
 PLASTID = """\
@@ -61,14 +61,14 @@ def read(folder: Path, content: str) -> tuple[GenBankEntry, ...]:
 
 
 def test_phage_then_sequence_proteins_lineage_and_assembly(tmp_path: Path) -> None:
-    """A coding sequence without its translation is translated; a pseudogene is left out."""
+    """Stored translations are taken (M for GTG), missing ones made; pseudogenes are left out."""
     (entry,) = read(tmp_path, PHAGE)
     assert entry == GenBankEntry(
         accession="NC_001422.1",
         lineage="Microviridae",
         source_kind="phage",
         genome="GCF_000819615.1",
-        sequence="ATGAAACTTTTATTTGCGCATGACGTAAAC",
+        sequence="GTGAAACTTTTATTTGCGCATGACGTAAAC",
         proteins=("MKL", "MRK"),
     )
 
@@ -106,9 +106,9 @@ def test_source_of_each_kind_then_named(
 
 
 def test_headers_only_then_no_sequence_and_no_proteins(tmp_path: Path) -> None:
-    """A taxonomy needs no features."""
+    """A taxonomy needs no features, so these may even be broken."""
     path = tmp_path / "x.gb"
-    path.write_text(PHAGE)
+    path.write_text(PHAGE.replace('"MKL"', '"MKL'))
     (entry,) = read_genbank(path, is_header_only=True)
     found = (entry.lineage, entry.genome, entry.sequence, entry.proteins)
     assert found == ("Microviridae", "GCF_000819615.1", "", ())
@@ -145,6 +145,38 @@ def test_file_cut_short_anywhere_then_error(tmp_path: Path) -> None:
             read(tmp_path, PHAGE[:length])
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("gtgaaacttt ", ""), ("//\n", "")],
+    ids=["fewer-bases-than-locus-says", "no-end-mark"],
+)
+def test_sequence_that_is_not_whole_then_error(tmp_path: Path, old: str, new: str) -> None:
+    """Biopython only warns of both."""
+    with pytest.raises(DataError, match=r"x\.gb: the sequence is cut short"):
+        read(tmp_path, PHAGE.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PHAGE.replace("ORIGIN\n", "").replace("//\n", "") + PLASTID,
+        PHAGE.replace('/translation="MKL"', '/translation="MKL'),
+        PHAGE.replace('/organism="Esch', '\n                     organism="Esch'),
+    ],
+    ids=["no-origin-no-end", "open-quote", "qualifier-without-slash"],
+)
+def test_feature_table_with_a_fault_then_error(tmp_path: Path, content: str) -> None:
+    """Biopython raises an error of another kind for each of these."""
+    with pytest.raises(DataError, match=r"x\.gb: not a readable GenBank file"):
+        read(tmp_path, content)
+
+
+def test_coding_sequence_of_broken_codons_then_whole_ones_are_translated(tmp_path: Path) -> None:
+    """A gene at a fragment's edge may end within a codon."""
+    (entry,) = read(tmp_path, PHAGE.replace("complement(10..21)", "complement(11..>21)"))
+    assert entry.proteins == ("MKL", "MRK")
+
+
 @given(place=st.integers(0, len(PHAGE) - 1), text=st.text(max_size=20))
 @settings(max_examples=40)
 def test_entry_with_changed_text_then_read_or_refused(
@@ -165,6 +197,25 @@ def test_entry_without_its_sequence_then_error_says_what_to_download(tmp_path: P
     """An assembly's outline (CONTIG) has no bases to cut into windows."""
     content = PLASTID.replace("ORIGIN\n        1 acgtacgtac\n", "CONTIG      join(X1.1:1..10)\n")
     with pytest.raises(DataError, match=r"NC_000932\.1 has no sequence of its own"):
+        read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PHAGE.replace("gtgaaacttt tatttgcgca tgacgtaaac", "mklllfahdvmklllfahdvmklllfahdv"),
+        PHAGE.replace("complement(10..21)", "X1.1:1..9"),
+        PHAGE.replace("transl_table=11", "transl_table=99"),
+    ],
+    ids=["a-protein", "in-another-entry", "unknown-code"],
+)
+def test_coding_sequence_that_cannot_be_translated_then_error_names_it(
+    tmp_path: Path, content: str
+) -> None:
+    """Rather than a genome with a protein less."""
+    with pytest.raises(
+        DataError, match=r"NC_001422\.1: the coding sequence at .* cannot be transl"
+    ):
         read(tmp_path, content)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 from collections import Counter
@@ -94,6 +93,7 @@ def test_taxonomy_then_joined_and_unknown_accessions_counted(tmp_path: Path) -> 
     assert list(record_set.records["lineage"]) == ["Microviridae"] * 2 + [""] * 2
     assert list(record_set.records["genome"]) == ["GCF_1"] * 2 + ["b.1"] * 2
     assert record_set.unknown_accessions == 1
+    assert "lineages, viral: 1 (Microviridae 2)" in record_set.summarise()
     assert "accessions that the taxonomy does not hold: 1" in record_set.summarise()
 
 
@@ -193,6 +193,37 @@ def test_duplicated_headers_in_another_order_then_paired_in_turn(tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize(
+    ("nucleotides", "proteins"), [(("ATG", "ATG"), ("M", "K")), (("ATG", "AAA"), ("M", "M"))]
+)
+def test_rows_of_one_id_that_differ_in_one_half_then_all_are_rejected(
+    tmp_path: Path, nucleotides: tuple[str, str], proteins: tuple[str, str]
+) -> None:
+    """Nothing says which of them is right."""
+    prefix = write_pair(
+        tmp_path, "v", [("a", text) for text in nucleotides], [("a", text) for text in proteins]
+    )
+    record_set = read_records([prefix], [], max_reject_share=ALL)
+    assert list(record_set.rejected["reason"]) == ["one id with two sequences"] * 2
+
+
+def test_one_protein_for_two_nucleotide_rows_then_the_first_gets_it(tmp_path: Path) -> None:
+    """The row left over is the later one."""
+    prefix = write_pair(tmp_path, "v", [("a", "ATG"), ("a", "AAA")], [("a", "M")])
+    record_set = read_records([prefix], [], max_reject_share=ALL)
+    assert list(record_set.records["nucleotides"]) == ["ATG"]
+    assert rejects(record_set) == [("v_nucleotide.fa", 2, "a", "no protein record with this id")]
+
+
+def test_id_that_is_not_utf8_then_rejected(tmp_path: Path) -> None:
+    """Two such ids might be different and look alike."""
+    (tmp_path / "v_nucleotide.fa").write_bytes(b">a\xff\nATG\n")
+    (tmp_path / "v_protein.fa").write_bytes(b">a\xff\nM\n")
+    ((_, _, name, reason),) = rejects(read_records([tmp_path / "v"], [], max_reject_share=ALL))
+    assert name == "a\ufffd"
+    assert reason.startswith("unusable id")
+
+
 def test_one_id_with_two_labels_then_both_rows_are_rejected(tmp_path: Path) -> None:
     """Which label is right cannot be told, so neither row is used."""
     viral = write_pair(tmp_path, "v", [("a", "ATG"), ("b", "ATG")], [("a", "M"), ("b", "M")])
@@ -261,79 +292,24 @@ def test_order_of_rows_then_changes_no_record(
     assert found == {name: sequences[name] for name in "abc"}
 
 
+def test_table_beside_a_pair_then_one_table_of_records(tmp_path: Path) -> None:
+    """The kinds of input may be mixed."""
+    table = tmp_path / "x.parquet"
+    pd.DataFrame({"id": ["t"], "nucleotides": ["ATG"], "protein": ["M"]}).to_parquet(table)
+    records = read_records([write_good(tmp_path, "v", n_rows=1)], [table]).records
+    check_records(records)
+    assert list(zip(records["id"], records["label"], strict=True)) == [
+        ("v.1_chunk_1F1", 1),
+        ("t", 0),
+    ]
+
+
 def test_packed_and_wrapped_files_then_read_like_plain_ones(tmp_path: Path) -> None:
     """One half may be packed, in lower case, wrapped and with CRLF."""
     (tmp_path / "v_nucleotide.fna.gz").write_bytes(gzip.compress(b">a\r\natg\r\naaa\r\n"))
     (tmp_path / "v_protein.fasta").write_bytes(b">a x\nm\nk")
     (row,) = read_records([tmp_path / "v"], []).records.itertuples()
     assert (row.id, row.nucleotides, row.protein) == ("a", "ATGAAA", "MK")
-
-
-def test_rejects_at_the_limit_then_accepted_and_over_it_refused(tmp_path: Path) -> None:
-    """The share is compared exactly: 1 of 100 is 1%, 1 of 99 is more."""
-    ids = [f"a_chunk_{row}F1" for row in range(99)]
-    bad = [("bad", "NNN")]
-    for name, n_good in (("at", 99), ("over", 98)):
-        good = ids[:n_good]
-        write_pair(
-            tmp_path, name, [(i, "ATG") for i in good] + bad, [(i, "M") for i in [*good, "bad"]]
-        )
-    assert len(read_records([tmp_path / "at"], []).rejected) == 1
-    with pytest.raises(
-        DataError, match=r"1 of 99 rows \(1\.010%; bases other than A, C, G, T: 1\)"
-    ):
-        read_records([tmp_path / "over"], [])
-
-
-def test_rejects_over_the_limit_then_error_gives_an_example(tmp_path: Path) -> None:
-    """The file, the row and the id of one reject are named."""
-    prefix = write_pair(tmp_path, "v", [("a|<b>", "NNN")], [("a|<b>", "M")])
-    with pytest.raises(DataError, match=r"v_nucleotide\.fa, record 1, id 'a\|<b>': bases other"):
-        read_records([prefix], [])
-
-
-def test_rejected_rows_written_then_a_csv_file_that_any_reader_takes(tmp_path: Path) -> None:
-    """Commas, quotes and HTML in ids survive."""
-    name = 'a,"<b>"'
-    prefix = write_pair(tmp_path, "v", [(name, "NNN"), ("b", "ATG")], [(name, "M"), ("b", "M")])
-    path = tmp_path / "rejected.csv"
-    read_records([prefix], [], max_reject_share=ALL).write_rejected(path)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    assert rows[0] == ["source", "row", "id", "reason"]
-    assert rows[1] == [f"{prefix}_nucleotide.fa", "1", name, "bases other than A, C, G, T"]
-
-
-def test_no_rejected_rows_written_then_a_header_alone(tmp_path: Path) -> None:
-    """An empty list is a file as well."""
-    path = tmp_path / "rejected.csv"
-    read_records([write_good(tmp_path, "v")], []).write_rejected(path)
-    assert path.read_text() == "source,row,id,reason\n"
-
-
-def test_summary_then_counts_lengths_lineages_and_rejects(tmp_path: Path) -> None:
-    """What `harness prepare` prints."""
-    ids = [f"a{row}" for row in range(7)]
-    dna = [(i, "ATG" * (row + 1)) for row, i in enumerate(ids)]
-    viral = write_pair(tmp_path, "v", [*dna, ("bad", "N")], [(i, "M") for i in [*ids, "bad"]])
-    taxonomy = tmp_path / "taxonomy.tsv"
-    taxonomy.write_text("".join(f"{i}\tfam{min(row, 5)}\n" for row, i in enumerate(ids)))
-    record_set = read_records([viral], [], taxonomy=taxonomy, max_reject_share=ALL)
-    assert record_set.summarise() == (
-        "records: 7 (7 viral, 0 not viral) of 7 genomes",
-        "nucleotides: 3 to 21 bases, median 12",
-        "proteins: 1 to 1 residues, median 1",
-        "lineages, viral: 6 (fam5 2, fam0 1, fam1 1, fam2 1, fam3 1, ...)",
-        "lineages, not viral: unknown",
-        "rejected: 1 of 8 rows (12.500%; bases other than A, C, G, T: 1)",
-    )
-
-
-def test_summary_without_any_record_then_still_written(tmp_path: Path) -> None:
-    """Input of which nothing is left can be looked at too."""
-    prefix = write_pair(tmp_path, "v", [("a", "N")], [("a", "M")])
-    lines = read_records([prefix], [], max_reject_share=ALL).summarise()
-    assert lines[:2] == ("records: 0 (0 viral, 0 not viral) of 0 genomes", "nucleotides: none")
 
 
 def test_progress_then_reaches_the_size_of_the_files(tmp_path: Path) -> None:
@@ -361,80 +337,6 @@ def test_missing_pair_then_missing_input(tmp_path: Path) -> None:
     """A wrong prefix halts with the names that were looked for."""
     with pytest.raises(MissingInput, match=r"looked for v_nucleotide\.fa"):
         read_records([tmp_path / "v"], [])
-
-
-def write_table(path: Path, **columns: Sequence[object]) -> Path:
-    """Write a record table with some columns."""
-    defaults = {"id": ["a_chunk_1F1", "b"], "nucleotides": ["atg", "AAA"], "protein": ["M", "k"]}
-    pd.DataFrame({**defaults, **columns}).to_parquet(path)
-    return path
-
-
-def test_table_with_the_needed_columns_then_read_like_a_pair(tmp_path: Path) -> None:
-    """The rest follows from the id and the list."""
-    records = read_records([], [write_table(tmp_path / "x.parquet")]).records
-    check_records(records)
-    assert list(records.itertuples(index=False, name=None)) == [
-        ("a_chunk_1F1", "ATG", "M", 0, "a", 1, "F1", "", "", "a"),
-        ("b", "AAA", "K", 0, "b", -1, "", "", "", "b"),
-    ]
-
-
-def test_records_written_as_a_table_and_read_then_equal(tmp_path: Path) -> None:
-    """What the table knows stays, and tables and pairs may stand side by side."""
-    taxonomy = tmp_path / "taxonomy.tsv"
-    taxonomy.write_text("v.1\tMicroviridae\tGCF_1\tphage\n")
-    records = read_records([write_good(tmp_path, "v")], [], taxonomy=taxonomy).records
-    records.to_parquet(tmp_path / "v.parquet")
-    again = read_records([tmp_path / "v.parquet"], [write_good(tmp_path, "b")]).records
-    pd.testing.assert_frame_equal(again[again["label"] == 1], records)
-
-
-def test_table_with_missing_values_then_their_rows_are_rejected(tmp_path: Path) -> None:
-    """A null is not a sequence, and an id with a space could not stand in FASTA."""
-    table = write_table(
-        tmp_path / "x.parquet", id=["a b", "b"], nucleotides=["ATG", None], protein=["M", "K"]
-    )
-    record_set = read_records([table], [], max_reject_share=ALL)
-    assert [reject[2:] for reject in rejects(record_set)] == [
-        ("a b", "unusable id (empty, over 255 characters, not printable)"),
-        ("b", "empty nucleotides"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"label": [0, 1]}, "stands in the list for label 1, but holds rows of another label"),
-        ({"label": ["x", "y"]}, "column 'label' cannot be read as int8"),
-        ({"nucleotides": [[1], [2]]}, "column 'nucleotides' cannot be read as large_string"),
-        ({"id": [], "nucleotides": [], "protein": []}, "the table is empty"),
-    ],
-)
-def test_table_with_a_fault_then_error_says_which(
-    tmp_path: Path, columns: dict[str, Sequence[object]], message: str
-) -> None:
-    """A table of another form, or in the wrong list, is refused."""
-    table = write_table(tmp_path / "x.parquet", **columns)
-    with pytest.raises(DataError, match=rf"x\.parquet: .*{message}"):
-        read_records([table], [])
-
-
-def test_table_without_a_column_then_error_names_it(tmp_path: Path) -> None:
-    """The columns that are there are listed."""
-    path = tmp_path / "x.parquet"
-    pd.DataFrame({"id": ["a"], "dna": ["ATG"]}).to_parquet(path)
-    with pytest.raises(DataError, match=r"no column 'nucleotides'; it has \['id', 'dna'\]"):
-        read_records([path], [])
-
-
-@pytest.mark.parametrize("content", [b"", b"junk" * 100])
-def test_table_that_is_not_parquet_then_error(tmp_path: Path, content: bytes) -> None:
-    """Junk under the right ending is refused."""
-    path = tmp_path / "x.parquet"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.parquet: not a readable Parquet file"):
-        read_records([path], [])
 
 
 def test_link_to_itself_then_error_names_it(tmp_path: Path) -> None:

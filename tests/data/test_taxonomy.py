@@ -53,8 +53,16 @@ def test_table_of_any_layout_then_same_rows(tmp_path: Path, content: bytes) -> N
 
 def test_lineage_of_several_taxa_then_one_stands_for_it(tmp_path: Path) -> None:
     """A lineage copied whole is reduced as in GenBank files."""
-    content = b"a\tViruses; Monodnaviria; Microviridae; Sinsheimervirus;\nb\tBacteria;Mollicutes\n"
+    content = b"a\tViruses; Monodnaviria; Microviridae; Sinsheimervirus\nb\tBacteria;Mollicutes; \n"
     assert [row[1] for row in read(tmp_path, content)] == ["Microviridae", "Mollicutes"]
+
+
+def test_accession_that_begins_like_a_header_then_kept_below_the_first_line(
+    tmp_path: Path,
+) -> None:
+    """Only the first line can be a header."""
+    content = b"accession\tlineage\naccession7\tMicroviridae\n"
+    assert read(tmp_path, content) == [("accession7", "Microviridae", "", "")]
 
 
 @pytest.mark.parametrize(

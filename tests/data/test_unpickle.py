@@ -36,6 +36,7 @@ class Head(torch.nn.Module):
 
 
 HEAD_NAME = f"{Head.__module__}.Head"
+LINEAR_NAME = "torch.nn.modules.linear.Linear"
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
@@ -104,17 +105,40 @@ def test_pickled_module_with_its_classes_allowed_then_is_built(tmp_path: Path) -
     """Only what is listed is built, under the name that the file uses."""
     path, head = tmp_path / "head.pth", Head()
     torch.save(head, path)
-    allowed = {HEAD_NAME: Head, "torch.nn.modules.linear.Linear": torch.nn.Linear}
+    allowed = {HEAD_NAME: Head, LINEAR_NAME: torch.nn.Linear}
     loaded = load_restricted(path, allowed=allowed)
     assert isinstance(loaded, Head)
     assert torch.equal(loaded.hidden_layer.weight, head.hidden_layer.weight)
+
+
+def test_refusal_in_another_pickle_protocol_then_names_only_what_is_not_allowed(
+    tmp_path: Path,
+) -> None:
+    """Allowed classes and tensors are not blamed."""
+    path = tmp_path / "x.pt"
+    content = {"head": Head(), "data": torch.ones(2), "evil": Payload(tmp_path / "trace")}
+    torch.save(content, path, pickle_protocol=4)
+    with pytest.raises(DataError, match=r"because it names '\w+\.system'\. Nothing"):
+        load_restricted(path, allowed={HEAD_NAME: Head, LINEAR_NAME: torch.nn.Linear})
+
+
+def test_tensors_in_a_newer_pickle_protocol_then_loaded_or_called_unreadable(
+    tmp_path: Path,
+) -> None:
+    """Protocol 3 is understood, without a warning; 4 is not, and no class is blamed for it."""
+    for protocol in (3, 4):
+        content = {"data": torch.ones(2)}
+        torch.save(content, tmp_path / f"{protocol}.pt", pickle_protocol=protocol)
+    assert isinstance(load_restricted(tmp_path / "3.pt"), dict)
+    with pytest.raises(DataError, match=r"4\.pt: not a file of tensors"):
+        load_restricted(tmp_path / "4.pt")
 
 
 def test_classes_allowed_once_then_are_not_allowed_afterwards(tmp_path: Path) -> None:
     """A permission ends with the call."""
     path = tmp_path / "head.pth"
     torch.save(Head(), path)
-    load_restricted(path, allowed={HEAD_NAME: Head, "torch.nn.modules.linear.Linear": Head})
+    load_restricted(path, allowed={HEAD_NAME: Head, LINEAR_NAME: torch.nn.Linear})
     with pytest.raises(DataError, match="refused"):
         load_restricted(path)
 

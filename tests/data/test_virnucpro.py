@@ -84,8 +84,12 @@ def test_files_as_virnucpro_lays_them_out_then_read(tmp_path: Path) -> None:
 
 def test_half_precision_features_then_read_as_float32(tmp_path: Path) -> None:
     """Narrower numbers are widened, which changes none."""
-    path = save(tmp_path / "x_merged.pt", merged(data=torch.tensor(FEATURES).bfloat16()))
-    assert read_merged(path).features.dtype == np.float32
+    half = torch.tensor(FEATURES).bfloat16()
+    path = save(tmp_path / "x_merged.pt", merged(data=half))
+    proteins = save(tmp_path / "x_ESM.pt", {"proteins": list(IDS), "data": list(half)})
+    for stored in (read_merged(path), read_embeddings(proteins)):
+        assert stored.features.dtype == np.float32
+        np.testing.assert_array_equal(stored.features, FEATURES)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +182,22 @@ def test_unclear_folder_with_labelled_files_then_the_files_decide(tmp_path: Path
     assert [stored.label for stored in read_merged_folder(tmp_path)] == [0]
 
 
+def test_unclear_folder_with_files_that_have_no_label_then_error(tmp_path: Path) -> None:
+    """Nothing says the label, so it is not guessed."""
+    write_merged(tmp_path / "nonviral" / "x_merged.pt", IDS, FEATURES)
+    with pytest.raises(DataError, match="folder 'nonviral'"):
+        read_merged_folder(tmp_path)
+
+
+def test_folder_named_by_a_dot_then_its_real_name_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path does not hide the name that says the label."""
+    write_merged(tmp_path / "viral" / "x_merged.pt", IDS, FEATURES)
+    monkeypatch.chdir(tmp_path / "viral")
+    assert [stored.label for stored in read_merged_folder(Path())] == [1]
+
+
 def test_labels_given_by_folder_then_used(tmp_path: Path) -> None:
     """Explicit labels settle what names do not."""
     write_merged(tmp_path / "nonviral" / "x_merged.pt", IDS, FEATURES)
@@ -248,6 +268,12 @@ def test_write_with_rows_that_do_not_fit_then_value_error(
     """A file that could not be read is not written."""
     with pytest.raises(ValueError, match="2 ids for features of shape"):
         write_merged(tmp_path / "x_merged.pt", IDS, features)
+
+
+def test_write_without_rows_then_value_error(tmp_path: Path) -> None:
+    """A file without rows could not be read either."""
+    with pytest.raises(ValueError, match="0 ids for features of shape"):
+        write_merged(tmp_path / "x_merged.pt", [], FEATURES[:0])
 
 
 def test_write_embeddings_under_another_ending_then_value_error(tmp_path: Path) -> None:
