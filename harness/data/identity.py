@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness.data.groups import order_by_id
 from harness.data.split import Split
 from harness.errors import DataError
 
@@ -39,8 +40,10 @@ class IdentityBins:
     Attributes
     ----------
     rows : DataFrame
-        One row a test record: ``id``; ``identity`` from 0 to 1, NaN without a hit; ``bin``, one
-        of ``IDENTITY_BINS``, the lowest without a hit. Empty if nothing was measured.
+        One row a measured test record: ``id``; ``identity`` from 0 to 1, NaN without a hit;
+        ``bin``, one of ``IDENTITY_BINS``, the lowest without a hit. Empty if nothing was measured.
+    n_test : int
+        All test records; more than ``rows`` has where a sample was measured.
     version : str
         Of MMseqs2; empty if nothing was measured.
     remedy : str
@@ -48,6 +51,7 @@ class IdentityBins:
     """
 
     rows: pd.DataFrame
+    n_test: int
     version: str = ""
     remedy: str = ""
 
@@ -58,7 +62,7 @@ class IdentityBins:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return the test records in each bin, lowest first; empty if nothing was measured."""
+        """Return the measured records in each bin, lowest first; empty if nothing was."""
         if not self.is_measured:
             return {}
         return {name: int((self.rows["bin"] == name).sum()) for name in IDENTITY_BINS}
@@ -68,11 +72,13 @@ def measure_identity(
     records: pd.DataFrame,
     split: Split,
     *,
+    max_rows: int = 10_000,
+    seed: int = 0,
     sensitivity: float = 5.7,
     threads: int | None = None,
     scratch: Path | None = None,
 ) -> IdentityBins:
-    """Search every test protein among the proteins of the training part.
+    """Search the test proteins among the proteins of the training part.
 
     Parameters
     ----------
@@ -80,6 +86,11 @@ def measure_identity(
         A record table.
     split : Split
         Its parts; train and validation are searched.
+    max_rows : int
+        Of more test records a random sample of this size is measured: the search costs as much
+        as test times training proteins.
+    seed : int
+        Of that sample; the order of rows does not matter.
     sensitivity : float
         MMseqs2's ``-s``, from 1 (fast) to 7.5; 5.7 is its own default.
     threads : int, optional
@@ -104,19 +115,29 @@ def measure_identity(
     (``--alignment-mode 3``), the highest among a protein's hits. Low-complexity stretches start
     no alignment, and hits with an E-value over 0.001 do not count: MMseqs2's defaults.
     """
+    masks = split.masks(records["id"])
+    n_test = int(masks.test.sum())
     program = shutil.which("mmseqs")
     if program is None:
-        return IdentityBins(rows=_rows(pd.Series(dtype="str"), np.empty(0)), remedy=REMEDY)
-    masks = split.masks(records["id"])
-    tested, trained = records[masks.test], records[masks.training_part]
-    _require_proteins(pd.concat([tested[["id", "protein"]], trained[["id", "protein"]]]))
+        nothing = _rows(pd.Series(dtype="str"), np.empty(0))
+        return IdentityBins(rows=nothing, n_test=n_test, remedy=REMEDY)
+    tested = _sample(records.loc[masks.test, ["id", "protein"]], max_rows, seed)
+    trained = records.loc[masks.training_part, ["id", "protein"]]
+    _require_proteins(pd.concat([tested, trained]))
     query_of_row, queries = pd.factorize(tested["protein"])
     targets = trained["protein"].unique()
     options = ["-s", str(sensitivity)] + (["--threads", str(threads)] if threads else [])
     with tempfile.TemporaryDirectory(dir=scratch, prefix="mmseqs-") as folder:
         best = _search(program, queries.tolist(), targets.tolist(), options, Path(folder))
     version = _run([program, "version"]).strip()
-    return IdentityBins(rows=_rows(tested["id"], best[query_of_row]), version=version)
+    return IdentityBins(
+        rows=_rows(tested["id"], best[query_of_row]), n_test=n_test, version=version
+    )
+
+
+def _sample(rows: pd.DataFrame, max_rows: int, seed: int) -> pd.DataFrame:
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:max_rows]
+    return rows.iloc[np.sort(order_by_id(rows)[chosen])]
 
 
 def _rows(ids: pd.Series, identity: npt.NDArray[np.float64]) -> pd.DataFrame:

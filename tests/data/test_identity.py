@@ -125,7 +125,7 @@ def test_measure_identity_when_mmseqs_is_absent_then_says_how_to_get_it(
     assert not result.is_measured
     assert "apt-get install mmseqs2" in result.remedy
     assert result.counts == {}
-    assert len(result.rows) == 0
+    assert (len(result.rows), result.n_test) == (0, 1)
 
 
 def test_measure_identity_when_mmseqs_fails_then_shows_its_last_words(
@@ -144,6 +144,20 @@ def test_measure_identity_when_nothing_can_be_searched_then_nothing_is_similar(
     _put_on_path(tmp_path, '[ "$1" = version ] && echo 14', monkeypatch)
     result = measure_identity(*_split_records([_protein(0)], []))
     assert result.counts["<30"] == 1
+
+
+def test_measure_identity_of_many_rows_then_measures_one_sample_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample stands for a large test set; which rows it holds depends on the seed alone."""
+    _put_on_path(tmp_path, '[ "$1" = version ] && echo 14', monkeypatch)
+    records, split = _split_records([_protein(seed, 20) for seed in range(50)], [])
+    samples = [
+        measure_identity(table, split, max_rows=10, seed=seed).rows["id"]
+        for table, seed in ((records, 1), (records.iloc[::-1], 1), (records, 2))
+    ]
+    assert len(samples[0]) == 10
+    assert set(samples[0]) == set(samples[1]) != set(samples[2])
 
 
 @pytest.mark.parametrize(("test", "train"), [(["", "MK"], ["MK"]), (["MK"], ["MK", ""])])
