@@ -3,8 +3,8 @@
 ``judge_accuracy`` and ``judge_time`` are useful on their own.
 """
 
-from harness.gate.accuracy import judge_accuracy
-from harness.gate.baseline import judge_baseline
+from harness.gate.accuracy import judge_accuracy, judge_accuracy_unpaired
+from harness.gate.baseline import judge_baseline, judge_baseline_unpaired
 from harness.gate.breakdown import break_down
 from harness.gate.embedding_integrity import StoreInspection, inspect_store, judge_embeddings
 from harness.gate.intervals import compare_metrics
@@ -24,7 +24,9 @@ __all__ = [
     "evaluate",
     "inspect_store",
     "judge_accuracy",
+    "judge_accuracy_unpaired",
     "judge_baseline",
+    "judge_baseline_unpaired",
     "judge_embeddings",
     "judge_representative",
     "judge_split_integrity",

@@ -70,12 +70,13 @@ def _identity_evidence(identity: IdentityBins | None) -> dict[str, Any]:
     if not identity.is_measured:
         return {"identity_note": identity.remedy}
     n_rows = len(identity.rows)
+    whole = "" if n_rows == identity.n_test else f"A sample of {n_rows:,} of {identity.n_test:,}. "
     return {
         "identity": [
             {"bin": f"{name} %", "n": n, "share": n / n_rows} for name, n in identity.counts.items()
         ],
         "identity_note": (
-            f"Best hit of each test protein among the training proteins, MMseqs2 "
+            f"{whole}Best hit of each test protein among the training proteins, MMseqs2 "
             f"{identity.version}, coverage at least 0.8; no hit counts as the lowest bin."
         ),
     }

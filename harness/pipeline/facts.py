@@ -134,7 +134,7 @@ def _with_metrics(facts: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
         for side in SIDES
     }
     columns = [name for name in ("lineage", "length", "genome", "identity") if name in table]
-    breakdowns = {by: break_down(table, by) for by in columns}
+    breakdowns = {by: break_down(table.dropna(subset=by), by) for by in columns}
     return facts | sides | {"differences": compared["differences"], "breakdowns": breakdowns}
 
 

@@ -19,12 +19,15 @@ from harness.gate import (
     StoreInspection,
     inspect_store,
     judge_accuracy,
+    judge_accuracy_unpaired,
     judge_baseline,
+    judge_baseline_unpaired,
     judge_embeddings,
     judge_representative,
     judge_split_integrity,
     predict_labels,
 )
+from harness.gate.predictions import ReportedMetrics, read_metrics
 from harness.pipeline.facts import describe_run
 from harness.pipeline.stages import Pipeline
 from harness.pipeline.stopwatch import Stopwatch
@@ -88,20 +91,44 @@ class Judge:
 
     def baseline_sanity(self) -> CriterionResult:
         """Judge that the baseline beats the constant answer by more than the allowed drop."""
+        if reported := self._reported():
+            rows = self._candidate_rows()
+            return judge_baseline_unpaired(
+                reported.accuracy,
+                reported.n_rows,
+                rows["label"],
+                predict_labels(rows["score"]),
+                groups=self._groups(rows),
+            )
         table = self.pipeline.predictions()
         return judge_baseline(
             table["label"], predict_labels(table["baseline_score"]), groups=self._groups(table)
         )
 
     def accuracy_drop(self) -> CriterionResult:
-        """Judge the candidate's accuracy against the baseline's, on the same test rows."""
+        """Judge the candidate's accuracy against the baseline's, on the same test rows.
+
+        Where only the baseline's metrics are known, the comparison is unpaired, and says so.
+        """
+        limit = self.pipeline.config.thresholds.max_accuracy_drop_points
+        if reported := self._reported():
+            rows = self._candidate_rows()
+            return judge_accuracy_unpaired(
+                reported.accuracy,
+                reported.n_rows,
+                rows["label"],
+                predict_labels(rows["score"]),
+                groups=self._groups(rows),
+                limit_points=limit,
+                requires_groups=True,
+            )
         table = self.pipeline.predictions()
         return judge_accuracy(
             table["label"],
             predict_labels(table["baseline_score"]),
             predict_labels(table["candidate_score"]),
             groups=self._groups(table),
-            limit_points=self.pipeline.config.thresholds.max_accuracy_drop_points,
+            limit_points=limit,
             requires_groups=True,
         )
 
@@ -179,6 +206,14 @@ class Judge:
             embedder=embedder,
             sample=self._sample("nucleotides"),
         )
+
+    def _reported(self) -> ReportedMetrics | None:
+        path = self.pipeline.config.baseline.metrics
+        return read_metrics(path) if path else None
+
+    def _candidate_rows(self) -> pd.DataFrame:
+        test = self.pipeline.samples.part("test")[["id", "label", "genome"]]
+        return test.merge(self.pipeline.scores("candidate"), on="id", validate="one_to_one")
 
     def _sample(self, column: str) -> pd.Series[str]:
         return _spread(self.pipeline.samples.part("test"), RECOMPUTED).set_index("id")[column]

@@ -143,7 +143,8 @@ class Samples:
         stage = "compare test and training proteins"
         folder = self._cache.obtain("identity", inputs, build, stage=stage).path
         version = (folder / "version.txt").read_text(encoding="utf-8")
-        return IdentityBins(rows=pd.read_parquet(folder / "identity.parquet"), version=version)
+        rows = pd.read_parquet(folder / "identity.parquet")
+        return IdentityBins(rows=rows, n_test=len(split.test), version=version)
 
 
 def _digest_source(path: Path) -> list[str]:

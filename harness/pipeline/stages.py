@@ -71,8 +71,8 @@ class Pipeline:
     def predictions(self) -> pd.DataFrame:
         """Return the test records with the scores of both sides, joined by id.
 
-        Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, and
-        identity (percent, NaN without a hit) where MMseqs2 is there.
+        Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, and,
+        where MMseqs2 is there, identity (percent; 0 without a hit, NaN where not measured).
         """
         path = self._predictions().path / "predictions.parquet"
         return self.cache.once("predictions", lambda: pd.read_parquet(path))
@@ -151,7 +151,7 @@ class Pipeline:
             )
             table = join_predictions(rows, baseline, candidate)
             if identity.is_measured:
-                percent = 100 * identity.rows.set_index("id")["identity"]
+                percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
                 table["identity"] = percent.reindex(table["id"]).to_numpy()
             table.to_parquet(folder / "predictions.parquet")
 

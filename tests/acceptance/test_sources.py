@@ -125,3 +125,18 @@ def test_gate_when_predictions_are_cut_short_then_accuracy_is_an_error_that_name
     assert outcome.state("accuracy-drop") == "ERROR"
     assert scores["id"].iloc[-1] in outcome.report
     assert outcome.exit_code == 1
+
+
+def test_gate_when_the_baseline_brings_bare_metrics_then_the_comparison_is_unpaired(
+    run_gate: Run, profiles: Path
+) -> None:
+    """The weakest evidence: the report says so, and embeddings and time are not run."""
+    (profiles / "baseline.json").write_text('{"accuracy": 0.95, "n": 210000}')
+    gate_toml = bring(profiles, 'metrics = "baseline.json"', instead_of_model=True)
+
+    outcome = run_gate("-m", "gpu", "--gate-config", str(gate_toml))
+
+    assert outcome.state("accuracy-drop") in ("PASS", "INCONCLUSIVE")
+    assert "unpaired" in outcome.detail("accuracy-drop")
+    assert outcome.state("baseline-sanity") == "PASS"
+    assert outcome.state("embedding-time") == "NOT_RUN"
