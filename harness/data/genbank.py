@@ -20,7 +20,7 @@ from Bio.SeqRecord import SeqRecord
 from harness.data.inputs import find_files, open_input
 from harness.errors import DataError, MissingInput
 
-__all__ = ["GenBankEntry", "choose_lineage", "is_genbank", "read_genbank"]
+__all__ = ["GenBankEntry", "choose_lineage", "genbank_files", "is_genbank", "read_genbank"]
 
 _ENDINGS = tuple(
     f".{name}{packed}" for name in ("gb", "gbk", "gbff", "genbank") for packed in ("", ".gz")
@@ -99,7 +99,7 @@ def read_genbank(path: Path, *, is_header_only: bool = False) -> Iterator[GenBan
     DataError
         If a file is not GenBank or is cut short, or an entry lacks its accession or sequence.
     """
-    for file in _files(path):
+    for file in genbank_files(path):
         is_empty = True
         for record in _parse(file, is_header_only=is_header_only):
             is_empty = False
@@ -140,7 +140,16 @@ def is_genbank(path: Path) -> bool:
         return stream.read(5) == b"LOCUS"
 
 
-def _files(path: Path) -> tuple[Path, ...]:
+def genbank_files(path: Path) -> tuple[Path, ...]:
+    """Return a file itself, or all GenBank files below a folder, sorted by path.
+
+    Raises
+    ------
+    MissingInput
+        If a folder holds none.
+    DataError
+        If a folder cannot be read.
+    """
     if not path.is_dir():
         return (path,)
     files = find_files(path, _ENDINGS)

@@ -1,7 +1,7 @@
 """From the files that users have to the record table.
 
-Reads FASTA pairs and record tables, labels them by the list they stand in, joins the taxonomy.
-What makes a row unusable is decided by the screening; genomes are cut into windows elsewhere.
+Reads FASTA pairs, annotated genomes and record tables, labels them by the list they stand in, and
+joins the taxonomy. What makes a row unusable is decided by the screening.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.data.fasta import find_pair, read_fasta
+from harness.data.genbank import genbank_files
+from harness.data.genomes import read_genomes
 from harness.data.inputs import size_megabytes
 from harness.data.pairs import pair_halves
 from harness.data.record_set import RecordSet
@@ -27,7 +29,7 @@ from harness.data.taxonomy import join_taxonomy, read_taxonomy
 from harness.errors import DataError
 from harness.progress import Progress, Task
 
-__all__ = ["read_records"]
+__all__ = ["MAX_REJECT_SHARE", "read_records", "source_files"]
 
 MAX_REJECT_SHARE = Fraction(1, 100)  # more than a stray row: the input is not what it should be
 
@@ -50,7 +52,8 @@ def read_records(
     ----------
     viral, nonviral : sequence of path
         Each is what the names of a FASTA pair begin with (``PREFIX_nucleotide.fa`` and
-        ``PREFIX_protein.fa`` or ``.faa``, ``.fasta``; plain or gzip), or a record table
+        ``PREFIX_protein.fa`` or ``.faa``, ``.fasta``; plain or gzip), a GenBank file or a folder
+        of those (cut into windows as VirNucPro prepares its training data), or a record table
         (``.parquet``). The list gives the label.
     taxonomy : path, optional
         See ``read_taxonomy``. Without it, and for accessions it does not hold, the lineage and the
@@ -83,11 +86,9 @@ def read_records(
     inputs = [(Path(path), 1) for path in viral] + [(Path(path), 0) for path in nonviral]
     _refuse_repeated_inputs([path for path, _ in inputs])
     known = None if taxonomy is None else read_taxonomy(Path(taxonomy))
-    parts = [_files(path) for path, _ in inputs]
-    labels = [label for _, label in inputs]
-    total = sum(size_megabytes(file) for files in parts for file in files)
+    total = sum(size_megabytes(file) for path, _ in inputs for file in source_files(path))
     with (progress or Progress()).task("reading records", total=total, unit="MB") as task:
-        rows, rejected = _read_all(parts, labels, task)
+        rows, rejected = _read_all(inputs, task)
     records, unknown_accessions = join_taxonomy(rows, known)
     record_set = RecordSet(
         records=records.select(list(RECORD_COLUMNS)).to_pandas(),
@@ -98,6 +99,21 @@ def read_records(
     return record_set
 
 
+def source_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that one input of ``read_records`` stands for.
+
+    Raises
+    ------
+    MissingInput
+        If they are not there; the message says which names were looked for.
+    DataError
+        If they cannot be told apart, or a folder cannot be read.
+    """
+    if path.suffix == _TABLE_ENDING:
+        return (path,)
+    return genbank_files(path) if path.exists() else find_pair(path)
+
+
 def _refuse_repeated_inputs(paths: list[Path]) -> None:
     if not paths:
         raise ValueError("name at least one input")
@@ -106,16 +122,10 @@ def _refuse_repeated_inputs(paths: list[Path]) -> None:
             raise DataError(f"{path} is named {count} times as input. Name it once")
 
 
-def _files(path: Path) -> tuple[Path, ...]:
-    return (path,) if path.suffix == _TABLE_ENDING else find_pair(path)
-
-
-def _read_all(
-    parts: list[tuple[Path, ...]], labels: list[int], task: Task
-) -> tuple[pa.Table, pd.DataFrame]:
+def _read_all(inputs: list[tuple[Path, int]], task: Task) -> tuple[pa.Table, pd.DataFrame]:
     accepted, rejected = [], []
-    for files, label in zip(parts, labels, strict=True):
-        rows = _read_rows(files, label, task)
+    for path, label in inputs:
+        rows = _read_rows(path, label, task)
         good, bad = _divide(rows, find_faults(rows))
         accepted.append(_with_origin(good))
         rejected.append(bad)
@@ -124,10 +134,14 @@ def _read_all(
     return rows, pd.concat([*rejected, repeated], ignore_index=True)
 
 
-def _read_rows(files: tuple[Path, ...], label: int, task: Task) -> pa.Table:
-    if len(files) == 1:
-        rows = read_table(files[0], label=label)
-        task.advance(size_megabytes(files[0]))
+def _read_rows(path: Path, label: int, task: Task) -> pa.Table:
+    files = source_files(path)
+    if path.suffix == _TABLE_ENDING:
+        rows = read_table(path, label=label)
+        task.advance(size_megabytes(path))
+    elif path.exists():
+        rows = read_genomes(path)
+        task.advance(sum(map(size_megabytes, files)))
     else:
         nucleotides, proteins = (read_fasta(file, task=task) for file in files)
         sources = (str(files[0]), str(files[1]))

@@ -123,7 +123,7 @@ def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
 
 def _with_metrics(facts: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
     table = pipeline.predictions()
-    groups = table["genome"] if pipeline.config.data.taxonomy is not None else None
+    groups = table["genome"] if pipeline.samples.has_genomes() else None
     scores = {side: table[f"{side}_score"] for side in SIDES}
     compared = compare_metrics(
         table["label"], scores["baseline"], scores["candidate"], groups=groups

@@ -219,7 +219,7 @@ class Judge:
         return _spread(self.pipeline.samples.part("test"), RECOMPUTED).set_index("id")[column]
 
     def _groups(self, table: pd.DataFrame) -> pd.Series[str] | None:
-        return table["genome"] if self.pipeline.config.data.taxonomy is not None else None
+        return table["genome"] if self.pipeline.samples.has_genomes() else None
 
 
 def _spread(table: pd.DataFrame, n_rows: int) -> pd.DataFrame:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, digest_json, write_atomically
 from harness.config import GateConfig
-from harness.data import Split, read_records
-from harness.data.fasta import find_pair
+from harness.data import RecordSet, Split, read_records
+from harness.data.genbank import genbank_files
 from harness.data.identity import IdentityBins, measure_identity
+from harness.data.read import MAX_REJECT_SHARE, source_files
 from harness.data.testset import StoredTestSet, obtain_test_set
+from harness.errors import DataError
 from harness.pipeline.cache import StageCache
 from harness.progress import Progress
 
@@ -48,6 +51,10 @@ class Samples:
             "records", lambda: pd.read_parquet(self.folder() / "records.parquet")
         )
 
+    def has_genomes(self) -> bool:
+        """Whether the sources or a taxonomy say which genome (assembly) the records are of."""
+        return bool((self.records()["lineage"] != "").any())
+
     def n_rejected(self) -> int:
         """Return how many rows of the sources are no records; they stand in rejected.csv."""
         return len(pd.read_csv(self.folder() / "rejected.csv"))
@@ -56,17 +63,22 @@ class Samples:
         """Return where the record table, rejected.csv and summary.txt lie."""
         data = self._config.data
         inputs = {
-            "viral": [_digest_source(path) for path in data.viral],
-            "nonviral": [_digest_source(path) for path in data.nonviral],
-            "taxonomy": digest_file(data.taxonomy) if data.taxonomy else None,
+            "viral": [_digest(source_files(path)) for path in data.viral],
+            "nonviral": [_digest(source_files(path)) for path in data.nonviral],
+            "taxonomy": _digest(genbank_files(data.taxonomy)) if data.taxonomy else None,
         }
 
         def build(folder: Path) -> None:
             found = read_records(
-                data.viral, data.nonviral, taxonomy=data.taxonomy, progress=self._progress
+                data.viral,
+                data.nonviral,
+                taxonomy=data.taxonomy,
+                max_reject_share=Fraction(1),
+                progress=self._progress,
             )
-            found.records.to_parquet(folder / "records.parquet")
             found.write_rejected(folder / "rejected.csv")
+            _check_rejects(found, folder / "rejected.csv")
+            found.records.to_parquet(folder / "records.parquet")
             write_atomically(folder / "summary.txt", "\n".join(found.summarise()) + "\n")
 
         return self._cache.obtain("records", inputs, build, stage="read the records").path
@@ -147,6 +159,13 @@ class Samples:
         return IdentityBins(rows=rows, n_test=len(split.test), version=version)
 
 
-def _digest_source(path: Path) -> list[str]:
-    files = (path,) if path.suffix == ".parquet" else find_pair(path)
+def _digest(files: tuple[Path, ...]) -> list[str]:
     return [digest_file(file) for file in files]
+
+
+def _check_rejects(found: RecordSet, listed: Path) -> None:
+    """Refuse an input with too many unusable rows, once they are all listed in a file."""
+    try:
+        found.check_rejects(MAX_REJECT_SHARE)
+    except DataError as error:
+        raise DataError(f"{error}. All of them stand in {listed}") from error
