@@ -48,6 +48,11 @@ def describe_drop(finding: DropFinding, counts: str, *, on_these_points: float |
         f"{abs(drop):.2f} points {direction} the baseline's {_percent(finding.baseline_accuracy)} "
         f"({counts})."
     )
+    if drop > 0 and finding.relative_drop_percent and finding.error_ratio:
+        text += (
+            f" That is {float(finding.relative_drop_percent):.2f}% of its accuracy and makes "
+            f"{float(finding.error_ratio):.2f} times its errors."
+        )
     limit = f"{float(finding.limit_points):g}"
     if finding.state is State.FAIL:
         return f"{text} A drop of {limit} points or more is too much."

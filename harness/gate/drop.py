@@ -105,17 +105,25 @@ class DropFinding:
         """The drop in percent of the baseline's accuracy; None where that is 0."""
         return self.drop_points / self.baseline_accuracy if self.baseline_accuracy else None
 
+    @property
+    def error_ratio(self) -> Fraction | None:
+        """The candidate's error rate over the baseline's; None where that is 0."""
+        baseline_errors = 1 - self.baseline_accuracy
+        return (1 - self.candidate_accuracy) / baseline_errors if baseline_errors else None
+
     def to_evidence(self) -> dict[str, Any]:
         """Return the numbers as JSON values; what is infinite or undefined is None."""
-        errors = (1 - self.baseline_accuracy, 1 - self.candidate_accuracy)
-        relative = self.relative_drop_percent
+        relative, ratio = self.relative_drop_percent, self.error_ratio
         return {
             "drop_points": float(self.drop_points),
             "lower_bound_points": self.interval_points[0],
             "upper_bound_points": self.interval_points[1],
             "relative_drop_percent": None if relative is None else float(relative),
-            "error_rates": {"baseline": float(errors[0]), "candidate": float(errors[1])},
-            "error_ratio": float(errors[1] / errors[0]) if errors[0] else None,
+            "error_rates": {
+                "baseline": float(1 - self.baseline_accuracy),
+                "candidate": float(1 - self.candidate_accuracy),
+            },
+            "error_ratio": None if ratio is None else float(ratio),
             "design_effect": finite(self.effect.design_effect),
             "correlation_within_genomes": finite(self.effect.correlation),
             "degrees_of_freedom": finite(self.effect.degrees_of_freedom),

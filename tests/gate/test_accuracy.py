@@ -231,8 +231,11 @@ def test_judge_when_evidence_is_written_then_it_is_json_and_complete() -> None:
 
 
 def test_judge_when_errors_grow_then_the_ratio_of_error_rates_is_given() -> None:
-    """5 points from .9048 are 1.53 times the errors; here 10% become 13%."""
-    evidence = judge(1000, lost=30, wrong=100).evidence
+    """Three points are little of the accuracy and much of the errors: 10% become 13%."""
+    result = judge(1000, lost=30, wrong=100)
+    evidence = result.evidence
+
+    assert "That is 3.33% of its accuracy and makes 1.30 times its errors." in result.detail
 
     assert evidence["error_rates"] == {"baseline": 0.1, "candidate": 0.13}
     assert evidence["error_ratio"] == pytest.approx(1.3)

@@ -60,6 +60,20 @@ def test_baseline_when_errors_share_genomes_then_the_lower_bound_falls() -> None
     assert clustered.evidence["design_effect"] > 10
 
 
+@pytest.mark.parametrize("mostly_right", [True, False])
+def test_baseline_when_one_outcome_is_rare_then_a_correlation_is_assumed(
+    *, mostly_right: bool
+) -> None:
+    """Nine rows, each in a genome of its own, do not show how much the genomes matter."""
+    y = np.arange(900) % 2
+    predicted = y.copy() if mostly_right else 1 - y
+    predicted[::100] ^= 1
+
+    result = judge_baseline(y, predicted, groups=[i // 10 for i in range(900)])
+
+    assert result.evidence["design_effect"] == pytest.approx(1.9)
+
+
 def test_baseline_when_there_is_one_genome_then_inconclusive() -> None:
     """One genome says nothing of others."""
     result = judge(1000, wrong=50, n_genomes=1)

@@ -128,10 +128,11 @@ def test_compare_when_a_value_is_near_its_bound_then_the_interval_stays_within()
     scores = np.where(y == 1, 0.99, 0.01)
     scores[:2] = 0.5
 
-    found = compare(y, scores, scores).candidate
+    found = compare(y, scores, scores)
 
-    assert (found["roc_auc"].interval or (0, 2))[1] <= 1
-    assert (found["brier"].interval or (-1, 0))[0] >= 0
+    for side in (found.baseline, found.candidate):
+        assert (side["roc_auc"].interval or (0, 2))[1] <= 1
+        assert (side["brier"].interval or (-1, 0))[0] >= 0
 
 
 def test_compare_when_there_is_one_genome_then_no_intervals() -> None:
