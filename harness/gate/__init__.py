@@ -8,7 +8,7 @@ from harness.gate.baseline import judge_baseline, judge_baseline_unpaired
 from harness.gate.breakdown import break_down
 from harness.gate.embedding_integrity import StoreInspection, inspect_store, judge_embeddings
 from harness.gate.intervals import compare_metrics
-from harness.gate.metrics import evaluate, predict_labels
+from harness.gate.metrics import evaluate, large_moves, predict_labels
 from harness.gate.representative import judge_representative
 from harness.gate.result import REQUIRED_CRITERIA, CriterionResult, State
 from harness.gate.split_integrity import judge_split_integrity
@@ -31,5 +31,6 @@ __all__ = [
     "judge_representative",
     "judge_split_integrity",
     "judge_time",
+    "large_moves",
     "predict_labels",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness.errors import MissingInput
 from harness.gate import (
     CriterionResult,
     StoreInspection,
+    evaluate,
     inspect_store,
     judge_accuracy,
     judge_accuracy_unpaired,
@@ -25,6 +27,7 @@ from harness.gate import (
     judge_embeddings,
     judge_representative,
     judge_split_integrity,
+    large_moves,
     predict_labels,
 )
 from harness.gate.predictions import ReportedMetrics, read_metrics
@@ -123,7 +126,7 @@ class Judge:
                 requires_groups=True,
             )
         table = self.pipeline.predictions()
-        return judge_accuracy(
+        result = judge_accuracy(
             table["label"],
             predict_labels(table["baseline_score"]),
             predict_labels(table["candidate_score"]),
@@ -131,6 +134,8 @@ class Judge:
             limit_points=limit,
             requires_groups=True,
         )
+        before, after = (evaluate(table["label"], table[f"{side}_score"]).values for side in SIDES)
+        return replace(result, warnings=(*result.warnings, *large_moves(before, after)))
 
     @contextmanager
     def stopwatch(self) -> Iterator[Stopwatch]:
