@@ -113,8 +113,8 @@ class Invocation:
         inside: list[str] = []
         outside: list[str] = []
         for argument in arguments:
-            name = argument.partition("[")[0].partition("::")[0]
-            is_inside = (self.directory / name).resolve().is_relative_to(acceptance)
+            path = self.directory / argument.partition("::")[0]
+            is_inside = path.resolve().is_relative_to(acceptance)
             (inside if is_inside else outside).append(argument)
         return inside, outside
 
@@ -126,7 +126,7 @@ class Invocation:
         reruns_setting : str
             pytest-rerunfailures' ``reruns`` from the configuration file.
         """
-        is_distributed = self._value("tx") or self._value("dist") not in (None, "no")
+        is_distributed = self._value("dist") not in (None, "no")
         reruns = self._value("reruns") or self._value("force_reruns")
         measures = self._value("benchmark_enable") or not self._value("benchmark_disable")
         refused = {

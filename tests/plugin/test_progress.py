@@ -22,6 +22,7 @@ def test_stage(gate_session):
 def terminal_as_stderr() -> Iterator[int]:
     """Put a terminal in stderr's place; yield the descriptor that reads what it shows."""
     reader, terminal = os.openpty()
+    os.set_blocking(reader, False)
     stderr = os.dup(2)
     os.dup2(terminal, 2)
     try:

@@ -92,6 +92,22 @@ def test_reports_when_a_plugin_is_switched_off_then_the_verdict_is_written(
     assert passing.verdict["verdict"] == "PASS"
 
 
+@pytest.mark.parametrize(
+    ("options", "named"), [([], "reports/report.html"), (["-p", "no:html"], "reports/report.md")]
+)
+def test_terminal_when_html_is_off_then_names_the_other_report(
+    passing: Project, monkeypatch: pytest.MonkeyPatch, options: list[str], named: str
+) -> None:
+    """The path in the last line leads to a file that is there."""
+
+    def show_path(verdict: dict[str, Any], *, report_path: str, **_: Any) -> str:
+        return report_path
+
+    monkeypatch.setattr("harness.report.terminal.render_terminal", show_path)
+    assert passing.run(*options).outlines[-1] == named
+    assert (passing.root / named).is_file()
+
+
 def test_html_when_written_then_has_the_panel_and_needs_no_other_file(passing: Project) -> None:
     """The criteria are static HTML, at the head of a file that can be mailed."""
     passing.run()
@@ -216,6 +232,14 @@ def test_html_when_a_later_reporter_raises_then_is_corrected(passing: Project) -
     text = (passing.root / "reports" / "report.html").read_text()
     assert "It is a HALT." in text
     assert "It is a PASS." not in text
+
+
+def test_html_when_it_was_never_written_then_an_older_file_is_left_alone(passing: Project) -> None:
+    """The user's own path may hold a report of another day."""
+    (passing.root / "mine.html").write_text("older")
+    passing.write("def pytest_sessionfinish(): raise OSError('no space left')", "conftest.py")
+    passing.run("--html", "mine.html")
+    assert (passing.root / "mine.html").read_text() == "older"
 
 
 def test_run_when_the_verdict_cannot_be_written_then_fails_and_incomplete_stays(
