@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,17 @@ def _verdict_with(text: str, make_verdict: MakeVerdict) -> dict[str, Any]:
     return verdict | {"verdict": "HALT", "halted_by": [text], "training": {}}
 
 
+def _markdown_structure(text: str, make_verdict: MakeVerdict) -> list[str]:
+    verdict = _verdict_with(text, make_verdict)
+    kinds = _kinds(MARKDOWN.parse(render_markdown(verdict, [], folder=Path())))
+    return [kind for kind in kinds if kind not in {"html_inline", "softbreak"}]
+
+
+@cache
+def _plain_markdown(make_verdict: MakeVerdict) -> list[str]:
+    return _markdown_structure("x", make_verdict)
+
+
 @settings(max_examples=100)
 @given(text=TEXTS)
 def test_markdown_text_in_a_table_shows_itself(text: str) -> None:
@@ -133,23 +145,15 @@ def test_markdown_text_in_a_paragraph_stays_a_paragraph(text: str) -> None:
     assert _kinds(tokens) == _kinds(alone) == ["paragraph_open", "inline", "paragraph_close"] * 3
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(text=TEXTS)
 @example(text=" ".join(NASTY))
 def test_markdown_report_keeps_its_structure(make_verdict: MakeVerdict, text: str) -> None:
     """Whatever data says, the report has the headings, tables and lists that it always has."""
-    text = f"x{text}x"
-    report, plain = (
-        MARKDOWN.parse(render_markdown(_verdict_with(t, make_verdict), [], folder=Path()))
-        for t in (text, "x")
-    )
-    ignored = {"html_inline", "softbreak"}
-    assert [k for k in _kinds(report) if k not in ignored] == [
-        k for k in _kinds(plain) if k not in ignored
-    ]
+    assert _markdown_structure(f"x{text}x", make_verdict) == _plain_markdown(make_verdict)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(text=TEXTS)
 @example(text=" ".join(NASTY))
 def test_html_panel_keeps_its_structure(make_verdict: MakeVerdict, text: str) -> None:
@@ -161,7 +165,7 @@ def test_html_panel_keeps_its_structure(make_verdict: MakeVerdict, text: str) ->
     assert visible(f"x{text}").strip() in " ".join(report.text)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(text=TEXTS)
 @example(text=" ".join(NASTY))
 def test_reports_hold_no_hidden_characters(make_verdict: MakeVerdict, text: str) -> None:

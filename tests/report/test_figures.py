@@ -42,6 +42,13 @@ def _timing(name: str = "ESM2") -> Verdict:
     return {"timing": seconds, "baseline": {"name": name}}
 
 
+@pytest.fixture
+def _unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw, but do not write: rendering takes most of the time."""
+    nowhere = (Path("x.svg"), Path("x.png"))
+    monkeypatch.setattr("harness.report.figures.save_figure", lambda *_: nowhere)
+
+
 def test_figures_of_a_full_run_are_all_drawn(drawn: Drawn) -> None:
     """A complete verdict has every figure, as SVG and PNG, in the order of the report."""
     figures = drawn[1]
@@ -117,6 +124,17 @@ def test_scores_of_one_class_have_no_roc(tmp_path: Path, save_predictions: SaveP
     assert _names(verdict, tmp_path) == SCORE_FIGURES - {"roc"}
 
 
+@pytest.mark.usefixtures("_unsaved")
+def test_scores_of_many_rows_are_counted_not_dotted(
+    tmp_path: Path, save_predictions: SavePredictions
+) -> None:
+    """From some thousand rows on, the scatter is a map of counts, in words the same."""
+    entry = save_predictions(tmp_path / "p.parquet", 3000)
+    alt = {figure.name: figure.alt for figure in draw_figures(_with_predictions(entry), tmp_path)}
+    assert "for 3,000 test rows" in alt["scores"]
+
+
+@pytest.mark.usefixtures("_unsaved")
 def test_scores_of_the_candidate_alone_are_drawn(
     tmp_path: Path, save_predictions: SavePredictions
 ) -> None:

@@ -18,8 +18,8 @@ from harness.report.content.wording import (
     ABSENT,
     label,
     show_count,
-    show_number,
     show_percent,
+    show_points,
     show_range,
     side_columns,
 )
@@ -46,7 +46,7 @@ _PAIRED = {
     "drop_points": "Drop, 100·(b\N{MINUS SIGN}c)/n (points)",
     "lower_bound_points": "One-sided 95% lower bound, on genomes like these (points)",
     "upper_bound_points": "One-sided 95% upper bound, on genomes like these (points)",
-    "tango_upper_points": "The same on these very genomes, Tango (points)",
+    "tango_upper_points": "Upper bound on these very genomes, Tango (points)",
     "relative_drop_percent": "Relative drop (% of the baseline's accuracy)",
     "error_ratio": "Errors, candidate over baseline (ratio)",
     "mcnemar_p": "McNemar's p (reported, never gated)",
@@ -109,13 +109,12 @@ def _breakdown(verdict: Mapping[str, Any], key: str, rows: list[dict[str, Any]])
 
 
 def _breakdown_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    drop = as_number(row.get("drop_points"))
     return (
         as_text(row.get("group")) or ABSENT,
         show_count(as_number(row.get("n"))),
         show_count(as_number(row.get("n_genomes"))),
         show_percent(as_number(row.get("baseline_accuracy"))),
         show_percent(as_number(row.get("candidate_accuracy"))),
-        show_number(drop, 3),
+        show_points(as_number(row.get("drop_points"))),
         show_range(as_pair(row.get("interval"))) or ABSENT,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report.content.document import Block, Column, Table
+from harness.gate.history import describe_looks
+from harness.report.content.document import Block, Column, Note, Paragraph, Table
 from harness.report.content.evidence import (
     evidence_blocks,
     evidence_of,
@@ -21,14 +22,16 @@ __all__ = ["dataset_blocks"]
 MOST_CHECKS = 60
 MOST_LINEAGES = 25
 
-_CHECK_SYMBOLS = SYMBOLS | {"WARN": "⚠", "REPORTED": "·"}
+_CHECK_SYMBOLS = SYMBOLS | {"WARN": "⚠"}
 
 
 def dataset_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Block]:
     """Return the split, its representativeness with effect sizes, and the leaks."""
     blocks: list[Block] = []
-    for key, title in (("data", "Records"), ("split", "Split")):
-        blocks += evidence_blocks(as_mapping(verdict.get(key)), title=title)
+    split = as_mapping(verdict.get("split"))
+    blocks += evidence_blocks(as_mapping(verdict.get("data")), title="Records")
+    blocks += evidence_blocks(split, title="Split", skip=("looks", "history_warning"))
+    blocks += _looks_blocks(split)
     evidence = evidence_of(verdict, "representative-split")
     if checks := as_rows(evidence.get("checks")):
         blocks.append(_checks_table(checks))
@@ -39,6 +42,12 @@ def dataset_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Bl
     skip = ("checks", "lineages", "lineage_shares", "histograms")
     blocks += evidence_blocks(evidence, title="Representativeness", skip=skip)
     return blocks + _leak_blocks(evidence_of(verdict, "split-integrity"))
+
+
+def _looks_blocks(split: Mapping[str, Any]) -> list[Block]:
+    looks, warning = as_number(split.get("looks")), as_text(split.get("history_warning"))
+    blocks: list[Block] = [Paragraph(text=describe_looks(int(looks)))] if looks else []
+    return blocks + ([Note(text=f"{warning}.")] if warning else [])
 
 
 def _checks_table(checks: list[dict[str, Any]]) -> Table:
@@ -56,6 +65,7 @@ def _checks_table(checks: list[dict[str, Any]]) -> Table:
             *(Column(title=head) for head in ("Class", "What", "Statistic")),
             *(Column(title=head, kind="number") for head in heads),
             Column(title="State"),
+            Column(title="Note"),
         ),
         rows=tuple(_check_row(check) for check in checks[:MOST_CHECKS]),
         note="A check fails only if its effect is over the floor and its p under the honest "
@@ -71,6 +81,7 @@ def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
         as_text(check.get("statistic")) or ABSENT,
         *(show_number(as_number(check.get(key)), 3) for key in numbers),
         _state(check.get("state")),
+        as_text(check.get("detail")),
     )
 
 

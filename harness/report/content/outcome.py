@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.report.content.document import Blocker, Criterion, Outcome
 from harness.report.content.reading import as_mapping, as_pair, as_rows, as_text, as_texts
-from harness.report.content.wording import show_moment, side_name
+from harness.report.content.wording import show_moment
 
 __all__ = ["SYMBOLS", "read_blockers", "read_criteria", "read_outcome"]
 
@@ -118,9 +118,6 @@ def _marks(
         marks.append(
             f"Looser than a deployment allows: {', '.join(loose)}. It authorises no deployment."
         )
-    random = [side_name(verdict, side) for side in _random_sides(verdict)]
-    if random:
-        marks.append(f"No trained embedder: {' and '.join(random)}.")
     return tuple(marks)
 
 

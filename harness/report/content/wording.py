@@ -18,6 +18,7 @@ __all__ = [
     "show_moment",
     "show_number",
     "show_percent",
+    "show_points",
     "show_range",
     "show_seconds",
     "side_columns",
@@ -119,6 +120,11 @@ def show_moment(text: str) -> str:
         return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if moment.tzinfo else text
     except (ValueError, OverflowError):
         return text
+
+
+def show_points(points: float | None) -> str:
+    """Return percentage points to the hundredth."""
+    return ABSENT if points is None else _fixed(points, 2)
 
 
 def show_range(

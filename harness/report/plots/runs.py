@@ -110,7 +110,9 @@ def draw_drop(source: Source, figure: Figure) -> str | None:
         )
         legend_below(figure)
     axes.set_yticks(range(len(shown)), [_group_label(name, n) for name, _, _, n in shown])
-    axes.set(xlabel="Accuracy drop (points, right is worse) with 95% interval")
+    edge = max(10, 2 * (limit or 0), *(1.5 * abs(drop) for _, drop, _, _ in shown))
+    axes.set(xlim=(-edge, edge))
+    axes.set_xlabel("Drop (points, right is worse); 95% interval, cut at the edge")
     worst = shown[-1]
     return (
         f"Accuracy drop of {len(shown)} of {len(drops)} lineages; largest: {worst[0]} with "

@@ -116,7 +116,7 @@ def draw_scores(source: Source, figure: Figure) -> str | None:
     scores = source.scores
     if scores is None or len(scores.y_score) < len(SIDES):
         return None
-    figure.set_size_inches(6.6, 4.0)
+    figure.set_size_inches(6.6, 4.3)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, is_viral, words in zip(panels, (False, True), CLASSES, strict=True):
         chosen = scores.y_true == is_viral

@@ -1,0 +1,138 @@
+"""The sections of a full report: their tables, heads and a row of each, as a reader finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report.content.contents import build_document
+from harness.report.content.document import Table
+from harness.report.markdown import render_markdown
+
+Verdict = dict[str, Any]
+BASELINE = "Baseline: ESM2, 6 layers (random weights)"
+CANDIDATE = "Candidate: FastESM2, 2 layers (random weights)"
+
+TABLES = {
+    "Accuracy": [
+        "Metrics on the test set",
+        "Confusion matrices (rows of the test set)",
+        "The comparison of the two heads",
+        "Accuracy drop",
+        "The baseline against a constant answer",
+    ],
+    "Where it lost and gained": ["Accuracy by lineage", "Accuracy by length"],
+    "Speed": [
+        "Embedding time, raw rounds (seconds)",
+        "Time ratio (fraction of the baseline's time)",
+        "Every attempt; the first that is settled counts",
+        "Timing",
+    ],
+    "Test set": [
+        "Records",
+        "Split",
+        "Train against test: effect sizes",
+        "Lineages, train against test (sampling units)",
+        "Leaks that fail the split (rows)",
+        "Kinship of the test rows with train",
+        "Split integrity",
+    ],
+    "Embeddings": ["Stored embeddings: stores"],
+    "Training": [
+        "Both heads",
+        "Epochs of ESM2, 6 layers (random weights)",
+        "Epochs of FastESM2, 2 layers (random weights)",
+        "Recipe of the heads",
+    ],
+    "Stages and time": ["Time of each stage"],
+    "Environment and reproduction": ["Models", "Artifacts", "Environment"],
+    "Next steps": [],
+}
+
+# Head and one row of tables that are made by hand, as they stand in the markdown.
+ROWS = [
+    (
+        "Model | Round 1 | Round 2 | Round 3 | Mean | Coefficient of variation "
+        "| Sequences per second",
+        f"{CANDIDATE} | 0.450 s | 0.440 s | 0.460 s | 0.450 s | 2.2% | 444",
+    ),
+    (
+        "Candidate's mean time over the baseline's | Fastest to slowest pair | Limit",
+        "0.2143 | 0.201 to 0.228 | at most 0.5",
+    ),
+    (
+        "Attempt | Baseline rounds (s) | Candidate rounds (s) | Closing baseline rounds (s)",
+        "1 | 2.08, 2.11, 2.12 | 0.45, 0.44, 0.46 | 2.1",
+    ),
+    (
+        f"Lineage | Test rows | Genomes | {BASELINE} | {CANDIDATE} | Drop (points) "
+        "| 95% interval (points)",
+        "Plastid | 75 | 9 | 93.00% | 87.00% | 4.00 | 1.00 to 7.00",
+    ),
+    (
+        "Class | What | Statistic | Effect | Warns from | Fails from | p | Fails at p up to "
+        "| Smallest it could catch | State | Note",
+        "viral | GC | Cohen's w | 0.041 | 0.1 | 0.2 | 0.06 | 0.0004 | 0.12 | ⚠ WARN | mind it",
+    ),
+    (
+        "Class | Lineage | Train | Test | Test share over train share | p | Fails at p up to "
+        "| State",
+        "not viral | Plastid | 800 | 85 | 0.95 | 0.4 | 3e-05 | ✓ PASS",
+    ),
+    ("What | Count | Examples", "same protein | 0 | \N{EN DASH}"),
+    (f"What | {BASELINE} | {CANDIDATE}", "Best epoch on validation | 30 | 30"),
+    (
+        "Epoch | Train loss | Validation loss | Validation accuracy | Learning rate | Time "
+        "| Rows per second",
+        "30 | 0.22 | 0.2233 | 92.00% | 0.0001228 | 0.210 s | 17,000",
+    ),
+    ("Stage | Time | How", "embed baseline | 12.2 s | reused"),
+    ("Stage | Time | How", "All stages | 13.0 s | "),
+    ("Embedder | Baseline | Candidate", "Parameters | 1,250,000 | 1,250,000"),
+    ("Artifact | Path | sha256", f"checkpoint | `work/head.safetensors` | `{'cd' * 32}`"),
+    ("What | Value", "Only the baseline right (b, rows) | 9"),
+]
+
+
+def test_sections_hold_their_tables(passed: Verdict) -> None:
+    """Nothing that was measured is missing, and everything stands where it belongs."""
+    sections = build_document(passed).sections
+    titles = {
+        section.title: [block.title for block in section.blocks if isinstance(block, Table)]
+        for section in sections
+    }
+    assert titles == TABLES
+
+
+@pytest.mark.parametrize(("head", "row"), ROWS)
+def test_tables_have_their_heads_and_rows(passed: Verdict, head: str, row: str) -> None:
+    """Every number stands under its name, with its unit."""
+    report = render_markdown(passed, [], folder=Path())
+    _, _, below = report.partition(f"\n| {head} |\n")
+    assert f"| {row} |" in below.split("\n\n")[0].splitlines()
+
+
+@pytest.mark.parametrize("text", ["Peak memory: 1.30 GiB.", "12 of 30 epochs."])
+def test_sections_say_what_no_table_holds(passed: Verdict, text: str) -> None:
+    """Memory and what was left out stand in words."""
+    assert text in render_markdown(passed, [], folder=Path())
+
+
+def test_next_steps_hold_every_step(failed: Verdict) -> None:
+    """The top of the report gives the first step, its end all of them."""
+    report = render_markdown(failed, [], folder=Path())
+    steps = report.split("## Next steps\n")[1]
+    assert "- Train the candidate's head for longer.\n- Look at the worst lineages." in steps
+
+
+def test_long_tables_are_cut_and_say_so(passed: Verdict) -> None:
+    """Thousands of genomes and lineages do not make thousands of rows."""
+    group = {"group": "G", "n": 10, "drop_points": 1.0}
+    row = {"label": 1, "lineage": "L", "p": 0.5, "state": "PASS"}
+    passed["criteria"][2]["evidence"]["lineages"] = [row] * 3000
+    report = render_markdown(passed | {"breakdowns": {"genome": [group] * 4000}}, [], folder=Path())
+    assert "The first 25; 3,975 more stand in verdict.json." in report
+    assert "The 25 least likely; 2,975 more stand in verdict.json." in report
+    assert len(report) < 40_000
