@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 from filelock import FileLock, Timeout
 
-from harness.artifacts import write_atomically
+from harness.artifacts import digest_json, write_atomically
 from harness.errors import ArtifactError
 from harness.gate.result import REQUIRED_CRITERIA
 
@@ -24,6 +24,7 @@ __all__ = [
     "build_verdict",
     "check_facts",
     "conclude",
+    "digest_verdict",
     "open_verdict",
     "read_verdict",
     "write_verdict",
@@ -191,18 +192,25 @@ def check_facts(parts: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], lis
 
 
 def write_verdict(path: Path, verdict: Mapping[str, Any]) -> None:
-    """Check a verdict against the schema and write it atomically."""
-    _check_schema(verdict, origin="the verdict of this run")
-    write_atomically(path, json.dumps(verdict, indent=1, allow_nan=False) + "\n")
+    """Check a verdict against the schema and write it atomically, with its own digest."""
+    signed = {**verdict, "digest": digest_verdict(verdict)}
+    _check_schema(signed, origin="the verdict of this run")
+    write_atomically(path, json.dumps(signed, indent=1, allow_nan=False) + "\n")
+
+
+def digest_verdict(verdict: Mapping[str, Any]) -> str:
+    """Return the sha256 of a verdict's canonical JSON; it stands as ``digest`` in its file."""
+    return digest_json(json.loads(json.dumps(verdict)))
 
 
 def read_verdict(path: Path) -> dict[str, Any]:
-    """Read a verdict back.
+    """Read a verdict back, as it was when it was written: without its digest.
 
     Raises
     ------
     ArtifactError
-        If it is not there, is no verdict, or says PASS where its own contents say otherwise.
+        If it is not there, is no verdict, was edited since it was written, or says PASS where its
+        own contents say otherwise.
     """
     remedy = "Run pytest acceptance/ to obtain one"
     try:
@@ -210,6 +218,11 @@ def read_verdict(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: no verdict can be read ({error}). {remedy}") from error
     _check_schema(verdict, origin=str(path))
+    if (stated := verdict.pop("digest")) != (found := digest_verdict(verdict)):
+        raise ArtifactError(
+            f"{path}: was edited since it was written: its contents have the digest {found}, but "
+            f"it states {stated}. {remedy}"
+        )
     if verdict["verdict"] == "PASS":
         problems = [*verdict["halted_by"], *_contradictory_metrics(verdict)]
         _, contradictions = conclude(verdict["criteria"], problems)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import write_atomically
+from harness.gate.history import note_looks, remember, with_warning
 from harness.gate.ledger import Ledger
 from harness.gate.provenance import describe_environment
 from harness.gate.verdict import VERDICT, build_verdict, check_facts, write_verdict
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Publication"]
 
-# A renderer that fails for one verdict may fail for the next, with another message.
-MAX_ROUNDS = 3
 # Exit codes of pytest that stay: interrupted, internal error, usage error.
 BROKEN_OFF = (2, 3, 4)
 # What these exit codes of pytest mean is told in no other way.
@@ -86,10 +85,11 @@ class Publication:
     def gather(self, providers: Iterable[Callable[[], dict[str, Any]]], root: Path) -> None:
         """Ask the stages for their facts, once, and conclude for the first time."""
         self._finished = datetime.now(UTC).isoformat(timespec="seconds")
-        guard = self._ledger.guard
+        guard, rows = self._ledger.guard, self._ledger.rows
         nothing: dict[str, Any] = {}
         parts = [guard("a provider of facts", ask, nothing) for ask in providers]
-        self._facts, problems = check_facts(parts)
+        facts, problems = check_facts(parts)
+        self._facts = guard("counting the looks", lambda: note_looks(facts, rows()), facts)
         for problem in problems:
             self._ledger.note(problem)
         describe = functools.partial(describe_environment, root)
@@ -116,11 +116,12 @@ class Publication:
         return exitstatus if exitstatus in BROKEN_OFF else 1
 
     def settle(self) -> None:
-        """Conclude, and render until every report tells of the renderers that failed."""
-        for _ in range(MAX_ROUNDS):
-            verdict = self._conclude()
-            if verdict == self.verdict:
-                return
+        """Conclude on what is known by now, and render it if that has changed.
+
+        A renderer that fails is told by the other reports once this is called again.
+        """
+        verdict = self._conclude()
+        if verdict != self.verdict:
             self.verdict = verdict
             nothing: dict[str, str] = {}
             texts = self._ledger.guard("rendering the reports", self._render, nothing)
@@ -141,9 +142,18 @@ class Publication:
         if summary_path:
             guard("writing a summary", lambda: self._append_summary(Path(summary_path)), None)
         self.settle()
+        guard("keeping the history", self._remember, None)
         path = self._folder / VERDICT
         guard("writing the verdict", lambda: write_verdict(path, self.verdict), None)
         self.settle()
+
+    def _remember(self) -> None:
+        """Add the verdict to its test set's history; a failure is a warning in the reports."""
+        if warning := remember(self.verdict):
+            self._facts = with_warning(self._facts, warning)
+            self.settle()
+            self._write_markdown()
+            self._correct_html()
 
     def _conclude(self) -> dict[str, Any]:
         return build_verdict(

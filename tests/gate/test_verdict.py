@@ -178,7 +178,7 @@ def test_verdict_when_file_is_no_verdict_then_error_names_the_file(
     """A missing, cut or foreign file is an error with a name, not a verdict."""
     path = tmp_path / "verdict.json"
     if content in {"verdict", "schema_version"}:
-        content = json.dumps(ended(tmp_path) | {content: "PASSED"})
+        content = json.dumps(ended(tmp_path) | {"digest": "0" * 64, content: "PASSED"})
     if content is not None:
         path.write_text(content)
     else:

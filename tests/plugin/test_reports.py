@@ -196,6 +196,24 @@ def test_run_when_a_figure_cannot_be_drawn_then_halts(
     assert passing.verdict["halted_by"] == ["drawing the figures raised OSError: no ink"]
 
 
+@pytest.mark.parametrize("has_facts", [True, False])
+def test_figures_when_reports_are_rendered_again_then_are_drawn_once(
+    passing: Project, monkeypatch: pytest.MonkeyPatch, has_facts: bool
+) -> None:
+    """Drawing takes seconds; without facts, the plotting library is not even loaded."""
+    drawn = []
+
+    def draw(verdict: dict[str, Any], folder: Path) -> list[str]:
+        drawn.append(folder)
+        return ["figure"]
+
+    monkeypatch.setattr(sys.modules["harness.report.figures"], "draw_figures", draw)
+    failing = "def pytest_terminal_summary(): raise OSError('no space left')\n"
+    passing.write(failing + FACTS_FIXTURE * has_facts, "conftest.py")
+    passing.run()
+    assert drawn == [passing.root / "reports" / "figures"] * has_facts
+
+
 @pytest.mark.parametrize("unwritable", ["report.md", "summary.md"])
 def test_run_when_a_report_cannot_be_written_then_halts(
     passing: Project, monkeypatch: pytest.MonkeyPatch, unwritable: str
