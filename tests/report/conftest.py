@@ -186,11 +186,13 @@ def passing_verdict() -> Verdict:
     }
     groups = [
         {"group": name, "n": 75, "n_genomes": 9, "baseline_accuracy": 0.93,
-         "candidate_accuracy": 0.92 - 0.01 * i, "drop_points": i - 1.0, "interval": [i - 4.0, i + 2.0]}
+         "candidate_accuracy": 0.92 - 0.01 * i, "drop_points": i - 1.0,
+         "interval": [i - 4.0, i + 2.0]}
         for i, name in enumerate(LINEAGES)
     ]  # fmt: skip
     return {
         "schema_version": 1,
+        "digest": "0" * 64,
         "verdict": "PASS",
         "rehearsal": True,
         "rehearsal_reasons": ["tiny profile", "random weights"],
@@ -257,7 +259,7 @@ def halted_verdict() -> Verdict:
         for name in REQUIRED_CRITERIA
     ]
     return {
-        "schema_version": 1, "verdict": "HALT", "rehearsal": False, "profile": "production",
+        "schema_version": 1, "digest": "0" * 64, "verdict": "HALT", "rehearsal": False, "profile": "production",
         "started": "2026-01-02T03:04:05+00:00", "criteria": rows,
         "halted_by": [f"{name}: NOT_RUN" for name in REQUIRED_CRITERIA],
     }  # fmt: skip

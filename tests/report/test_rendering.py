@@ -125,6 +125,7 @@ STAGES = st.fixed_dictionaries({"name": VALUES, "elapsed_seconds": VALUES, "is_r
 VERDICTS = st.fixed_dictionaries(
     {
         "schema_version": st.just(1),
+        "digest": st.just("0" * 64),
         "verdict": st.sampled_from(["PASS", "HALT", "INCOMPLETE"]),
         "rehearsal": st.booleans(),
         "profile": st.sampled_from(["tiny", "production"]),
