@@ -51,6 +51,7 @@ FACTS = (
     "artifacts",
     "rehearsal_reasons",
     "looser_than_deployment",
+    "selftest",
 )
 
 

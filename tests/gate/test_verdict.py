@@ -214,6 +214,52 @@ def test_verdict_when_a_ratio_is_undefined_then_zero_or_nothing_is_right(tmp_pat
         assert ended(tmp_path, facts={"candidate": side})["verdict"] == "PASS"
 
 
+@pytest.mark.parametrize(
+    ("reasons", "profile", "expected"),
+    [
+        ([], "production", []),
+        (["random weights"], "production", ["random weights"]),
+        (None, "production", ["nothing was evaluated"]),
+        ([], "tiny", ["the tiny profile proves the gate, not a model"]),
+    ],
+)
+def test_rehearsal_when_facts_are_told_then_only_an_explicit_word_ends_it(
+    tmp_path: Path, reasons: list[str] | None, profile: str, expected: list[str]
+) -> None:
+    """Silence is no word, and tiny models authorise nothing whatever a stage says."""
+    facts = {} if reasons is None else {"rehearsal_reasons": reasons}
+    opening = opened(tmp_path, profile)
+    verdict = build_verdict(
+        opening, rows=rows(), problems=[], facts=facts, environment={}, finished="later"
+    )
+    assert (verdict["rehearsal_reasons"], verdict["rehearsal"]) == (expected, bool(expected))
+
+
+def test_looser_settings_when_told_then_stand_in_the_verdict(tmp_path: Path) -> None:
+    """`harness verify` refuses a run with settings looser than a deployment's."""
+    loose = {"looser_than_deployment": ["max_time_ratio"]}
+    assert ended(tmp_path, facts=loose)["looser_than_deployment"] == ["max_time_ratio"]
+    assert ended(tmp_path)["looser_than_deployment"] == []
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"dat": {}}],
+        [{"data": {"n_records": float("nan")}}],
+        [{"data": {"n_records": {1, 2}}}],
+        [{"stages": [{"name": "split"}]}],
+        [{"peak_memory_bytes": 1.5}],
+        [{"data": {}}, {"data": {}}],
+    ],
+)
+def test_facts_when_one_cannot_be_used_then_it_is_a_problem(parts: list[dict[str, Any]]) -> None:
+    """Unknown, no JSON, against the schema, or told twice."""
+    _, problems = check_facts(parts)
+    assert len(problems) == 1
+    assert problems[0].startswith(f"the reported {next(iter(parts[0]))!r} cannot be used: ")
+
+
 def test_facts_when_one_is_unusable_then_the_others_are_kept() -> None:
     """A broken fact is named; it does not take the rest with it."""
     kept, problems = check_facts([{"data": {"n_records": 4}}, {"timing": [1, 2], "x": 1}])

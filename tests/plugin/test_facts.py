@@ -46,25 +46,17 @@ def test_environment_when_a_run_ends_then_stands_in_the_verdict(passing: Project
 
 
 @pytest.mark.parametrize(
-    ("expressions", "reason"),
+    ("expression", "reason"),
     [
-        (["1 / 0"], "a provider of facts raised ZeroDivisionError"),
-        (["{'dat': {}}"], "the reported 'dat' cannot be used"),
-        (["{'data': {'n_records': float('nan')}}"], "the reported 'data' cannot be used"),
-        (["{'data': {'n_records': {1, 2}}}"], "the reported 'data' cannot be used"),
-        (["{'stages': [{'name': 'split'}]}"], "the reported 'stages' cannot be used"),
-        (["{'data': {}}", "{'data': {}}"], "the reported 'data' cannot be used: it was reported"),
-        (
-            ["{'candidate': {'metrics': {'accuracy': 0.9}, 'confusion_matrix': [[4, 1], [1, 4]]}}"],
-            "candidate: accuracy is 0.9, but its confusion matrix gives 0.8",
-        ),
+        ("1 / 0", "a provider of facts raised ZeroDivisionError"),
+        ("{'data': {'n_records': {1, 2}}}", "the reported 'data' cannot be used"),
     ],
 )
 def test_facts_when_they_cannot_be_used_then_halts(
-    passing: Project, expressions: list[str], reason: str
+    passing: Project, expression: str, reason: str
 ) -> None:
-    """A verdict that lacks what it should say, or contradicts itself, is no PASS."""
-    provide(passing, *expressions)
+    """A verdict that lacks what it should say is no PASS."""
+    provide(passing, expression)
     assert passing.run().ret == pytest.ExitCode.TESTS_FAILED
     assert len(passing.verdict["halted_by"]) == 1
     assert passing.verdict["halted_by"][0].startswith(reason)
@@ -72,12 +64,7 @@ def test_facts_when_they_cannot_be_used_then_halts(
 
 @pytest.mark.parametrize(
     ("expressions", "reasons"),
-    [
-        (["{'rehearsal_reasons': []}"], []),
-        (["{'rehearsal_reasons': ['random weights']}"], ["random weights"]),
-        (["{'data': {}}"], ["nothing was evaluated"]),
-        ([], ["nothing was evaluated"]),
-    ],
+    [(["{'rehearsal_reasons': []}"], []), ([], ["nothing was evaluated"])],
 )
 def test_rehearsal_when_production_run_then_only_an_explicit_word_ends_it(
     passing: Project, expressions: list[str], reasons: list[str]
@@ -87,17 +74,3 @@ def test_rehearsal_when_production_run_then_only_an_explicit_word_ends_it(
     assert passing.run("-m", "gpu").ret == pytest.ExitCode.OK
     assert passing.verdict["rehearsal_reasons"] == reasons
     assert passing.verdict["rehearsal"] is bool(reasons)
-
-
-def test_rehearsal_when_tiny_profile_then_always(passing: Project) -> None:
-    """Tiny models authorise nothing, whatever a stage says."""
-    provide(passing, "{'rehearsal_reasons': []}")
-    passing.run()
-    assert passing.verdict["rehearsal"] is True
-
-
-def test_looser_settings_when_told_then_stand_in_the_verdict(passing: Project) -> None:
-    """`harness verify` refuses a run with settings looser than a deployment's."""
-    provide(passing, "{'looser_than_deployment': ['max_time_ratio']}")
-    passing.run()
-    assert passing.verdict["looser_than_deployment"] == ["max_time_ratio"]

@@ -82,7 +82,7 @@ def test_reports_when_user_chose_paths_then_they_are_kept(passing: Project) -> N
     assert left == {".lock", "verdict.json", "report.md"}
 
 
-@pytest.mark.parametrize("plugin", ["html", "junitxml", "benchmark", "metadata", "cacheprovider"])
+@pytest.mark.parametrize("plugin", ["junitxml", "benchmark", "metadata"])
 def test_reports_when_a_plugin_is_switched_off_then_the_verdict_is_written(
     passing: Project, plugin: str
 ) -> None:
@@ -142,9 +142,7 @@ def test_summary_when_variable_is_set_then_is_appended(
     ("renderer", "report"),
     [
         ("html.criteria_panel", "panel"),
-        ("markdown.render_markdown", "markdown"),
         ("terminal.render_terminal", "terminal"),
-        ("summary.render_step_summary", "summary"),
     ],
 )
 def test_run_when_a_renderer_raises_then_halts_and_every_other_report_says_so(
