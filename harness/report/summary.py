@@ -37,7 +37,7 @@ def _blocker(blocker: Blocker) -> str:
 def _row(criterion: Criterion) -> str:
     cells = (
         markdown_code(criterion.id),
-        f"{MARKDOWN_SYMBOLS.get(criterion.state, '❗')} {markdown_text(criterion.state_words)}",
+        f"{MARKDOWN_SYMBOLS.get(criterion.state, '❗')}&nbsp;{markdown_text(criterion.state_words)}",
         markdown_text(criterion.value),
         markdown_text(criterion.limit),
     )

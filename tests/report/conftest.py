@@ -259,8 +259,8 @@ def halted_verdict() -> Verdict:
         for name in REQUIRED_CRITERIA
     ]
     return {
-        "schema_version": 1, "digest": "0" * 64, "verdict": "HALT", "rehearsal": False, "profile": "production",
-        "started": "2026-01-02T03:04:05+00:00", "criteria": rows,
+        "schema_version": 1, "digest": "0" * 64, "verdict": "HALT", "rehearsal": False,
+        "profile": "production", "started": "2026-01-02T03:04:05+00:00", "criteria": rows,
         "halted_by": [f"{name}: NOT_RUN" for name in REQUIRED_CRITERIA],
     }  # fmt: skip
 

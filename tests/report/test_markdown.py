@@ -21,7 +21,7 @@ def test_markdown_of_a_halt_begins_with_it(halted: Verdict) -> None:
     """The first line is the answer, the criteria follow before anything else is explained."""
     report = render_markdown(halted, [], folder=Path())
     assert report.startswith("# ⛔ Deployment halted\n")
-    assert report.index("| `accuracy-drop` | ⬜ NOT RUN |") < report.index("## Contents")
+    assert report.index("| `accuracy-drop` | ⬜&nbsp;NOT RUN |") < report.index("## Contents")
 
 
 def test_markdown_sections_stand_in_the_order_of_the_argument(passed: Verdict) -> None:

@@ -143,7 +143,9 @@ VERDICTS = st.fixed_dictionaries(
         "differences": st.dictionaries(st.sampled_from(["accuracy", "mcc"]), DIFFERENCES),
         "breakdowns": st.dictionaries(st.sampled_from(["lineage", "length"]), GROUPS),
         "data": _objects("n_records", "sources"),
-        "split": _objects("n_test", "counts"),
+        "split": st.fixed_dictionaries(
+            {}, optional={"n_test": VALUES, "looks": st.integers(0), "history_warning": st.text()}
+        ),
         "training": st.fixed_dictionaries({}, optional={"baseline": MODELS, "candidate": MODELS}),
         "timing": TIMINGS,
         "stages": st.lists(STAGES, max_size=2),
