@@ -151,6 +151,33 @@ def verify(
     typer.echo(f"{checkpoint}: authorised by {verdict}")
 
 
+@app.command()
+def history(
+    gate_config: ConfigOption = GATE_TOML,
+    work_dir: WorkOption = WORK,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Draw it, too: an .svg or .png.", metavar="PATH")
+    ] = None,
+) -> None:
+    """Show the verdicts on this test set so far, and how often it was judged."""
+    from harness.gate.history import read_history
+    from harness.report.trend import FORMATS, draw_trend, render_trend
+
+    if figure is not None and figure.suffix not in FORMATS:
+        raise typer.BadParameter(f"{figure}: expected a name in {' or '.join(FORMATS)}")
+    directory = _pipeline(gate_config, work_dir).samples.directory()
+    past = read_history(directory)
+    if not past:
+        raise MissingInput(
+            f"No verdict on the test set in {directory}", remedy="Run the gate: pytest acceptance/"
+        )
+    console = Console()
+    typer.echo(render_trend(past, width=console.width, is_terminal=console.is_terminal), nl=False)
+    if figure is not None:
+        draw_trend(past, figure)
+        typer.echo(f"figure: {figure}")
+
+
 def main() -> None:
     """Run the command line; an expected error is one line and exit code 1."""
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import pytest
 
 from harness import cli
+from harness.gate.verdict import write_verdict
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -137,7 +137,7 @@ def test_report_when_the_run_halted_then_every_format_says_so(
         "criteria": [],
     }
     path = tmp_path / "verdict.json"
-    path.write_text(json.dumps(verdict))
+    write_verdict(path, verdict)
 
     code = run(monkeypatch, "report", str(path), "--format", fmt)
 

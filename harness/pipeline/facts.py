@@ -104,6 +104,7 @@ def _describe_split(pipeline: Pipeline) -> dict[str, Any]:
         "test_viral": test[1],
         "test_nonviral": test[0],
         "seeds_tried": pipeline.samples.seeds_tried(),
+        "directory": str(pipeline.samples.directory()),
     }
 
 

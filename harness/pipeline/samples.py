@@ -99,6 +99,11 @@ class Samples:
         """
         return self._cache.once("split", lambda: self._draw(redraw=redraw)).split
 
+    def directory(self) -> Path:
+        """Return where the test set of these records, and the history of its verdicts, is kept."""
+        self.folder()
+        return self._work_dir / "test-sets" / self._cache.artifacts["records"].sha256[:16]
+
     def seeds_tried(self) -> list[int]:
         """Return the seeds of all test sets of these records, in the order they were drawn."""
         self.split()
@@ -125,7 +130,7 @@ class Samples:
         with self._cache.log.stage("draw the test set") as entry:
             drawn = obtain_test_set(
                 records,
-                self._work_dir / "test-sets" / records_sha256[:16],
+                self.directory(),
                 test_fraction=config.data.test_fraction,
                 sampling_unit=config.data.sampling_unit,
                 seed=config.seed,

@@ -13,10 +13,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.gate.history import describe_looks
 from harness.report.content.contents import build_document
 from harness.report.content.document import Blocker, Criterion, Document
 from harness.report.content.metrics import metric_rows
-from harness.report.content.reading import as_json
+from harness.report.content.reading import as_json, as_mapping, as_number, as_text
 from harness.report.content.wording import side_name
 from harness.report.escaping import visible
 
@@ -105,6 +106,14 @@ def _print_tables(
         console.print(_text(f"Halted by: {problem}", "bold red"))
     for mark in document.outcome.marks:
         console.print(_text(mark, "bold"))
+    _print_looks(console, as_mapping(verdict.get("split")))
+
+
+def _print_looks(console: Console, split: Mapping[str, Any]) -> None:
+    if looks := as_number(split.get("looks")):
+        console.print(_text(describe_looks(int(looks))))
+    if warning := as_text(split.get("history_warning")):
+        console.print(_text(f"Warning (history): {warning}", "yellow"))
 
 
 def _print_blocker(console: Console, blocker: Blocker) -> None:
