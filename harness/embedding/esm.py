@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import digest_json
-from harness.embedding.alphabet import tokenise
+from harness.embedding.alphabet import TOKENS, tokenise
 from harness.embedding.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
 from harness.errors import MissingInput
 
@@ -23,6 +23,7 @@ __all__ = ["EsmEmbedder", "load_embedder"]
 
 # Tokens in one batch: large enough to keep the cores busy, small enough to stay in their caches.
 TOKENS_PER_BATCH = 2048
+PADDING = TOKENS.index("<pad>")
 
 
 class EsmEmbedder:
@@ -51,11 +52,14 @@ class EsmEmbedder:
         require_device(device)
         self.name = checkpoint.folder.name
         self.dim = checkpoint.dim
+        self.dtype = dtype
+        self.device = device
         self.weights_sha256 = checkpoint.digest()
         self.digest = digest_json(
             {"weights": self.weights_sha256, "dtype": dtype, "pooling": "mean over residues"}
         )
         self.is_random = checkpoint.random_seed is not None
+        self._checkpoint = checkpoint
         self._device = torch.device(device)
         self._model = checkpoint.load().to(device=self._device, dtype=getattr(torch, dtype))
         self.n_parameters = sum(p.numel() for p in self._model.parameters())
@@ -81,12 +85,46 @@ class EsmEmbedder:
                 on_progress(len(rows))
         return embeddings
 
+    def embed_padded(
+        self, sequences: Sequence[str], *, batch_size: int = 16
+    ) -> npt.NDArray[np.float32]:
+        """Return the same embeddings the plain way: batches in the order given, padded.
+
+        Slower where lengths differ; it exists to be timed against :meth:`embed`.
+        """
+        tokens = tokenise(sequences).tokens
+        embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
+        for start in range(0, len(tokens), batch_size):
+            rows = slice(start, start + batch_size)
+            embeddings[rows] = self._pooled_padded(tokens[rows]).numpy()
+        return embeddings
+
+    def in_dtype(self, dtype: str) -> EsmEmbedder:
+        """Return an embedder of the same weights and device that computes in another dtype."""
+        if dtype == self.dtype:
+            return self
+        return EsmEmbedder(self._checkpoint, dtype=dtype, device=self.device)
+
     def _pooled(self, tokens: torch.Tensor) -> torch.Tensor:
         import torch
 
         with torch.inference_mode():
             hidden = self._model(tokens).last_hidden_state  # (batch, token, dim)
             pooled: torch.Tensor = hidden[:, 1:-1].float().mean(dim=1)  # (batch, dim)
+        return pooled.cpu()
+
+    def _pooled_padded(self, tokens: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
+        import torch
+
+        padded = torch.nn.utils.rnn.pad_sequence(
+            [torch.from_numpy(ids) for ids in tokens], batch_first=True, padding_value=PADDING
+        ).to(self._device)  # (batch, token)
+        is_token = padded != PADDING  # (batch, token)
+        is_residue = is_token[:, 2:, None]  # (batch, token - 2, 1): a further token follows
+        with torch.inference_mode():
+            hidden = self._model(padded, attention_mask=is_token.long()).last_hidden_state
+            residues = hidden[:, 1:-1].float() * is_residue  # (batch, token - 2, dim)
+            pooled: torch.Tensor = residues.sum(dim=1) / is_residue.sum(dim=1)  # (batch, dim)
         return pooled.cpu()
 
 

@@ -10,46 +10,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
-from statistics import fmean, stdev
-from typing import Any
 
-from harness.gate.result import CriterionResult, State, decimal_text
+from harness.gate.attempts import Attempt, advise_on_time, describe_attempt, noise_warnings
+from harness.gate.result import CriterionResult, State
 
 __all__ = ["Attempt", "checked_clock", "judge_attempts", "judge_time", "read_clock", "time_rounds"]
-
-# Spread or drift that a reader should know about; neither changes the state.
-NOISE_WARNING = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One whole measurement, in seconds.
-
-    Attributes
-    ----------
-    baseline_seconds, candidate_seconds : tuple of float
-        The timed rounds, in the order they were run.
-    closing_baseline_seconds : tuple of float
-        Baseline rounds run after the candidate's, to catch a drifting machine.
-    disturbances : tuple of str
-        What else used the device meanwhile; any makes the attempt inconclusive.
-    """
-
-    baseline_seconds: tuple[float, ...]
-    candidate_seconds: tuple[float, ...]
-    closing_baseline_seconds: tuple[float, ...] = ()
-    disturbances: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values; a reading that is not finite becomes text."""
-        return {
-            "baseline_seconds": [_json_number(x) for x in self.baseline_seconds],
-            "candidate_seconds": [_json_number(x) for x in self.candidate_seconds],
-            "closing_baseline_seconds": [_json_number(x) for x in self.closing_baseline_seconds],
-            "disturbances": list(self.disturbances),
-        }
 
 
 def read_clock() -> float:
@@ -62,7 +29,9 @@ def read_clock() -> float:
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+        for index in range(torch.cuda.device_count()):
+            if torch.cuda.memory_reserved(index):  # others would only get a context of their own
+                torch.cuda.synchronize(index)
     return _finite(time.perf_counter())
 
 
@@ -139,18 +108,7 @@ def judge_attempts(
     settled = [r for r in results if r.state is not State.INCONCLUSIVE]
     chosen = settled[0] if settled else results[-1]
     evidence = chosen.evidence | {"attempts": [attempt.to_dict() for attempt in attempts]}
-    return CriterionResult(
-        id=chosen.id,
-        state=chosen.state,
-        value=chosen.value,
-        limit=chosen.limit,
-        unit=chosen.unit,
-        interval=chosen.interval,
-        detail=chosen.detail,
-        warnings=chosen.warnings,
-        next_steps=chosen.next_steps,
-        evidence=evidence,
-    )
+    return replace(chosen, evidence=evidence)
 
 
 def _judge(attempt: Attempt, limit: Fraction) -> CriterionResult:
@@ -172,9 +130,9 @@ def _judge(attempt: Attempt, limit: Fraction) -> CriterionResult:
         limit=limit,
         unit="of the baseline's time",
         interval=(float(lowest), float(highest)),
-        detail=_detail(attempt, ratio, limit, state),
-        warnings=_noise_warnings(attempt),
-        next_steps=_next_steps(attempt, state, ratio, limit),
+        detail=describe_attempt(attempt, ratio, limit, state),
+        warnings=noise_warnings(attempt),
+        next_steps=advise_on_time(attempt, state, ratio, limit),
         evidence=attempt.to_dict() | {"ratio": float(ratio)},
     )
 
@@ -204,53 +162,6 @@ def _unmeasured(attempt: Attempt, limit: Fraction, runs: Sequence[float]) -> Cri
     )
 
 
-def _detail(attempt: Attempt, ratio: Fraction, limit: Fraction, state: State) -> str:
-    text = (
-        f"The candidate needs {float(ratio):.1%} of the baseline's time: "
-        f"{fmean(attempt.candidate_seconds):.3g} s against {fmean(attempt.baseline_seconds):.3g} s "
-        f"a run, {len(attempt.candidate_seconds)} runs each."
-    )
-    if attempt.disturbances:
-        return f"{text} Something else used the device: {'; '.join(attempt.disturbances)}."
-    if state is State.INCONCLUSIVE:
-        return f"{text} Single runs lie on both sides of {decimal_text(limit)}: noise could decide."
-    return text
-
-
-def _noise_warnings(attempt: Attempt) -> tuple[str, ...]:
-    sides = {"baseline": attempt.baseline_seconds, "candidate": attempt.candidate_seconds}
-    spreads = {n: stdev(x) / fmean(x) for n, x in sides.items() if len(x) > 1}
-    found = [
-        f"The {name}'s runs vary by {spread:.0%} (coefficient of variation)"
-        for name, spread in spreads.items()
-        if spread > NOISE_WARNING
-    ]
-    if attempt.closing_baseline_seconds:
-        drift = fmean(attempt.closing_baseline_seconds) / fmean(attempt.baseline_seconds) - 1
-        if abs(drift) > NOISE_WARNING:
-            found.append(f"The baseline drifted by {drift:+.0%} while the candidate was timed")
-    return tuple(found)
-
-
-def _next_steps(
-    attempt: Attempt, state: State, ratio: Fraction, limit: Fraction
-) -> tuple[str, ...]:
-    if state is State.PASS:
-        return ()
-    if state is State.FAIL:
-        shorter = float(1 - limit / ratio)
-        return (
-            f"The candidate would have to become {shorter:.0%} faster to meet the limit.",
-            "Check that both sides ran with the dtype and device that will be deployed.",
-        )
-    if attempt.disturbances:
-        return ("Stop the other work on the device, then run the gate again.",)
-    return (
-        "Run again on an idle machine: close other programs, fix the clock frequency.",
-        "Raise [timing] sequences, so that a run takes longer than the disturbances.",
-    )
-
-
 def _mean(values: Sequence[Fraction]) -> Fraction:
     return sum(values, Fraction(0)) / len(values)
 
@@ -259,7 +170,3 @@ def _finite(reading: float) -> float:
     if not math.isfinite(reading):
         raise ValueError(f"the clock returned {reading}; expected finite seconds")
     return reading
-
-
-def _json_number(seconds: float) -> float | str:
-    return seconds if math.isfinite(seconds) else str(seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from harness.gate import (
     large_moves,
     predict_labels,
 )
+from harness.gate.neighbours import observe_device
 from harness.gate.predictions import ReportedMetrics, read_metrics
 from harness.pipeline.facts import describe_run
 from harness.pipeline.stages import Pipeline
@@ -141,6 +143,9 @@ class Judge:
     def stopwatch(self) -> Iterator[Stopwatch]:
         """Yield the stopwatch of both sides; all that it times is one stage.
 
+        The baseline is timed in the candidate's dtype, so that the claim is about the model; in
+        its own dtype it is timed beside that.
+
         Raises
         ------
         MissingInput
@@ -148,13 +153,17 @@ class Judge:
         """
         pipeline, timing = self.pipeline, self.pipeline.config.timing
         sample = _spread(pipeline.samples.part("test"), timing.sequences)
+        deployed, candidate = (pipeline.vectors.embedder(side) for side in SIDES)
         self._stopwatch = Stopwatch(
-            {side: pipeline.vectors.embedder(side) for side in SIDES},
+            {"baseline": deployed.in_dtype(candidate.dtype), "candidate": candidate},
             sample["protein"].tolist(),
             {side: pipeline.vectors.proteins(side).rows(sample["id"]) for side in SIDES},
             limit_ratio=pipeline.config.thresholds.max_time_ratio,
             runs=timing.runs,
             attempts=timing.attempts,
+            dtype=candidate.dtype,
+            deployed=deployed,
+            observe=partial(observe_device, candidate.device),
         )
         with pipeline.cache.log.stage("time the embedding"):
             yield self._stopwatch

@@ -1,7 +1,8 @@
 """Timing the embedding of both sides: the same sequences, in the same order, warmed up.
 
-The rounds themselves are run by pytest-benchmark in the acceptance tests; only the repetition of
-an inconclusive measurement is run here. What the rounds mean is judged in ``harness.gate.timing``.
+The binding comparison is matched: both sides in the candidate's dtype, by the same engine. Its
+rounds are run by pytest-benchmark in the acceptance tests; only the repetition of an inconclusive
+measurement is run here. What the rounds mean is judged in ``harness.gate.timing``.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import numpy.typing as npt
 
 from harness.embedding import Embedder, tokenise
 from harness.errors import ArtifactError
-from harness.gate.result import CriterionResult, State
+from harness.gate.embedding_integrity import TOLERANCE
+from harness.gate.neighbours import Observation
+from harness.gate.result import CriterionResult, State, decimal_text
 from harness.gate.timing import Attempt, judge_attempts, read_clock, time_rounds
+from harness.pipeline.causes import Causes, PaddingEmbedder, measure_causes
 
 __all__ = ["Stopwatch"]
 
@@ -35,7 +39,7 @@ class Stopwatch:
     Parameters
     ----------
     embedders : mapping of side to Embedder
-        ``baseline`` and ``candidate``.
+        ``baseline`` and ``candidate``, both in the candidate's dtype.
     proteins : sequence of str
         What each run embeds, in this order.
     stored : mapping of side to float32 array, (n_proteins, dim)
@@ -46,6 +50,12 @@ class Stopwatch:
         Timed rounds a side.
     attempts : int
         How often an inconclusive measurement is made in all.
+    dtype : str
+        What both embedders compute in.
+    deployed : PaddingEmbedder, optional
+        The baseline in its own dtype, to tell the causes of the speed-up apart.
+    observe : callable
+        Looks at what else uses the device; called before and after each side's rounds.
     clock : callable
         Returns seconds; synchronises the device first.
     """
@@ -59,6 +69,9 @@ class Stopwatch:
         limit_ratio: Fraction,
         runs: int,
         attempts: int,
+        dtype: str = "float32",
+        deployed: PaddingEmbedder | None = None,
+        observe: Callable[[], Observation] = Observation,
         clock: Callable[[], float] = read_clock,
     ) -> None:
         self.runs = runs
@@ -67,7 +80,13 @@ class Stopwatch:
         self._stored = stored
         self._limit_ratio = limit_ratio
         self._attempts = attempts
+        self._dtype = dtype
+        self._deployed = deployed
+        dtypes = {"candidate": {dtype}, "baseline": {dtype, deployed.dtype if deployed else dtype}}
+        self._tolerances = {s: max(TOLERANCE[d] for d in found) for s, found in dtypes.items()}
+        self._observe = observe
         self._clock = clock
+        self._observations: list[Observation] = []
         self._seconds: dict[str, tuple[float, ...]] = {}
         self._cpu_seconds: dict[str, list[float]] = {"baseline": [], "candidate": []}
         self._warm_ups: dict[str, list[float]] = {}
@@ -88,15 +107,17 @@ class Stopwatch:
         """Run a side until two consecutive runs are alike, at most ten times; return its work."""
         work = self.work(side)
         seconds = list(time_rounds(work, 2, clock=self._clock))
-        while abs(seconds[-1] / seconds[-2] - 1) >= STEADY and len(seconds) < MAX_WARM_UPS:
+        while len(seconds) < MAX_WARM_UPS and not _is_steady(seconds):
             seconds += time_rounds(work, 1, clock=self._clock)
         self._warm_ups[side] = seconds
         self._cpu_seconds[side].clear()
+        self._observations.append(self._observe())
         return work
 
     def keep(self, name: str, seconds: Sequence[float]) -> None:
         """Keep the measured rounds of ``baseline``, ``candidate`` or ``closing`` (baseline)."""
         self._seconds[name] = tuple(seconds)
+        self._observations.append(self._observe())
 
     def judge(self) -> CriterionResult:
         """Judge the kept rounds; measure again, whole, while the answer is inconclusive.
@@ -104,43 +125,91 @@ class Stopwatch:
         Raises
         ------
         ArtifactError
-            If the timed embeddings are not those that the heads were judged on.
+            If a round is missing, or the timed embeddings are not those that the heads were judged
+            on.
         """
         attempts = [self._first_attempt()]
-        self._check_latest()
         result = judge_attempts(attempts, limit_ratio=self._limit_ratio)
         while result.state is State.INCONCLUSIVE and len(attempts) < self._attempts:
             attempts.append(self._another_attempt())
             result = judge_attempts(attempts, limit_ratio=self._limit_ratio)
-        self.result = replace(result, evidence=result.evidence | self._surroundings())
+        for side in self._stored:
+            self._check(side, self._latest[side], self._tolerances[side])
+        result = replace(result, evidence=result.evidence | self._workload())
+        self.result = self._with_causes(result)
         return self.result
 
     def _first_attempt(self) -> Attempt:
-        return Attempt(
-            baseline_seconds=self._seconds.get("baseline", ()),
-            candidate_seconds=self._seconds.get("candidate", ()),
-            closing_baseline_seconds=self._seconds.get("closing", ()),
+        names = ("baseline", "candidate", "closing")
+        if missing := [name for name in names if name not in self._seconds]:
+            raise ArtifactError(
+                f"the {missing[0]} rounds were not timed: run acceptance/ whole, without -k"
+            )
+        return Attempt.observed(
+            self._observations,
+            baseline_seconds=self._seconds["baseline"],
+            candidate_seconds=self._seconds["candidate"],
+            closing_baseline_seconds=self._seconds["closing"],
         )
 
     def _another_attempt(self) -> Attempt:
-        return Attempt(
-            baseline_seconds=time_rounds(self.work("baseline"), self.runs, clock=self._clock),
-            candidate_seconds=time_rounds(self.work("candidate"), self.runs, clock=self._clock),
-            closing_baseline_seconds=time_rounds(self.work("baseline"), 1, clock=self._clock),
+        before = self._observe()
+        seconds = {
+            f"{name}_seconds": time_rounds(self.work(side), rounds, clock=self._clock)
+            for name, side, rounds in (
+                ("baseline", "baseline", self.runs),
+                ("candidate", "candidate", self.runs),
+                ("closing_baseline", "baseline", 1),
+            )
+        }
+        return Attempt.observed([before, self._observe()], **seconds)
+
+    def _check(self, side: str, timed: Vectors, tolerance: float) -> None:
+        """Raise unless the vectors are the stored ones, relative to the largest stored value."""
+        stored = self._stored[side]
+        if timed.shape == stored.shape:
+            scale = max(float(np.abs(stored).max()), 1e-30)
+            if float(np.abs(timed - stored).max()) <= tolerance * scale:
+                return
+        raise ArtifactError(
+            f"the {side}'s timed embeddings are not those that its head was judged on. "
+            "Delete the work directory's embeddings and run again"
         )
 
-    def _check_latest(self) -> None:
-        for side, stored in self._stored.items():
-            timed = self._latest.get(side)
-            if timed is None:
-                raise ArtifactError(f"the {side} was not timed: run acceptance/ whole, without -k")
-            if timed.shape != stored.shape or not np.allclose(timed, stored, rtol=1e-2, atol=1e-3):
-                raise ArtifactError(
-                    f"the {side}'s timed embeddings are not those that its head was judged on. "
-                    "Delete the work directory's embeddings and run again"
-                )
+    def _with_causes(self, result: CriterionResult) -> CriterionResult:
+        """Add the causes of the speed-up, and a warning where it is none as deployed."""
+        if self._deployed is None or result.value is None:
+            return result
+        causes = self._measure_causes(self._deployed, result)
+        ratio = causes.as_deployed_ratio
+        warning = (
+            f"As deployed (baseline {causes.baseline_dtype}, candidate {causes.candidate_dtype}), "
+            f"the candidate needs {ratio or 0:.1%} of the baseline's time; the limit of "
+            f"{decimal_text(self._limit_ratio)} holds for equal dtypes"
+        )
+        differ = causes.baseline_dtype != causes.candidate_dtype
+        is_slow = differ and ratio is not None and ratio > self._limit_ratio
+        return replace(
+            result,
+            evidence=result.evidence | {"speed_up": causes.to_dict()},
+            warnings=(*result.warnings, warning) if is_slow else result.warnings,
+        )
 
-    def _surroundings(self) -> dict[str, Any]:
+    def _measure_causes(self, deployed: PaddingEmbedder, result: CriterionResult) -> Causes:
+        def work() -> None:
+            self._check("baseline", deployed.embed(self._proteins), TOLERANCE[deployed.dtype])
+
+        return measure_causes(
+            deployed,
+            self._proteins,
+            candidate_dtype=self._dtype,
+            matched_seconds=result.evidence["baseline_seconds"],
+            candidate_seconds=result.evidence["candidate_seconds"],
+            deployed_work=work,
+            clock=self._clock,
+        )
+
+    def _workload(self) -> dict[str, Any]:
         tokenising = time_rounds(lambda: tokenise(self._proteins), self.runs, clock=self._clock)
         return {
             "n_sequences": len(self._proteins),
@@ -149,3 +218,7 @@ class Stopwatch:
             "cpu_seconds": {side: list(x) for side, x in self._cpu_seconds.items()},
             "warm_up_seconds": self._warm_ups,
         }
+
+
+def _is_steady(seconds: Sequence[float]) -> bool:
+    return abs(seconds[-1] - seconds[-2]) < STEADY * seconds[-2]

@@ -58,6 +58,28 @@ def test_embed_when_neighbours_change_then_a_vector_does_not(
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@given(proteins=PROTEINS)
+@settings(max_examples=25)
+def test_embed_padded_when_compared_with_embed_then_equal(
+    proteins: list[str], embedder: EsmEmbedder
+) -> None:
+    """The plain way, which is only there to be timed, computes the same."""
+    padded = embedder.embed_padded(proteins, batch_size=4)
+
+    np.testing.assert_allclose(padded, embedder.embed(proteins), rtol=1e-4, atol=1e-5)
+
+
+def test_in_dtype_when_it_is_another_then_weights_are_the_same_and_vectors_near(
+    embedder: EsmEmbedder,
+) -> None:
+    """The same dtype is the same embedder; another is loaded from the same checkpoint."""
+    half = embedder.in_dtype("bfloat16")
+
+    assert embedder.in_dtype("float32") is embedder
+    assert (half.dtype, half.weights_sha256) == ("bfloat16", embedder.weights_sha256)
+    np.testing.assert_allclose(half.embed(["ACDEF"]), embedder.embed(["ACDEF"]), atol=0.05)
+
+
 def test_embed_when_progress_is_watched_then_every_sequence_is_counted(
     embedder: EsmEmbedder,
 ) -> None:

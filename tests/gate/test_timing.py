@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -142,6 +144,59 @@ def test_time_rounds_when_the_clock_ticks_then_each_round_is_one_difference() ->
 
     assert seconds == (1.0, 5.0, 9.0)
     assert len(calls) == 3
+
+
+class FakeCuda:
+    """Two GPUs, of which the second holds memory; it notes what is waited for."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def is_initialized(self) -> bool:
+        """Work may be under way."""
+        return True
+
+    def device_count(self) -> int:
+        """Return how many there are."""
+        return 2
+
+    def memory_reserved(self, index: int) -> int:
+        """Return bytes held."""
+        return 1024 * index
+
+    def synchronize(self, index: int) -> None:
+        """Wait for a device."""
+        self.events.append(f"synchronise {index}")
+
+    def read(self) -> float:
+        """Read the clock."""
+        self.events.append("read")
+        return 0.0
+
+
+def test_time_rounds_when_on_a_gpu_then_it_is_synchronised_at_both_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before each reading the device that is used has finished; no other one is touched."""
+    cuda = FakeCuda()
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr("harness.gate.timing.time", SimpleNamespace(perf_counter=cuda.read))
+
+    time_rounds(lambda: cuda.events.append("work"), 1)
+
+    once = ["synchronise 1", "read"]
+    assert cuda.events == [*once, "work", *once]
+
+
+def test_judge_time_when_noise_has_a_known_source_then_the_first_step_names_it() -> None:
+    """What else ran is the most useful thing to know."""
+    attempt = Attempt(
+        baseline_seconds=(2.0, 2.0, 1.0),
+        candidate_seconds=(0.9,) * 3,
+        warnings=("Other programs kept about 2.0 cores busy",),
+    )
+
+    assert "2.0 cores busy" in judge_attempts([attempt]).next_steps[0]
 
 
 def test_checked_clock_when_the_reading_is_not_finite_then_it_raises() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import chain, repeat
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from harness.errors import ArtifactError
+from harness.gate.neighbours import Observation
 from harness.gate.result import State
 from harness.pipeline.stopwatch import Stopwatch
 
@@ -32,25 +34,48 @@ class Timed:
 
     name, dim, digest = "timed", 2, "0"
 
-    def __init__(self, clock: Clock, seconds: Iterable[float]) -> None:
+    def __init__(
+        self, clock: Clock, seconds: Iterable[float], *, dtype: str = "float32", value: float = 1
+    ) -> None:
         self.clock = clock
+        self.dtype = dtype
+        self.value = value
         self.seconds: Iterator[float] = iter(seconds)
         self.runs = 0
 
     def embed(
         self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Return a vector of ones per sequence."""
+        """Return the same vector for each sequence."""
         self.clock.now += next(self.seconds)
         self.runs += 1
-        return np.ones((len(sequences), 2), dtype=np.float32)
+        return np.full((len(sequences), 2), self.value, dtype=np.float32)
+
+    def embed_padded(
+        self, sequences: Sequence[str], *, batch_size: int = 16
+    ) -> npt.NDArray[np.float32]:
+        """Return the same, after as long."""
+        return self.embed(sequences)
 
 
 def measured(
-    baseline: Iterable[float], candidate: Iterable[float], *, attempts: int = 1, stored: float = 1
+    baseline: Iterable[float],
+    candidate: Iterable[float],
+    *,
+    attempts: int = 1,
+    stored: float = 1,
+    own_dtype: Iterable[float] = (),
+    own_value: float = 1,
+    observations: Iterable[Observation] = (),
 ) -> Stopwatch:
-    """Return a stopwatch whose first attempt has been measured as the acceptance tests do."""
+    """Return a stopwatch whose first attempt has been measured as the acceptance tests do.
+
+    With ``own_dtype``, its seconds run by run, the baseline is deployed in float32 and the
+    candidate in bfloat16.
+    """
     clock = Clock()
+    seen = chain(observations, repeat(Observation()))
+    deployed = Timed(clock, own_dtype, value=own_value) if own_dtype else None
     vectors = np.full((2, 2), stored, dtype=np.float32)
     stopwatch = Stopwatch(
         {"baseline": Timed(clock, baseline), "candidate": Timed(clock, candidate)},
@@ -59,6 +84,9 @@ def measured(
         limit_ratio=Fraction(1, 2),
         runs=3,
         attempts=attempts,
+        dtype="bfloat16" if deployed else "float32",
+        deployed=deployed,
+        observe=lambda: next(seen),
         clock=clock,
     )
     for name, side, rounds in (("baseline",) * 2 + (3,), ("candidate",) * 2 + (3,)):
@@ -124,3 +152,85 @@ def test_judge_when_other_embeddings_were_timed_than_validated_then_it_raises() 
     """A fast embedder that computes something else proves nothing."""
     with pytest.raises(ArtifactError, match="not those that its head was judged on"):
         measured([2.0] * 6, [1.0] * 5, stored=0.5).judge()
+
+
+@pytest.mark.parametrize("stored", [1.001, float("nan")])
+def test_judge_when_timed_embeddings_differ_beyond_their_dtype_then_it_raises(
+    stored: float,
+) -> None:
+    """A thousandth is too much for float32, and what is no number equals nothing."""
+    with pytest.raises(ArtifactError, match="not those that its head was judged on"):
+        measured([2.0] * 6, [1.0] * 5, stored=stored).judge()
+
+
+def test_judge_when_dtypes_differ_then_the_matched_rounds_bind() -> None:
+    """The baseline's float32 would make anything look fast; five eighths of its bfloat16 fail."""
+    result = measured([2.0] * 6, [1.25] * 5, own_dtype=[8.0] * 12).judge()
+
+    assert (result.state, result.value) == (State.FAIL, Fraction(5, 8))
+    causes = result.evidence["speed_up"]
+    assert causes["deployed_seconds"] == (8.0, 8.0, 8.0)
+    assert causes["as_deployed_ratio"] == 1.25 / 8
+    assert causes["precision"] == 4.0
+
+
+def test_judge_when_it_is_no_faster_as_deployed_then_a_pass_carries_a_warning() -> None:
+    """A baseline that is deployed in a faster dtype than the candidate's is not halved."""
+    result = measured([2.0] * 6, [0.9] * 5, own_dtype=[1.0] * 12).judge()
+
+    assert result.state is State.PASS
+    assert "As deployed (baseline float32, candidate bfloat16)" in result.warnings[0]
+    assert "90.0% of the baseline's time" in result.warnings[0]
+
+
+def test_judge_when_the_deployed_baseline_embeds_something_else_then_it_raises() -> None:
+    """Its dtype's own tolerance holds, not the looser one of the matched rounds."""
+    with pytest.raises(ArtifactError, match="baseline's timed embeddings"):
+        measured([2.0] * 6, [0.9] * 5, own_dtype=[8.0] * 12, own_value=1.01).judge()
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_judge_when_another_process_was_on_the_gpu_then_inconclusive(moment: int) -> None:
+    """Whether it was seen before or after a side's rounds; the culprit is named once."""
+    seen = [Observation()] * moment + [Observation(disturbances=("process 7",))] * 2
+    result = measured([2.0] * 6, [0.2] * 5, observations=seen).judge()
+
+    assert result.state is State.INCONCLUSIVE
+    assert result.evidence["disturbances"] == ["process 7"]
+
+
+def test_judge_when_the_other_process_has_gone_then_the_next_attempt_counts() -> None:
+    """Five looks belong to the first attempt, two to the second."""
+    seen = [Observation(disturbances=("process 7",), readings={"sm_clock": "1980 MHz"})]
+    result = measured([2.0] * 10, [0.2] * 8, attempts=2, observations=seen).judge()
+
+    assert result.state is State.PASS
+    assert [a["disturbances"] for a in result.evidence["attempts"]] == [["process 7"], []]
+    assert result.evidence["attempts"][0]["readings"] == [{"sm_clock": "1980 MHz"}]
+
+
+def test_judge_when_other_programs_load_the_cpu_then_it_is_only_a_warning() -> None:
+    """On a processor the rounds themselves tell whether it mattered."""
+    seen = [Observation(warnings=("Other programs kept 2 cores busy",))] * 5
+    result = measured([2.0] * 6, [0.2] * 5, observations=seen).judge()
+
+    assert (result.state, result.warnings) == (State.PASS, ("Other programs kept 2 cores busy",))
+
+
+@pytest.mark.parametrize("missing", ["baseline", "candidate", "closing"])
+def test_judge_when_rounds_are_missing_then_it_raises(missing: str) -> None:
+    """Without the closing round, drift would pass unseen."""
+    stopwatch = measured([2.0] * 6, [1.0] * 5)
+    del stopwatch._seconds[missing]
+
+    with pytest.raises(ArtifactError, match=f"the {missing} rounds were not timed"):
+        stopwatch.judge()
+
+
+def test_judge_when_loading_and_warming_up_are_slow_then_the_rounds_are_not() -> None:
+    """Set-up is outside: 100 s of it leave no trace in the ratio."""
+    result = measured(
+        [100.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], [50.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    ).judge()
+
+    assert (result.state, result.value) == (State.PASS, Fraction(1, 2))
