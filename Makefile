@@ -1,5 +1,6 @@
 # make accept   environment, then the acceptance gate on real sequences with tiny models (CPU)
 # make test     environment, then the test suite
+# make selftest the gate on planted faults: each must be noticed
 # make check    everything that a pull request must pass
 # make clean    remove what these left behind
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: accept test check clean
+.PHONY: accept test selftest check clean
 .DELETE_ON_ERROR:
 
 accept: $(INSTALLED)
@@ -15,6 +16,9 @@ accept: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2
+
+selftest: $(INSTALLED)
+	$(BIN)/harness selftest
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ from harness.errors import HarnessError, MissingInput
 
 if TYPE_CHECKING:
     from harness.pipeline import Pipeline
+    from harness.progress import Progress
 
 __all__ = ["app", "main"]
 
@@ -38,6 +39,7 @@ WorkOption = Annotated[
 VerdictOption = Annotated[Path, typer.Option("--verdict", help="The verdict.", metavar="PATH")]
 
 GATE_TOML, WORK, VERDICT = Path("gate.toml"), Path("work"), Path("reports/verdict.json")
+TINY = Path("acceptance/profiles/tiny.toml")
 
 
 class Which(StrEnum):
@@ -178,6 +180,18 @@ def history(
         typer.echo(f"figure: {figure}")
 
 
+@app.command()
+def selftest(gate_config: ConfigOption = TINY, work_dir: WorkOption = WORK) -> None:
+    """Plant known faults in copies of a run; exit 0 only if the gate notices each."""
+    from harness.pipeline.selftest import run_selftest, show_selftest
+
+    progress = _progress()
+    result = run_selftest(_pipeline(gate_config, work_dir), work_dir, progress=progress)
+    show_selftest(result, Console())
+    if result.failed:
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the command line; an expected error is one line and exit code 1."""
     try:
@@ -190,15 +204,19 @@ def main() -> None:
 
 def _pipeline(gate_config: Path, work_dir: Path) -> Pipeline:
     from harness.pipeline import Pipeline
-    from harness.progress import Progress
 
     if not gate_config.is_file():
         raise MissingInput(
             f"There is no {gate_config}",
             remedy="Write one (see README.md), or name it with --gate-config",
         )
-    progress = Progress(sys.stderr, is_live=sys.stderr.isatty())
-    return Pipeline(load_config(gate_config), work_dir, progress=progress)
+    return Pipeline(load_config(gate_config), work_dir, progress=_progress())
+
+
+def _progress() -> Progress:
+    from harness.progress import Progress
+
+    return Progress(sys.stderr, is_live=sys.stderr.isatty())
 
 
 def _sides(which: Which) -> list[str]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.gate import CriterionResult, break_down, compare_metrics, evaluate
 from harness.pipeline.log import peak_memory_bytes
+from harness.pipeline.selftest_result import summarise_kept_selftest
 from harness.pipeline.stages import Pipeline
 from harness.pipeline.vectors import SIDES, Side
 
@@ -64,6 +65,9 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
     if timing is not None:
         facts["timing"] = {k: v for k, v in timing.evidence.items() if k in _TIMING_KEYS}
         facts["timing"]["interval"] = list(timing.interval) if timing.interval else None
+    work_dir = made["config"].path.parents[1]
+    if selftest := summarise_kept_selftest(work_dir, pipeline.config):
+        facts["selftest"] = selftest
     facts["stages"] = pipeline.cache.log.to_list()
     facts["peak_memory_bytes"] = peak_memory_bytes()
     return facts

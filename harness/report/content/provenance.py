@@ -40,6 +40,8 @@ def environment_blocks(verdict: Mapping[str, Any]) -> list[Block]:
         blocks.append(models)
     if artifacts := as_mapping(verdict.get("artifacts")):
         blocks.append(_artifacts(artifacts))
+    if selftest := as_mapping(verdict.get("selftest")):
+        blocks.append(Paragraph(text=_selftest(selftest)))
     return blocks + evidence_blocks(as_mapping(verdict.get("environment")), title="Environment")
 
 
@@ -77,6 +79,15 @@ def _stages_table(stages: list[dict[str, Any]]) -> Table:
     rows.append(("All stages", show_seconds(sum(t for t in times if t is not None)), ""))
     columns = (Column(title="Stage"), Column(title="Time", kind="number"), Column(title="How"))
     return Table(title="Time of each stage", columns=columns, rows=tuple(rows))
+
+
+def _selftest(selftest: Mapping[str, Any]) -> str:
+    passed, total = (as_number(selftest.get(key)) for key in ("passed", "total"))
+    if passed is None or total is None:
+        return "The gate's self-test left no usable result."
+    finished = as_text(selftest.get("finished")) or ABSENT
+    text = f"{show_count(passed)} of {show_count(total)} planted faults were taken as expected"
+    return f"Self-test of the gate with this configuration, {finished}: {text}."
 
 
 def _models(verdict: Mapping[str, Any]) -> Table | None:
