@@ -20,13 +20,13 @@ import torch
 import harness
 from harness.config import TrainingConfig
 from harness.errors import CheckpointError
-from harness.training.head import Head
+from harness.training.head import Head, head_from_weights
 from harness.training.history import digest_history
 from harness.training.tensor_files import read_metadata, read_tensors, write_tensors
 from harness.training.trained import Choice, TrainedHead
 from harness.training.widths import explain_widths
 
-__all__ = ["load_head", "plain_recipe", "read_head_metadata", "save_head"]
+__all__ = ["checked_head", "load_head", "plain_recipe", "read_head_metadata", "save_head"]
 
 _KIND = "head"
 
@@ -74,6 +74,7 @@ def save_head(
         "seed": trained.seed,
         "seeds": asdict(trained.seeds),
         "libraries": _library_versions(),
+        "threads": torch.get_num_threads(),
         "about": dict(metadata or {}),
     }
     write_tensors(path, head.state_dict(), facts)
@@ -97,19 +98,32 @@ def load_head(path: Path, *, n_features: int | None = None) -> Head:
     tensors, facts = read_tensors(path)
     if facts.get("kind") != _KIND:
         raise CheckpointError(f"{path}: holds no head but {facts.get('kind')!r}")
-    if n_features not in (None, facts["n_features"]):
-        widths = explain_widths(expected=int(n_features or 0), found=facts["n_features"])
-        raise CheckpointError(f"{path}: {widths}")
-    head = Head(
-        facts["n_features"],
-        hidden_dim=facts["hidden_dim"],
-        dropout=float(Fraction(facts["recipe"]["dropout"])),
-    )
+    dropout = float(Fraction(facts["recipe"]["dropout"]))
+    return checked_head(path, tensors, dropout=dropout, n_features=n_features)
+
+
+def checked_head(
+    path: Path,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    dropout: float = 0.5,
+    n_features: int | None = None,
+) -> Head:
+    """Return the head with the weights that a file holds.
+
+    Raises
+    ------
+    CheckpointError
+        If they are not those of a head, or of one of another width than ``n_features``.
+    """
     try:
-        head.load_state_dict(tensors)
-    except RuntimeError as error:
+        head = head_from_weights(weights, dropout=dropout)
+    except ValueError as error:
         raise CheckpointError(f"{path}: its weights are not those of a head: {error}") from error
-    return head.eval()
+    if n_features not in (None, head.n_features):
+        widths = explain_widths(expected=int(n_features or 0), found=head.n_features)
+        raise CheckpointError(f"{path}: {widths}")
+    return head
 
 
 def read_head_metadata(path: Path) -> dict[str, Any]:

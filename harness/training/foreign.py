@@ -15,9 +15,8 @@ import torch
 from harness.artifacts import write_atomically
 from harness.data.unpickle import load_restricted
 from harness.errors import CheckpointError
-from harness.training.checkpoints import load_head, read_head_metadata
+from harness.training.checkpoints import checked_head, load_head, read_head_metadata
 from harness.training.head import N_CLASSES, Head
-from harness.training.widths import explain_widths
 
 __all__ = ["export_virnucpro", "load_virnucpro"]
 
@@ -64,22 +63,12 @@ def load_virnucpro(path: Path, *, n_features: int | None = None) -> Head:
         If it holds no head, or one of another width.
     """
     weights = _find_weights(load_restricted(path, allowed=_ALLOWED))
-    hidden = weights.get("hidden_layer.weight")
-    if hidden is None or hidden.ndim != 2:
+    if not weights:
         raise CheckpointError(
             f"{path}: holds no head of VirNucPro. Expected a dict with 'model_state_dict', or a "
             f"pickled MLPClassifier, with the layers {', '.join(_LAYERS)}"
         )
-    hidden_dim, width = hidden.shape
-    if n_features not in (None, width):
-        widths = explain_widths(expected=int(n_features or 0), found=width)
-        raise CheckpointError(f"{path}: {widths}")
-    head = Head(width, hidden_dim=hidden_dim)
-    try:
-        head.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: its weights are not those of a head: {error}") from error
-    return head.eval()
+    return checked_head(path, weights, n_features=n_features)
 
 
 def export_virnucpro(

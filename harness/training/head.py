@@ -5,15 +5,18 @@ Training it is the trainer's work, reading and writing it that of checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from harness.errors import DataError
 from harness.training.features import Features, as_rows, read_blocks
 from harness.training.widths import explain_widths
 
-__all__ = ["NORM_MOMENTUM", "N_CLASSES", "Head"]
+__all__ = ["NORM_MOMENTUM", "N_CLASSES", "Head", "head_from_weights"]
 
 N_CLASSES = 2  # 0 not viral, 1 viral
 NORM_MOMENTUM = 0.1  # of the running statistics: PyTorch's default, which VirNucPro keeps
@@ -75,6 +78,8 @@ class Head(nn.Module):
         ------
         ValueError
             If the features have another width.
+        DataError
+            If a feature is not finite, so that its row has no score.
         """
         rows = as_rows(features)
         if rows.shape[1] != self.n_features:
@@ -84,6 +89,11 @@ class Head(nn.Module):
         for start, block in read_blocks(rows, device):
             viral = torch.softmax(self.evaluation_logits(block), dim=1)[:, 1]  # (row,)
             scores[start : start + len(block)] = viral.cpu().numpy()
+        if len(wrong := np.flatnonzero(~np.isfinite(scores))):
+            raise DataError(
+                f"{len(wrong)} rows have no score, such as row {wrong[0]}: their features are not "
+                "finite. Embed these records again"
+            )
         return scores
 
     @torch.inference_mode()
@@ -103,6 +113,32 @@ class Head(nn.Module):
         )  # (row, hidden)
         logits: torch.Tensor = self.output_layer(hidden.relu_())
         return logits
+
+
+def head_from_weights(weights: Mapping[str, torch.Tensor], *, dropout: float = 0.5) -> Head:
+    """Return a head with copies of some weights, ready to predict.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        A ``state_dict``; the widths are those of its layers.
+    dropout : float
+        For further training.
+
+    Raises
+    ------
+    ValueError
+        If they are not those of a head.
+    """
+    first = weights.get("hidden_layer.weight")
+    if first is None or first.ndim != 2:
+        raise ValueError("there is no layer 'hidden_layer' with a matrix of weights")
+    head = Head(first.shape[1], hidden_dim=first.shape[0], dropout=dropout).to(first.device)
+    try:
+        head.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    return head.eval()
 
 
 def _empty_linear(n_in: int, n_out: int) -> nn.Linear:

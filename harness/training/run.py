@@ -7,48 +7,30 @@ What a step computes (``steps``), where batches come from (``batches``) and when
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from harness.config import TrainingConfig
 from harness.errors import DataError
-from harness.progress import Progress, Task
-from harness.training.batches import BatchFeed, n_usable_rows
+from harness.progress import Task
+from harness.training.batches import n_usable_rows
 from harness.training.evaluation import Evaluation, evaluate
-from harness.training.features import TrainingData
 from harness.training.folder import TrainingFolder
-from harness.training.head import Head
+from harness.training.head import Head, head_from_weights
 from harness.training.history import EpochRecord
 from harness.training.interruption import StopRequest, TrainingInterrupted
 from harness.training.losses import EpochLosses
 from harness.training.schedule import Stopping, judge_stopping, learning_rate
 from harness.training.seeds import derive_seeds, draw_order, dropout_generator
+from harness.training.setup import Setup
 from harness.training.snapshot import Snapshot, fingerprint
 from harness.training.steps import TrainingStep
 from harness.training.trained import TrainedHead
 
-__all__ = ["Setup", "TrainingRun"]
+__all__ = ["TrainingRun"]
 
 # Steps between two looks at the losses: each look waits for the device.
 STEPS_PER_LOOK = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What several heads may share: the rows, where they lie, how to train, who is watching."""
-
-    data: TrainingData
-    feed: BatchFeed
-    recipe: TrainingConfig
-    device: torch.device
-    metadata: Mapping[str, Any]
-    progress: Progress
-    on_epoch: Callable[[EpochRecord], None] | None
-    clock: Callable[[], float]
 
 
 class TrainingRun:
@@ -254,15 +236,16 @@ class TrainingRun:
         self._head.load_state_dict(snapshot.weights)
         self._step.momentum.copy_(snapshot.momentum)
         self._step.dropout_rng.set_state(snapshot.dropout_rng)
-        self._best_weights = dict(snapshot.best_weights)
+        self._best_weights = snapshot.best_weights
         self._losses.values.copy_(snapshot.losses)
         self._losses.n_done = snapshot.steps_done
         self._trained_seconds = snapshot.trained_seconds
 
     def _result(self) -> TrainedHead:
+        best, dropout = self._best_weights, float(self._recipe.dropout)
         return TrainedHead(
-            final=self._copy_with(self._head.state_dict()),
-            best=self._copy_with(self._best_weights) if self._best_weights else None,
+            final=head_from_weights(self._head.state_dict(), dropout=dropout),
+            best=head_from_weights(best, dropout=dropout) if best else None,
             history=self._history,
             best_epoch=self._stopping().best_epoch,
             recipe=self._recipe,
@@ -271,12 +254,3 @@ class TrainingRun:
             n_train=len(self._setup.data.train),
             n_validation=len(self._setup.data.validation),
         )
-
-    def _copy_with(self, weights: Mapping[str, torch.Tensor]) -> Head:
-        head = Head(
-            self._head.n_features,
-            hidden_dim=self._head.hidden_dim,
-            dropout=float(self._recipe.dropout),
-        ).to(self._setup.device)
-        head.load_state_dict(weights)
-        return head.eval()

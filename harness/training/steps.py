@@ -117,7 +117,8 @@ class TrainingStep:
         d_active = error @ self._head.output_layer.weight  # (row, hidden)
         if passed.mask is not None:
             d_active *= passed.mask
-        d_normed = d_active.masked_fill_(passed.active == 0, 0)
+        d_normed = torch.ops.aten.threshold_backward(d_active, passed.active, 0)
+        # The hidden layer's bias has no gradient: BatchNorm subtracts whatever it adds.
         d_pre, d_scale, d_shift = torch.ops.aten.native_batch_norm_backward(
             d_normed, passed.pre, norm.weight, norm.running_mean, norm.running_var,
             passed.mean, passed.inverse_deviation, True, norm.eps, [True, True, True],
@@ -125,7 +126,6 @@ class TrainingStep:
         into["bn1.weight"].copy_(d_scale)
         into["bn1.bias"].copy_(d_shift)
         torch.mm(d_pre.t(), features, out=into["hidden_layer.weight"])
-        torch.sum(d_pre, 0, out=into["hidden_layer.bias"])
 
 
 def _views(head: Head, vector: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 from harness.config import TrainingConfig
-from harness.embedding.esm import require_device
 from harness.progress import Progress
-from harness.training.batches import BatchFeed
-from harness.training.features import Features, LabelledRows, TrainingData, label_rows
+from harness.training.features import Features, label_rows
 from harness.training.history import EpochRecord
 from harness.training.interruption import stop_requests
-from harness.training.run import Setup, TrainingRun
+from harness.training.run import TrainingRun
+from harness.training.setup import prepare
 from harness.training.trained import TrainedHead
 
 __all__ = ["fit_head", "fit_heads"]
@@ -116,7 +113,7 @@ def fit_head(
     >>> trained.predict(features[64:]).shape
     (32,)
     """
-    setup = _prepare(
+    setup = prepare(
         label_rows("train", features, labels, ids),
         label_rows("validation", validation_features, validation_labels, validation_ids),
         recipe=recipe,
@@ -167,7 +164,7 @@ def fit_heads(
     tuple of TrainedHead
         In the order of the seeds.
     """
-    setup = _prepare(
+    setup = prepare(
         label_rows("train", features, labels, ids),
         label_rows("validation", validation_features, validation_labels, validation_ids),
         recipe=recipe,
@@ -185,35 +182,3 @@ def fit_heads(
             )
             for seed in seeds
         )
-
-
-def _prepare(
-    train: LabelledRows,
-    validation: LabelledRows,
-    *,
-    recipe: TrainingConfig,
-    device: str,
-    metadata: Mapping[str, Any] | None,
-    progress: Progress | None,
-    on_epoch: Callable[[EpochRecord], None] | None,
-    is_streamed: bool,
-    clock: Callable[[], float],
-) -> Setup:
-    require_device(device)
-    data = TrainingData(train=train, validation=validation, batch_size=recipe.batch_size)
-    target = torch.device(device)
-    feed = BatchFeed(train, batch_size=recipe.batch_size, device=target, is_streamed=is_streamed)
-    if isinstance(validation.features, torch.Tensor) and not is_streamed:
-        # Torch's own memory is aligned, so that sums are rounded alike in every process.
-        resident = validation.features.to(target, copy=True)
-        data = replace(data, validation=replace(validation, features=resident))
-    return Setup(
-        data=data,
-        feed=feed,
-        recipe=recipe,
-        device=target,
-        metadata=metadata or {},
-        progress=progress or Progress(),
-        on_epoch=on_epoch,
-        clock=clock,
-    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ def draw_rows(n_rows: int, n_features: int = 12, seed: int = 0) -> Rows:
 
 
 QUICK = TrainingConfig(epochs=4, batch_size=16, hidden_dim=8, patience=4)
+LEARNS = replace(QUICK, epochs=30, patience=30, learning_rate=Fraction(1, 20))
+# Learns at once, then overfits: the best epoch is not the last one.
+OVERFITS = replace(LEARNS, learning_rate=Fraction(1), dropout=Fraction(0), patience=10)
 
 Fit = Callable[..., TrainedHead]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 import torch
 from torch import nn
 
+from harness.config import TrainingConfig
 from harness.data.unpickle import load_restricted
 from harness.errors import CheckpointError, DataError
 from harness.training.checkpoints import save_head
 from harness.training.foreign import export_virnucpro, load_virnucpro
 from harness.training.head import Head
-from tests.training.conftest import Fit, draw_rows, same_weights
+from harness.training.trained import TrainedHead
+from tests.training.conftest import OVERFITS, QUICK, Fit, draw_rows, same_weights
 
 
 class MLPClassifier(nn.Module):
@@ -69,7 +72,10 @@ def test_pickled_head_then_its_class_is_not_used(
     """It need not exist, and no method of it is called."""
     monkeypatch.delattr(sys.modules["__main__"], "MLPClassifier")
 
-    assert load_virnucpro(pickled[0]).n_features == 3
+    found = load_virnucpro(pickled[0])
+
+    assert found.n_features == 3
+    assert not found.training
 
 
 def test_dict_with_a_state_then_is_the_same_head(tmp_path: Path) -> None:
@@ -104,7 +110,7 @@ def test_file_that_names_anything_else_then_is_refused_and_nothing_is_run(tmp_pa
 
 @pytest.mark.parametrize(
     "content",
-    [[1, 2], {"model_state_dict": 3}, {"model_state_dict": {"hidden_layer.weight": torch.ones(2)}}],
+    [[1, 2], {"model_state_dict": 3}, {"model_state_dict": {"epoch": 2}}],
 )
 def test_file_that_holds_no_head_then_error_says_what_was_expected(
     tmp_path: Path, content: Any
@@ -116,11 +122,13 @@ def test_file_that_holds_no_head_then_error_says_what_was_expected(
         load_virnucpro(tmp_path / "x.pth")
 
 
-def test_head_that_lacks_a_layer_then_error_names_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["hidden_layer", "output_layer"])
+def test_head_that_lacks_a_layer_then_error_names_it(tmp_path: Path, missing: str) -> None:
     """Half a head cannot predict."""
-    torch.save({"hidden_layer.weight": torch.ones(4, 3)}, tmp_path / "x.pth")
+    weights = {k: v for k, v in Head(3).state_dict().items() if not k.startswith(missing)}
+    torch.save(weights, tmp_path / "x.pth")
 
-    with pytest.raises(CheckpointError, match=r"not those of a head[\s\S]*output_layer\.weight"):
+    with pytest.raises(CheckpointError, match=rf"not those of a head[\s\S]*{missing}"):
         load_virnucpro(tmp_path / "x.pth")
 
 
@@ -132,20 +140,22 @@ def test_head_of_another_width_then_error_names_the_embedders(
         load_virnucpro(pickled[0], n_features=2048)
 
 
-def _wide(fit: Fit) -> dict[str, Any]:
+def _fit_wide(fit: Fit, recipe: TrainingConfig) -> TrainedHead:
     train, validation = draw_rows(64, 2048), draw_rows(40, 2048, seed=1)
-    return {
+    changes: dict[str, Any] = {
         "features": train.features,
         "labels": train.labels,
         "ids": None,
         "validation_features": validation.features,
         "validation_labels": validation.labels,
+        "recipe": recipe,
     }
+    return fit(**changes)
 
 
 def test_exported_head_then_predictor_accepts_it(fit: Fit, tmp_path: Path) -> None:
     """Version 2, the merged width, and the same weights; read back under the same restrictions."""
-    trained = fit(**_wide(fit))
+    trained = _fit_wide(fit, QUICK)
     save_head(tmp_path / "head.safetensors", trained)
 
     export_virnucpro(
@@ -166,6 +176,20 @@ def test_exported_head_then_predictor_accepts_it(fit: Fit, tmp_path: Path) -> No
     assert content["epoch"] == 4
     assert content["best_loss"] == min(record.validation_loss for record in trained.history)
     assert same_weights(load_virnucpro(tmp_path / "head.pth"), trained.final)
+
+
+def test_exported_best_head_then_its_epoch_is_the_best_one(fit: Fit, tmp_path: Path) -> None:
+    """Not the last one, whose weights it does not have."""
+    trained = _fit_wide(fit, replace(OVERFITS, save_best=True))
+    save_head(tmp_path / "head.safetensors", trained)
+
+    export_virnucpro(
+        tmp_path / "head.safetensors", tmp_path / "head.pth", training_date="2026-01-02"
+    )
+
+    content = load_restricted(tmp_path / "head.pth")
+    assert isinstance(content, dict)
+    assert content["epoch"] == trained.best_epoch < trained.epochs_run
 
 
 def test_export_of_another_width_then_error(fit: Fit, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.errors import DataError
 from harness.training.features import BLOCK_ROWS
 from harness.training.head import Head
 from harness.training.widths import describe_width
@@ -64,6 +65,14 @@ def test_predict_when_width_is_wrong_then_error_names_the_embedders() -> None:
     """The usual mistake is a head of one embedder on features of the other."""
     with pytest.raises(ValueError, match=r"expected 2048 .*FastESM2_650.*got 3328 .*ESM2 3B"):
         Head(2048, hidden_dim=2).predict(np.zeros((1, 3328)))
+
+
+def test_predict_when_a_feature_is_not_finite_then_error_names_the_row(rows: Rows) -> None:
+    """A score that is no number would be taken for an answer."""
+    rows.features[7, 2] = np.nan
+
+    with pytest.raises(DataError, match="1 rows have no score, such as row 7"):
+        Head(12).predict(rows.features)
 
 
 def test_width_that_is_not_known_then_is_described_by_its_number() -> None:

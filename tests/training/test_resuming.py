@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import os
 import signal
@@ -18,11 +19,13 @@ import torch
 
 from harness.config import TrainingConfig
 from harness.errors import ArtifactError, CheckpointError
+from harness.progress import Progress
 from harness.training.checkpoints import load_head
 from harness.training.history import EpochRecord
 from harness.training.interruption import TrainingInterrupted
+from harness.training.tensor_files import read_metadata
 from harness.training.trainer import fit_head
-from tests.training.conftest import QUICK, Fit, Rows, draw_rows, same_weights
+from tests.training.conftest import OVERFITS, QUICK, Fit, Rows, draw_rows, same_weights
 
 BEST = replace(QUICK, save_best=True)
 
@@ -38,19 +41,21 @@ class _Power:
             raise RuntimeError("power failure")
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("epoch", [1, 9])
 def test_training_that_failed_after_an_epoch_then_goes_on_to_the_same_weights(
     fit: Fit, tmp_path: Path, epoch: int
 ) -> None:
     """Final head, best head and history are those of an uninterrupted training."""
-    expected = fit(recipe=BEST)
+    recipe = replace(OVERFITS, save_best=True)
+    expected = fit(recipe=recipe)
     with pytest.raises(RuntimeError, match="power failure"):
-        fit(recipe=BEST, folder=tmp_path, on_epoch=_Power(epoch))
+        fit(recipe=recipe, folder=tmp_path, on_epoch=_Power(epoch))
     seen: list[EpochRecord] = []
 
-    found = fit(recipe=BEST, folder=tmp_path, on_epoch=seen.append)
+    found = fit(recipe=recipe, folder=tmp_path, on_epoch=seen.append)
 
-    assert [record.epoch for record in seen] == list(range(epoch + 1, 5))
+    assert 1 < found.best_epoch < 9
+    assert [record.epoch for record in seen] == list(range(epoch + 1, found.epochs_run + 1))
     assert same_weights(found.final, expected.final)
     assert found.best is not None
     assert expected.best is not None
@@ -58,7 +63,8 @@ def test_training_that_failed_after_an_epoch_then_goes_on_to_the_same_weights(
     assert [r.validation_loss for r in found.history] == [
         r.validation_loss for r in expected.history
     ]
-    assert len((tmp_path / "training.jsonl").read_text(encoding="utf-8").splitlines()) == 4
+    lines = (tmp_path / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == found.epochs_run
 
 
 def _clock_that_asks(number: signal.Signals, *, reading: int) -> Callable[[], float]:
@@ -87,10 +93,28 @@ def test_signal_within_an_epoch_then_saves_that_step_and_goes_on_to_the_same_wei
     ):
         fit(folder=tmp_path, takes_signals=True, clock=clock)
 
-    found = fit(folder=tmp_path)
+    assert read_metadata(tmp_path / "state.safetensors")["steps_done"] == 1
+    stream = io.StringIO()
+
+    found = fit(folder=tmp_path, progress=Progress(stream))
 
     assert same_weights(found.final, expected.final)
     assert [r.train_loss for r in found.history] == [r.train_loss for r in expected.history]
+    assert "28 steps" in stream.getvalue()
+
+
+def test_epoch_that_was_interrupted_then_its_time_is_the_sum_of_both_parts(
+    fit: Fit, tmp_path: Path
+) -> None:
+    """Rows per second would be too many otherwise."""
+    ask, seconds = _clock_that_asks(signal.SIGTERM, reading=0), itertools.count()
+    with pytest.raises(TrainingInterrupted):
+        fit(folder=tmp_path, takes_signals=True, clock=lambda: ask() + next(seconds))
+
+    found = fit(folder=tmp_path, clock=lambda: float(next(seconds)))
+
+    assert found.history[0].rows_per_second == 100 / 2
+    assert found.history[1].rows_per_second == 100 / 1
 
 
 def test_signal_at_the_end_of_an_epoch_then_the_epoch_is_finished_first(

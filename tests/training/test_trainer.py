@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,7 @@ from harness.progress import Progress
 from harness.training.checkpoints import load_head
 from harness.training.history import EpochRecord
 from harness.training.trainer import fit_heads
-from tests.training.conftest import QUICK, Fit, Rows, draw_rows, same_weights
-
-LEARNS = replace(QUICK, epochs=30, patience=30, learning_rate=Fraction(1, 20))
-# Learns fast, then overfits: the best epoch is not the last one.
-OVERFITS = replace(LEARNS, learning_rate=Fraction(1), dropout=Fraction(0), patience=10)
+from tests.training.conftest import LEARNS, OVERFITS, QUICK, Fit, Rows, draw_rows, same_weights
 
 
 def test_trained_head_then_predicts_rows_it_has_not_seen(fit: Fit) -> None:
@@ -193,7 +188,7 @@ def test_several_seeds_then_each_head_is_the_one_that_fit_head_gives(
     fit: Fit, rows: Rows, tmp_path: Path
 ) -> None:
     """They share the rows and nothing else."""
-    validation = draw_rows(40, seed=1)
+    validation, stream = draw_rows(40, seed=1), io.StringIO()
     several = fit_heads(
         rows.features,
         rows.labels,
@@ -202,6 +197,7 @@ def test_several_seeds_then_each_head_is_the_one_that_fit_head_gives(
         validation_labels=validation.labels,
         recipe=QUICK,
         folder=tmp_path,
+        progress=Progress(stream),
     )
 
     assert [trained.seed for trained in several] == [7, 8]
@@ -209,6 +205,7 @@ def test_several_seeds_then_each_head_is_the_one_that_fit_head_gives(
         assert same_weights(trained.final, fit(seed=trained.seed).final)
         saved = load_head(tmp_path / f"seed-{trained.seed}" / "final.safetensors")
         assert same_weights(saved, trained.final)
+        assert f"train head, seed {trained.seed}: 28 steps" in stream.getvalue()
 
 
 def test_facts_of_the_training_then_are_json(fit: Fit) -> None:
