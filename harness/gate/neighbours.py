@@ -74,10 +74,9 @@ def observe_cpu(
 ) -> Observation:
     """Compare the load of the last minute with the threads that this process computes on."""
     load = read_load()[0]
-    others = load - n_threads
-    warning = f"Other programs kept about {others:.1f} cores busy (load average {load:.1f})"
+    warning = "Other programs kept a core or more busy (the load averages stand in the evidence)"
     return Observation(
-        warnings=(warning,) if others >= NOTABLE_LOAD else (),
+        warnings=(warning,) if load - n_threads >= NOTABLE_LOAD else (),
         readings={"load_average": load},
     )
 

@@ -53,6 +53,28 @@ def test_benchmark_when_rounds_were_timed_then_json_lies_with_the_reports(
     assert "node" not in written["machine_info"]
 
 
+def test_benchmark_when_the_time_was_judged_then_all_attempts_stand_beside_the_rounds(
+    project: Project,
+) -> None:
+    """What pytest-benchmark did not run itself, it keeps as well."""
+    project.write_passing(without=["embedding-time"])
+    project.write(TIMED)
+    project.write(
+        """
+        @pytest.mark.criterion("embedding-time")
+        def test_time(record):
+            attempts = [{"baseline_seconds": [2.0]}, {"baseline_seconds": [1.0]}]
+            record(CriterionResult(
+                id="embedding-time", state=State.PASS, detail=".", evidence={"attempts": attempts}
+            ))
+        """,
+        "test_time.py",
+    )
+    project.run()
+    written = json.loads((project.root / "reports" / "benchmark.json").read_text())
+    assert len(written["acceptance"]["embedding-time"]["attempts"]) == 2
+
+
 def test_benchmark_when_user_chose_clock_and_path_then_they_are_kept(passing: Project) -> None:
     """The gate sets only what nobody has set."""
     passing.write(TIMED)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from statistics import fmean, stdev
 from typing import Any
 
 from harness.report.content.document import Block, Column, Table
-from harness.report.content.evidence import evidence_blocks, evidence_of
+from harness.report.content.evidence import evidence_blocks, evidence_of, show_value
 from harness.report.content.reading import (
     as_mapping,
     as_number,
     as_numbers,
     as_pair,
     as_rows,
+    as_text,
 )
 from harness.report.content.wording import (
     ABSENT,
@@ -28,7 +30,7 @@ from harness.report.content.wording import (
 __all__ = ["speed_blocks", "timing_of"]
 
 # What the tables below show in their own way, so that the generic evidence leaves it out.
-_SHOWN = ("attempts", "ratio", "interval", "warnings")
+_SHOWN = ("attempts", "ratio", "interval", "warnings", "speed_up")
 _RUNS = {
     "baseline_seconds": "baseline",
     "candidate_seconds": "candidate",
@@ -53,6 +55,8 @@ def speed_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Bloc
     if attempts := as_rows(timing.get("attempts")):
         blocks.append(_attempts_table(attempts))
     evidence = evidence_of(verdict, "embedding-time")
+    if causes := as_mapping(evidence.get("speed_up")):
+        blocks.append(_causes_table(causes))
     rest = evidence | {key: value for key, value in timing.items() if key not in evidence}
     return blocks + evidence_blocks(rest, title="Timing", skip=(*_SHOWN, *_RUNS))
 
@@ -118,12 +122,37 @@ def _attempts_table(attempts: list[dict[str, Any]]) -> Table:
         (
             show_count(number),
             *(", ".join(show_number(s) for s in as_numbers(a.get(key))) or ABSENT for key in keys),
+            show_value(a.get("disturbances")),
         )
         for number, a in enumerate(attempts[:20], start=1)
     )
     columns = (Column(title="Attempt", kind="number"), *(Column(title=heads[k]) for k in keys))
+    columns = (*columns, Column(title="What else used the device"))
     return Table(
         title="Every attempt; the first that is settled counts", columns=columns, rows=rows
+    )
+
+
+def _causes_table(causes: Mapping[str, Any]) -> Table:
+    """Split the speed-up into factors that multiply to what a deployment gains."""
+    dtypes = [as_text(causes.get(f"{side}_dtype")) for side in ("baseline", "candidate")]
+    parts = {
+        f"Model: both sides in {dtypes[1]}, the ratio that is judged": "model",
+        f"Precision: the baseline in {dtypes[0]} against {dtypes[1]}": "precision",
+        "Batching: the baseline in padded batches of 16, in file order, against these": "batching",
+    }
+    factors = {text: as_number(causes.get(key)) for text, key in parts.items()}
+    rows = [(text, show_number(x, 3)) for text, x in factors.items()]
+    known = [x for x in factors.values() if x is not None]
+    if len(known) == len(factors):
+        rows.append(("As deployed: model and precision", show_number(prod(known[:2]), 3)))
+        rows.append(("All three, over a baseline in padded batches", show_number(prod(known), 3)))
+    return Table(
+        title="Where the speed-up comes from (times faster)",
+        columns=(Column(title="Cause"), Column(title="Factor", kind="number")),
+        rows=tuple(rows),
+        note="From a few rounds outside the judged ones; "
+        f"batching on {show_count(as_number(causes.get('n_batching_sequences')))} sequences.",
     )
 
 
