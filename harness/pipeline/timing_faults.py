@@ -21,7 +21,7 @@ from harness.pipeline.vectors import SIDES, Side
 __all__ = ["at_percent", "same_model"]
 
 # Enough to see a ratio of about 1; the gate itself times more.
-TIMED_SEQUENCES = 64
+TIMED_SEQUENCES = 32
 # A busy machine must not make a sound gate look broken: it would take noise of a factor of two,
 # in each attempt.
 ATTEMPTS = 5
