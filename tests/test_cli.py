@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
+from harness.gate.history import remember
 from harness.gate.verdict import write_verdict
 
 
@@ -143,3 +144,29 @@ def test_report_when_the_run_halted_then_every_format_says_so(
 
     assert code == 0
     assert "HALT" in capsys.readouterr().out
+
+
+def remember_verdict(directory: Path) -> None:
+    """Add a verdict to the history of the test set in a directory."""
+    drop = {"id": "accuracy-drop", "value": "1.25", "interval": ["0", "3"]}
+    verdict = {"finished": "2026-11-01T00:00:00+00:00", "verdict": "HALT", "profile": "tiny"}
+    split = {"directory": str(directory), "ids_sha256": {"test": "ab" * 32}}
+    assert remember(verdict | {"rehearsal": True, "split": split, "criteria": [drop]}) == ""
+
+
+def test_history_when_the_test_set_was_judged_then_table_and_figure_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Drop by drop, and how worn the test set is; without a verdict there is nothing to show."""
+    config, figure = write_sequences(tmp_path), tmp_path / "trend.svg"
+    options = ["--gate-config", str(config), "--work-dir", str(tmp_path / "work")]
+    run(monkeypatch, "split", *options)
+    assert run(monkeypatch, "history", *options) == 1
+    assert "No verdict on the test set in" in capsys.readouterr().err
+    remember_verdict(next((tmp_path / "work" / "test-sets").iterdir()))
+
+    assert run(monkeypatch, "history", *options, "--figure", str(figure)) == 0
+
+    assert "has been judged once" in capsys.readouterr().out
+    assert figure.read_text().startswith("<?xml")
+    assert run(monkeypatch, "history", *options, "--figure", "trend.pdf") == 2
