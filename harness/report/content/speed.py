@@ -118,16 +118,18 @@ def _attempts_table(attempts: list[dict[str, Any]]) -> Table:
         "candidate_seconds": "Candidate rounds (s)",
         "closing_baseline_seconds": "Closing baseline rounds (s)",
     }
+    are_disturbed = any(a.get("disturbances") for a in attempts)
     rows = tuple(
         (
             show_count(number),
             *(", ".join(show_number(s) for s in as_numbers(a.get(key))) or ABSENT for key in keys),
-            show_value(a.get("disturbances")),
+            *([show_value(a.get("disturbances"))] if are_disturbed else []),
         )
         for number, a in enumerate(attempts[:20], start=1)
     )
     columns = (Column(title="Attempt", kind="number"), *(Column(title=heads[k]) for k in keys))
-    columns = (*columns, Column(title="What else used the device"))
+    if are_disturbed:
+        columns = (*columns, Column(title="What else used the device"))
     return Table(
         title="Every attempt; the first that is settled counts", columns=columns, rows=rows
     )
