@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.report.content.document import Figure
+from harness.report.plots.curves import draw_calibration, draw_precision_recall, draw_roc
+from harness.report.plots.decisions import draw_confusion, draw_scores
 from harness.report.plots.runs import draw_drop, draw_timing, draw_training
 from harness.report.plots.samples import draw_gc, draw_length, draw_lineages
-from harness.report.plots.scores import (
-    draw_calibration,
-    draw_confusion,
-    draw_precision_recall,
-    draw_roc,
-    draw_scores,
-)
 from harness.report.plots.source import Source, read_source
 from harness.report.plots.style import save_figure, style
 

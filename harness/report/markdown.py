@@ -16,7 +16,7 @@ from harness.report.content.document import Column, Figure
 from harness.report.content.wording import ABSENT
 from harness.report.escaping import markdown_code, markdown_text, visible
 
-__all__ = ["MARKDOWN_SYMBOLS", "render_markdown"]
+__all__ = ["MARKDOWN_SYMBOLS", "markdown_environment", "render_markdown"]
 
 # GitHub shows these in colour; the state stands beside them in words.
 MARKDOWN_SYMBOLS = {
@@ -40,17 +40,18 @@ def render_markdown(verdict: Mapping[str, Any], figures: Sequence[Figure], *, fo
     folder : Path
         Where the report will lie: figures are linked relative to it.
     """
-    template = _environment().get_template("report.md.jinja")
+    template = markdown_environment().get_template("report.md.jinja")
     document = build_document(verdict, figures)
     text = template.render(document=document, folder=folder, symbols=MARKDOWN_SYMBOLS)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 @cache
-def _environment() -> Environment:
+def markdown_environment() -> Environment:
+    """Return the templates' environment; every text from data must go through a filter of it."""
     environment = Environment(
         loader=PackageLoader("harness.report"),
-        autoescape=False,  # noqa: S701 - markdown; every text from data goes through a filter
+        autoescape=False,  # noqa: S701 - markdown, which has its own filters
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

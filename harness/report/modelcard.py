@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from harness.report.content.metrics import metric_rows
 from harness.report.content.outcome import read_criteria, read_outcome
 from harness.report.content.reading import as_json, as_mapping, as_number, as_text
 from harness.report.content.wording import side_name
-from harness.report.escaping import markdown_code, markdown_text, visible
-from harness.report.markdown import MARKDOWN_SYMBOLS
+from harness.report.escaping import visible
+from harness.report.markdown import MARKDOWN_SYMBOLS, markdown_environment
 
 __all__ = ["render_model_card"]
 
@@ -43,15 +41,7 @@ def render_model_card(verdict: Mapping[str, Any]) -> str:
         YAML metadata followed by markdown.
     """
     verdict = as_json(verdict)
-    environment = Environment(
-        loader=PackageLoader("harness.report"),
-        autoescape=False,  # noqa: S701 - markdown; every text from data goes through a filter
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"text": markdown_text, "code": markdown_code}
-    template = environment.get_template("modelcard.md.jinja")
+    template = markdown_environment().get_template("modelcard.md.jinja")
     body = template.render(
         name=_name(verdict),
         outcome=read_outcome(verdict),

@@ -35,9 +35,10 @@ def _blocker(blocker: Blocker) -> str:
 
 
 def _row(criterion: Criterion) -> str:
+    symbol = MARKDOWN_SYMBOLS.get(criterion.state, "❗")
     cells = (
         markdown_code(criterion.id),
-        f"{MARKDOWN_SYMBOLS.get(criterion.state, '❗')}&nbsp;{markdown_text(criterion.state_words)}",
+        f"{symbol}&nbsp;{markdown_text(criterion.state_words)}",
         markdown_text(criterion.value),
         markdown_text(criterion.limit),
     )

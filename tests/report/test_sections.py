@@ -120,6 +120,14 @@ def test_sections_say_what_no_table_holds(passed: Verdict, text: str) -> None:
     assert text in render_markdown(passed, [], folder=Path())
 
 
+def test_test_set_tells_how_often_it_was_judged(passed: Verdict) -> None:
+    """The third look at one test set is told, and what is wrong with its history is not hidden."""
+    passed["split"] |= {"looks": 3, "history_warning": "line 2 is damaged"}
+    report = render_markdown(passed, [], folder=Path())
+    assert "This test set has been judged 3 times." in report
+    assert "> [!IMPORTANT]\n> line 2 is damaged" in report
+
+
 def test_next_steps_hold_every_step(failed: Verdict) -> None:
     """The top of the report gives the first step, its end all of them."""
     report = render_markdown(failed, [], folder=Path())

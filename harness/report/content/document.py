@@ -142,7 +142,6 @@ class Criterion:
     detail: str
     warnings: tuple[str, ...]
     next_steps: tuple[str, ...]
-    test: str
 
     @property
     def state_words(self) -> str:

@@ -24,7 +24,6 @@ _COMPARISONS = {
     "embedding-integrity": "at most",
 }
 
-
 # How the states are told in a sentence, worst first.
 _TOLD = {
     "ERROR": "broke down",
@@ -149,7 +148,6 @@ def _criterion(row: Mapping[str, Any]) -> Criterion:
         detail=as_text(row.get("detail")),
         warnings=as_texts(row.get("warnings")),
         next_steps=as_texts(row.get("next_steps")),
-        test=as_text(row.get("test")),
     )
 
 
