@@ -122,6 +122,7 @@ def _leave_out_what_is_tested_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_pat
     """Draw no figures and search no similar proteins: they would only take time."""
     monkeypatch.setattr("harness.report.figures.draw_figures", lambda *_: [])
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # the inner run is no worker
 
 
 def forget(pytester: pytest.Pytester, *kinds: str) -> None:
