@@ -54,15 +54,12 @@ def test_training_with_tensorboard_then_event_files_hold_the_losses(
     fit: Fit, tmp_path: Path
 ) -> None:
     """One scalar per field and epoch."""
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-        EventAccumulator,
-    )
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
     with tensorboard_events(tmp_path) as on_epoch:
         trained = fit(on_epoch=on_epoch)
 
-    events = EventAccumulator(str(tmp_path))
+    events = events.EventAccumulator(str(tmp_path))
     events.Reload()
     found = {event.step: event.value for event in events.Scalars("validation_loss")}
     assert found == pytest.approx({r.epoch: r.validation_loss for r in trained.history})
