@@ -14,8 +14,9 @@ INSTALLED := .venv/.installed
 accept: $(INSTALLED)
 	$(BIN)/pytest acceptance/
 
+# Two processes of one thread each: threads of both would wait for each other.
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 selftest: $(INSTALLED)
 	$(BIN)/harness selftest
@@ -26,7 +27,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/pytest -n 2 -m "not gpu" --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-report=term:skip-covered
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -90,11 +90,14 @@ def embed(
     work_dir: WorkOption = WORK,
 ) -> None:
     """Embed all records; an interrupted extraction goes on where it stopped."""
+    from harness.pipeline import compute_threads
+
     pipeline = _pipeline(gate_config, work_dir)
-    pipeline.vectors.nucleotide_embeddings()
-    for side in _sides(which):
-        store = pipeline.vectors.embeddings(side)  # type: ignore[arg-type] # one of SIDES
-        typer.echo(f"{side}: {len(store):,} x {store.dim} in {store.folder}")
+    with compute_threads(pipeline.config.threads):
+        pipeline.vectors.nucleotide_embeddings()
+        for side in _sides(which):
+            store = pipeline.vectors.embeddings(side)  # type: ignore[arg-type] # one of SIDES
+            typer.echo(f"{side}: {len(store):,} x {store.dim} in {store.folder}")
 
 
 @app.command()
@@ -104,11 +107,14 @@ def train(
     work_dir: WorkOption = WORK,
 ) -> None:
     """Train the heads on the training part, as the gate would."""
+    from harness.pipeline import compute_threads
+
     pipeline = _pipeline(gate_config, work_dir)
-    for side in _sides(which):
-        facts = pipeline.training(side)  # type: ignore[arg-type] # one of SIDES
-        folder = pipeline.cache.artifacts[f"head {side}"].path
-        typer.echo(f"{side}: {facts['epochs_run']} epochs; {folder / 'head.safetensors'}")
+    with compute_threads(pipeline.config.threads):
+        for side in _sides(which):
+            facts = pipeline.training(side)  # type: ignore[arg-type] # one of SIDES
+            folder = pipeline.cache.artifacts[f"head {side}"].path
+            typer.echo(f"{side}: {facts['epochs_run']} epochs; {folder / 'head.safetensors'}")
 
 
 @app.command()

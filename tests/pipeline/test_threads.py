@@ -8,10 +8,10 @@ from harness.pipeline.threads import compute_threads
 
 
 def test_compute_threads_when_left_then_the_old_number_is_back() -> None:
-    """One thread while timing, as many as before afterwards."""
+    """As many threads as asked for, and as many as before afterwards."""
     before = torch.get_num_threads()
 
-    with compute_threads(1):
+    with compute_threads(3):
         inside = torch.get_num_threads()
 
-    assert (inside, torch.get_num_threads()) == (1, before)
+    assert (inside, torch.get_num_threads()) == (3, before)
