@@ -29,8 +29,8 @@ __all__ = ["Rules", "check_class", "count_fallible", "report_class"]
 
 # A warning has to be unlikely by chance as well, or nearly every honest split of 225 test rows
 # would warn of its lengths (D is .06 there on average). At .01, 1 in 10 such splits warns of
-# anything (4 in 10 at .05); with the floor of .03, a shift by 0.1 SD warns in 94% of splits of
-# 2,500 test rows a class, and always of more.
+# anything (4 in 10 at .05); with the floor of .03, a shift by 0.1 SD is noticed in 94% of classes
+# of 2,500 test rows.
 _WARNING_LEVEL = 0.01
 # A test set with fewer of them says nothing about a distribution.
 _FEWEST_TEST_ROWS = 75
@@ -179,8 +179,10 @@ def _is_over(value: float | None, floor: float | None) -> bool:
 
 def _shortage(sample: ClassSample, sampling_unit: str) -> str:
     """Say what the class lacks to be judged, and the size that would do; empty if nothing."""
+    if 0 < sample.n_rows == sample.n_test:
+        return f"class {sample.label} has no rows in the training part"
     lacks = []
-    if sample.n_test < _FEWEST_TEST_ROWS or not sample.has_both_parts:
+    if sample.n_test < _FEWEST_TEST_ROWS:
         lacks.append(_lack(sample, "rows", sample.n_test, _FEWEST_TEST_ROWS))
     n_genomes = int(sample.draw.units_drawn().sum())
     if sampling_unit == "genome" and n_genomes < _FEWEST_TEST_GENOMES:
@@ -197,14 +199,12 @@ def _lack(sample: ClassSample, unit: str, n_test: int, fewest: int) -> str:
 
 
 def _absent(sample: ClassSample, what: str, shortage: str) -> Check:
-    if sample.n_rows == 0:
-        return Check(
-            label=sample.label, what=what, statistic="", state=Outcome.INCONCLUSIVE, detail=shortage
-        )
+    """Stand in for a check without numbers: its trait is unknown, or a part has no rows."""
+    is_unknown = sample.has_both_parts
     return Check(
         label=sample.label,
         what=what,
         statistic="",
-        state=Outcome.NOT_RUN,
-        detail="unknown for every record of the class",
+        state=Outcome.NOT_RUN if is_unknown else Outcome.INCONCLUSIVE,
+        detail="unknown for every record of the class" if is_unknown else shortage,
     )

@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 _ENOUGH_EXCEEDING = 20
 # Of more units than these a random part is redrawn. Its effects scatter more, so p errs on the
 # high side; yet with this many units, and up to 500 lineages, all that p still decides lies
-# under the floors (w .18 of .20, D .04 of .06).
+# under the floors (w .18 of .20, D .035 of .06).
 _MOST_UNITS = 40_000
 # Equal effects may differ in the last digits.
 _ROUNDING = 1e-12

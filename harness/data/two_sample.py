@@ -151,10 +151,7 @@ def _indicators(categories: Categories) -> FloatArray:
 
 
 def _held_out_scores(features: FloatArray, is_test: Mask, is_judge: Mask) -> FloatArray:
-    # Both sides weigh the same, or nine train rows to one test row would drown the difference.
-    model = make_pipeline(
-        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
-    )
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(features[~is_judge], is_test[~is_judge])
     scores: FloatArray = model.decision_function(features[is_judge])
     return scores

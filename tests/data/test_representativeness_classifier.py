@@ -1,5 +1,7 @@
 """The held-out two-sample classifier: finds what is there, and invents nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -49,6 +51,29 @@ def test_classifier_when_only_a_sum_of_features_differs_then_finds_it() -> None:
 
     assert judgement.effect > 0.8
     assert judgement.p_value(2999, rng) == 1 / 3000
+
+
+@pytest.mark.parametrize("trait", ["length", "GC", "composition", "frame", "source kind"])
+def test_classifier_when_one_trait_differs_then_finds_it(trait: str) -> None:
+    """Every trait is a feature, whatever its scale."""
+    rng = np.random.default_rng(9)
+    is_test = np.arange(N_ROWS) % 4 == 0
+    more = rng.random(N_ROWS) < np.where(is_test, 0.9, 0.1)
+    small = np.stack([0.001 * more, rng.normal(size=N_ROWS)], axis=1)
+    coded = Categories(codes=more.astype(np.int64), names=("a", "b"))
+    changes = {
+        "length": {"length_residues": 165 + more},
+        "GC": {"gc": 0.5 + 0.001 * more},
+        "composition": {"composition": lambda rows: small[rows]},
+        "frame": {"frame": coded},
+        "source kind": {"source_kind": coded},
+    }
+    traits = replace(_traits(np.zeros((N_ROWS, 1))), **changes[trait])  # type: ignore[arg-type]
+
+    judgement = judge_by_classifier(traits, is_test, np.arange(N_ROWS), rng)
+
+    assert judgement is not None
+    assert judgement.effect == pytest.approx(0.8, abs=0.1)
 
 
 def test_classifier_when_genomes_are_recognisable_then_invents_no_difference() -> None:

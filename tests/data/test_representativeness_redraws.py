@@ -108,6 +108,16 @@ def test_redrawn_p_when_only_a_part_of_the_units_is_redrawn_then_still_catches_a
     assert _p(honest, values, is_ordered=True, most_units=500) > 0.5
 
 
+def test_redrawn_p_when_fewer_units_are_redrawn_then_errs_on_the_high_side() -> None:
+    """A shift that 1,000 units show is within chance for the 100 that are redrawn."""
+    values = np.arange(2000) % 400
+    units = np.arange(2000) // 2
+    draw = ClassDraw(is_test=_skewed_rows(values, 1.6), units=units, fraction=TENTH)
+
+    assert _p(draw, values, is_ordered=True) < 0.05
+    assert _p(draw, values, is_ordered=True, most_units=100) > 0.2
+
+
 def _skewed_rows(values: npt.NDArray[np.int64], slope: float) -> npt.NDArray[np.bool_]:
     """Draw a tenth of the rows, low values a little more often."""
     weight = 1 + slope * (0.5 - values / values.max())
