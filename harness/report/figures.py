@@ -13,7 +13,7 @@ from harness.report.content.document import Figure
 from harness.report.plots.curves import draw_calibration, draw_precision_recall, draw_roc
 from harness.report.plots.decisions import draw_confusion, draw_scores
 from harness.report.plots.runs import draw_drop, draw_timing, draw_training
-from harness.report.plots.samples import draw_gc, draw_length, draw_lineages
+from harness.report.plots.samples import draw_gc, draw_identity, draw_length, draw_lineages
 from harness.report.plots.source import Source, read_source
 from harness.report.plots.style import save_figure, style
 
@@ -34,6 +34,7 @@ _FIGURES: dict[str, tuple[str, Callable[[Source, Canvas], str | None]]] = {
     "lineages": ("Lineage shares, train and test", draw_lineages),
     "length": ("Lengths, train and test", draw_length),
     "gc": ("GC content, train and test", draw_gc),
+    "identity": ("Identity of test to training proteins", draw_identity),
     "training": ("Loss and learning rate", draw_training),
 }
 

@@ -50,16 +50,6 @@ def _looks_blocks(split: Mapping[str, Any]) -> list[Block]:
     return blocks + ([Note(text=f"{warning}.")] if warning else [])
 
 
-def _looks(split: Mapping[str, Any]) -> list[Block]:
-    """Return how often the test set was judged: each look makes a false pass more likely."""
-    blocks: list[Block] = []
-    if looks := as_number(split.get("looks")):
-        blocks.append(Paragraph(text=describe_looks(int(looks))))
-    if warning := as_text(split.get("history_warning")):
-        blocks.append(Note(text=warning))
-    return blocks
-
-
 def _checks_table(checks: list[dict[str, Any]]) -> Table:
     heads = (
         "Effect",

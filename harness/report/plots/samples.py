@@ -13,7 +13,7 @@ from harness.report.plots.style import COLOURS, can_be_drawn, label_text, legend
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_gc", "draw_length", "draw_lineages"]
+__all__ = ["draw_gc", "draw_identity", "draw_length", "draw_lineages"]
 
 # Of each class; more cannot be read.
 MOST_LINEAGES = 20
@@ -53,6 +53,23 @@ def draw_length(source: Source, figure: Figure) -> str | None:
 def draw_gc(source: Source, figure: Figure) -> str | None:
     """Draw the distribution of GC content, train against test."""
     return _draw_histograms(source, figure, "gc", "GC content (share of nucleotides)")
+
+
+def draw_identity(source: Source, figure: Figure) -> str | None:
+    """Draw how similar the test proteins are to their best hits in training, bin by bin."""
+    rows = as_rows(evidence_of(source.verdict, "split-integrity").get("identity"))
+    bins = [(as_text(row.get("bin")), 100 * (as_number(row.get("share")) or 0)) for row in rows]
+    if not all(can_be_drawn(share) for _, share in bins) or not any(share for _, share in bins):
+        return None
+    figure.set_size_inches(4.8, 3.2)
+    axes = figure.subplots()
+    places = range(len(bins))
+    axes.bar(places, [share for _, share in bins], color=COLOURS["test"])
+    axes.set_xticks(list(places), [label_text(name, 20) for name, _ in bins])
+    axes.set(xlabel="Identity to the best training hit", ylabel="Test proteins (%)")
+    return "Test proteins by identity to their best training hit: " + ", ".join(
+        f"{name} {share:.1f} percent" for name, share in bins
+    )
 
 
 def _evidence(source: Source, key: str) -> dict[str, Any]:
