@@ -78,9 +78,7 @@ def test_gate_when_the_candidates_embeddings_are_shuffled_then_integrity_fails(
     assert outcome.exit_code == 1
 
 
-@pytest.mark.parametrize(
-    ("candidate_seconds", "state"), [(2.0, "PASS"), (2.04, "FAIL"), (4.0, "FAIL")]
-)
+@pytest.mark.parametrize(("candidate_seconds", "state"), [(2.0, "PASS"), (2.04, "FAIL")])
 def test_gate_when_the_candidate_is_slower_than_half_then_time_fails(
     run_gate: Run,
     monkeypatch: pytest.MonkeyPatch,

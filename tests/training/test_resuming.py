@@ -200,6 +200,7 @@ def test_damaged_state_then_error_names_the_file(fit: Fit, tmp_path: Path) -> No
         fit(folder=tmp_path)
 
 
+@pytest.mark.slow
 class _Long:
     """A training that takes about a second, here and in a process of its own."""
 
