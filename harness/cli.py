@@ -18,7 +18,7 @@ from harness.config import load_config
 from harness.errors import HarnessError, MissingInput
 
 if TYPE_CHECKING:
-    from harness.pipeline import Pipeline
+    from harness.pipeline import Pipeline, Side
     from harness.progress import Progress
 
 __all__ = ["app", "main"]
@@ -96,7 +96,7 @@ def embed(
     with compute_threads(pipeline.config.threads):
         pipeline.vectors.nucleotide_embeddings()
         for side in _sides(which):
-            store = pipeline.vectors.embeddings(side)  # type: ignore[arg-type] # one of SIDES
+            store = pipeline.vectors.embeddings(side)
             typer.echo(f"{side}: {len(store):,} x {store.dim} in {store.folder}")
 
 
@@ -112,7 +112,7 @@ def train(
     pipeline = _pipeline(gate_config, work_dir)
     with compute_threads(pipeline.config.threads):
         for side in _sides(which):
-            facts = pipeline.training(side)  # type: ignore[arg-type] # one of SIDES
+            facts = pipeline.training(side)
             folder = pipeline.cache.artifacts[f"head {side}"].path
             typer.echo(f"{side}: {facts['epochs_run']} epochs; {folder / 'head.safetensors'}")
 
@@ -225,8 +225,13 @@ def _progress() -> Progress:
     return Progress(sys.stderr, is_live=sys.stderr.isatty())
 
 
-def _sides(which: Which) -> list[str]:
-    return ["baseline", "candidate"] if which is Which.BOTH else [which.value]
+def _sides(which: Which) -> tuple[Side, ...]:
+    sides: dict[Which, tuple[Side, ...]] = {
+        Which.BOTH: ("baseline", "candidate"),
+        Which.BASELINE: ("baseline",),
+        Which.CANDIDATE: ("candidate",),
+    }
+    return sides[which]
 
 
 def _fail(message: str) -> None:
