@@ -61,7 +61,7 @@ def draw_identity(source: Source, figure: Figure) -> str | None:
     bins = [(as_text(row.get("bin")), 100 * (as_number(row.get("share")) or 0)) for row in rows]
     if not all(can_be_drawn(share) for _, share in bins) or not any(share for _, share in bins):
         return None
-    figure.set_size_inches(4.8, 3.2)
+    figure.set_size_inches(6.4, 3.2)
     axes = figure.subplots()
     places = range(len(bins))
     axes.bar(places, [share for _, share in bins], color=COLOURS["test"])
