@@ -123,7 +123,7 @@ def report(
     fmt: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.MARKDOWN,
 ) -> None:
     """Render a verdict again, without running anything."""
-    from harness.gate.verdict import read_verdict
+    from harness.gate.proof.verdict import read_verdict
     from harness.report.figures import draw_figures
     from harness.report.machine import render_json
     from harness.report.markdown import render_markdown
@@ -153,7 +153,7 @@ def verify(
     verdict: VerdictOption = VERDICT,
 ) -> None:
     """Exit 0 only if a verdict authorises this very file."""
-    from harness.gate.authorisation import authorise
+    from harness.gate.proof.authorisation import authorise
 
     authorise(checkpoint, verdict)
     typer.echo(f"{checkpoint}: authorised by {verdict}")
@@ -168,7 +168,7 @@ def history(
     ] = None,
 ) -> None:
     """Show the verdicts on this test set so far, and how often it was judged."""
-    from harness.gate.history import read_history
+    from harness.gate.proof.history import read_history
     from harness.report.trend import FORMATS, draw_trend, render_trend
 
     if figure is not None and figure.suffix not in FORMATS:

@@ -28,7 +28,7 @@ INSPECTIONS = (
     "cacheshow",
 )
 # What pytest-benchmark is set to if nobody chooses, and the clock that waits for the device.
-DEFAULT_TIMER, DEVICE_TIMER = "time.perf_counter", "harness.gate.timing.read_clock"
+DEFAULT_TIMER, DEVICE_TIMER = "time.perf_counter", "harness.gate.speed.criterion.read_clock"
 
 Provider = Callable[[], dict[str, Any]]
 

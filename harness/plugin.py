@@ -22,7 +22,7 @@ from harness.invocation import GateSession, Invocation, Provider
 if TYPE_CHECKING:
     import argparse
 
-    from harness.gate.ledger import CriterionRun, Phase
+    from harness.gate.proof.ledger import CriterionRun, Phase
     from harness.gate.result import CriterionResult
     from harness.progress import Progress
     from harness.report.publish import Publication
@@ -119,7 +119,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
     """Describe the machine without its name; None leaves runs outside the gate alone."""
     if GATE not in config.stash:
         return None
-    from harness.gate.provenance import describe_machine
+    from harness.gate.proof.provenance import describe_machine
 
     return describe_machine()
 
@@ -143,7 +143,7 @@ class Gate:
     """One armed run: it watches the tests, concludes, and has the reports written."""
 
     def __init__(self, config: pytest.Config, invocation: Invocation, progress: Progress) -> None:
-        from harness.gate.ledger import Ledger
+        from harness.gate.proof.ledger import Ledger
 
         self.runs: dict[str, CriterionRun] = {}  # by node id
         self._config = config
@@ -312,7 +312,7 @@ def _invocation(config: pytest.Config, options: argparse.Namespace) -> Invocatio
 
 def _claim(config: pytest.Config, invocation: Invocation) -> None:
     """Take the report directory for this run, once, and withdraw what an older run left there."""
-    from harness.gate.verdict import open_verdict
+    from harness.gate.proof.verdict import open_verdict
 
     if OPENING in config.stash:
         return
@@ -370,7 +370,7 @@ def _criterion_of(item: pytest.Item) -> str | None:
 
 
 def _phase(report: pytest.TestReport, error: BaseException | None) -> Phase:
-    from harness.gate.ledger import Phase
+    from harness.gate.proof.ledger import Phase
 
     return Phase(
         outcome=report.outcome,

@@ -8,7 +8,7 @@ from harness.data.leakage import LeakReport, find_feature_leaks, find_leaks
 from harness.data.read import read_records
 from harness.data.record_set import RecordSet
 from harness.data.records import RECORD_COLUMNS, check_records
-from harness.data.representativeness import Representativeness, compare_distributions
+from harness.data.representativeness.compare import Representativeness, compare_distributions
 from harness.data.split import Split, draw_split
 
 __all__ = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from harness.data.genbank import GenBankEntry, read_genbank
+from harness.data.formats.genbank import GenBankEntry, read_genbank
 from harness.data.windows import extract_fragments
 from harness.errors import DataError
 

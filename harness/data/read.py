@@ -16,15 +16,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.data.fasta import find_pair, read_fasta
-from harness.data.genbank import genbank_files
+from harness.data.formats.fasta import find_pair, read_fasta
+from harness.data.formats.genbank import genbank_files
+from harness.data.formats.pairs import pair_halves
+from harness.data.formats.table import read_table
 from harness.data.genomes import read_genomes
 from harness.data.inputs import size_megabytes
-from harness.data.pairs import pair_halves
 from harness.data.record_set import RecordSet
 from harness.data.records import RECORD_COLUMNS
 from harness.data.screening import ACCEPTED, Reasons, find_faults, find_repeats, printable
-from harness.data.table import read_table
 from harness.data.taxonomy import join_taxonomy, read_taxonomy
 from harness.errors import DataError
 from harness.progress import Progress, Task

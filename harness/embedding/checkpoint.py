@@ -250,7 +250,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
         return tensors
-    from harness.data.unpickle import load_restricted
+    from harness.data.formats.unpickle import load_restricted
 
     loaded = load_restricted(path)
     if not isinstance(loaded, dict):

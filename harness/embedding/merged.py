@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.artifacts import digest_file, digest_json
-from harness.data.merged import read_merged_folder
+from harness.data.formats.merged import read_merged_folder
 from harness.errors import DataError
 
 __all__ = ["LastColumns", "MergedFeatures"]

@@ -9,13 +9,13 @@ from fractions import Fraction
 
 from numpy.typing import ArrayLike
 
-from harness.gate.accuracy_advice import settling_step
-from harness.gate.design_effect import GenomeEffect
-from harness.gate.drop import LIMIT_POINTS, exact_points, finite, nothing_judged
-from harness.gate.noninferiority import wilson_interval
-from harness.gate.outcomes import Binary, as_binary, as_share, genomes_of
+from harness.gate.accuracy.advice import settling_step
+from harness.gate.accuracy.design_effect import GenomeEffect
+from harness.gate.accuracy.drop import LIMIT_POINTS, exact_points, finite, nothing_judged
+from harness.gate.accuracy.noninferiority import wilson_interval
+from harness.gate.accuracy.settling import SettlingSize, settling_size_of_share
+from harness.gate.proof.outcomes import Binary, as_binary, as_share, genomes_of
 from harness.gate.result import CriterionResult, State
-from harness.gate.settling import SettlingSize, settling_size_of_share
 
 __all__ = ["judge_baseline", "judge_baseline_unpaired"]
 

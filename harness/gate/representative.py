@@ -1,7 +1,7 @@
 """Criterion ``representative-split``: the comparison of train and test, judged and explained.
 
-The statistics, floors and levels are those of ``harness.data.representativeness``; here they
-become one state, sentences for a reader, and plain values for the reports.
+The statistics, floors and levels are those of ``harness.data.representativeness.compare``; here
+they become one state, sentences for a reader, and plain values for the reports.
 """
 
 from __future__ import annotations
@@ -12,8 +12,13 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
-from harness.data.comparison import Check, LineageRow, Outcome, Representativeness
-from harness.data.lineage_shares import LINEAGE_SHARE
+from harness.data.representativeness.comparison import (
+    Check,
+    LineageRow,
+    Outcome,
+    Representativeness,
+)
+from harness.data.representativeness.lineage_shares import LINEAGE_SHARE
 from harness.gate.result import CriterionResult, State
 
 __all__ = ["judge_representative"]

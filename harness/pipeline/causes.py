@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.embedding import Embedder
-from harness.gate.timing import time_rounds
+from harness.gate.speed.criterion import time_rounds
 
 __all__ = ["Causes", "PaddingEmbedder", "measure_causes"]
 

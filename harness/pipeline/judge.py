@@ -31,8 +31,8 @@ from harness.gate import (
     large_moves,
     predict_labels,
 )
-from harness.gate.neighbours import observe_device
 from harness.gate.predictions import ReportedMetrics, read_metrics
+from harness.gate.speed.neighbours import observe_device
 from harness.pipeline.facts import describe_run
 from harness.pipeline.stages import Pipeline
 from harness.pipeline.stopwatch import Stopwatch

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from harness.errors import MissingInput
 from harness.gate import CriterionResult, State
-from harness.gate.timing import read_clock
+from harness.gate.speed.criterion import read_clock
 from harness.pipeline.bench import Bench
 from harness.pipeline.faults import FAULTS, Fault
 from harness.pipeline.selftest_result import FaultOutcome, SelfTestResult, keep_selftest

@@ -2,7 +2,7 @@
 
 The binding comparison is matched: both sides in the candidate's dtype, by the same engine. Its
 rounds are run by pytest-benchmark in the acceptance tests; only the repetition of an inconclusive
-measurement is run here. What the rounds mean is judged in ``harness.gate.timing``.
+measurement is run here. What the rounds mean is judged in ``harness.gate.speed.criterion``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy.typing as npt
 from harness.embedding import Embedder, tokenise
 from harness.errors import ArtifactError
 from harness.gate.embedding_integrity import TOLERANCE
-from harness.gate.neighbours import Observation
 from harness.gate.result import CriterionResult, State, decimal_text
-from harness.gate.timing import Attempt, judge_attempts, read_clock, time_rounds
+from harness.gate.speed.criterion import Attempt, judge_attempts, read_clock, time_rounds
+from harness.gate.speed.neighbours import Observation
 from harness.pipeline.causes import Causes, PaddingEmbedder, measure_causes
 
 __all__ = ["Stopwatch"]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from harness.embedding import Embedder
 from harness.gate import CriterionResult
-from harness.gate.timing import time_rounds
+from harness.gate.speed.criterion import time_rounds
 from harness.pipeline.bench import Bench
 from harness.pipeline.stopwatch import Stopwatch
 from harness.pipeline.vectors import SIDES, Side

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import write_atomically
-from harness.gate.history import note_looks, remember, with_warning
-from harness.gate.ledger import Ledger
-from harness.gate.provenance import describe_environment
-from harness.gate.verdict import VERDICT, build_verdict, check_facts, write_verdict
+from harness.gate.proof.history import note_looks, remember, with_warning
+from harness.gate.proof.ledger import Ledger
+from harness.gate.proof.provenance import describe_environment
+from harness.gate.proof.verdict import VERDICT, build_verdict, check_facts, write_verdict
 
 if TYPE_CHECKING:
     from harness.report.figures import Figure

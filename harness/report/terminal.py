@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.gate.history import describe_looks
+from harness.gate.proof.history import describe_looks
 from harness.report.content.contents import build_document
 from harness.report.content.document import Blocker, Criterion, Document
 from harness.report.content.metrics import metric_rows

@@ -1,6 +1,7 @@
 """The trend of the verdicts on one test set: a table for a terminal, and a figure.
 
-What stands in the history, and what is wrong with it, is settled by :mod:`harness.gate.history`.
+What stands in the history, and what is wrong with it, is settled by
+:mod:`harness.gate.proof.history`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from harness.artifacts import write_atomically
 from harness.config import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_TIME_RATIO
-from harness.gate.history import PastVerdict, describe_looks
+from harness.gate.proof.history import PastVerdict, describe_looks
 from harness.gate.result import decimal_text
 from harness.report.content.wording import ABSENT, show_moment
 from harness.report.escaping import visible

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import load_config
-from harness.data.virnucpro import write_merged
+from harness.data.formats.virnucpro import write_merged
 from harness.pipeline import Pipeline
 
 from .conftest import Outcome

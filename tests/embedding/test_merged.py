@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.data.virnucpro import write_merged
+from harness.data.formats.virnucpro import write_merged
 from harness.embedding.merged import LastColumns, MergedFeatures
 from harness.errors import DataError
 

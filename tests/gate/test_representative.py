@@ -8,7 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from harness.data.comparison import Check, Histogram, LineageRow, Outcome, Representativeness
+from harness.data.representativeness.comparison import (
+    Check,
+    Histogram,
+    LineageRow,
+    Outcome,
+    Representativeness,
+)
 from harness.gate.representative import judge_representative
 from harness.gate.result import State
 

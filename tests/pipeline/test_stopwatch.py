@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from harness.errors import ArtifactError
-from harness.gate.neighbours import Observation
 from harness.gate.result import State
+from harness.gate.speed.neighbours import Observation
 from harness.pipeline.stopwatch import Stopwatch
 
 PROTEINS = ["ACD", "EF"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 # Imported here, since pytester forgets after each inner run what that run has imported.
-import harness.gate.timing
+import harness.gate.speed.criterion
 import harness.progress
 import harness.report.html
 import harness.report.markdown

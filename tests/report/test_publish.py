@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.gate.history import read_history
-from harness.gate.ledger import Ledger
-from harness.gate.verdict import digest_verdict, open_verdict, read_verdict
+from harness.gate.proof.history import read_history
+from harness.gate.proof.ledger import Ledger
+from harness.gate.proof.verdict import digest_verdict, open_verdict, read_verdict
 from harness.report.publish import Publication
 
 

@@ -19,7 +19,7 @@ from harness.report.modelcard import render_model_card
 from harness.report.summary import render_step_summary
 from harness.report.terminal import render_terminal
 
-SCHEMA = Path(__file__).parents[2] / "harness" / "gate" / "verdict.schema.json"
+SCHEMA = Path(__file__).parents[2] / "harness" / "gate" / "proof" / "verdict.schema.json"
 
 # What a run that went wrong may leave in the free-form parts of a verdict.
 LEAVES = (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.gate.history import PastVerdict
+from harness.gate.proof.history import PastVerdict
 from harness.report.trend import draw_trend, render_trend
 
 PAST = PastVerdict(

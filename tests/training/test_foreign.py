@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from harness.config import TrainingConfig
-from harness.data.unpickle import load_restricted
+from harness.data.formats.unpickle import load_restricted
 from harness.errors import CheckpointError, DataError
 from harness.training.checkpoints import save_head
 from harness.training.foreign import export_virnucpro, load_virnucpro

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.gate.history import describe_looks
+from harness.gate.proof.history import describe_looks
 from harness.report.content.document import Block, Column, Note, Paragraph, Table
 from harness.report.content.evidence import (
     evidence_blocks,

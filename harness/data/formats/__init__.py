@@ -1,0 +1,1 @@
+"""Files of sequences, lineages and features, as their tools write them, read into tables."""

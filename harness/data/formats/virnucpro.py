@@ -1,0 +1,247 @@
+"""VirNucPro's ``.pt`` files: nucleotide embeddings, protein embeddings, and both merged.
+
+Owns these formats, for reading and for writing. Many merged files together are the merged folder's
+business; joining rows to records is the caller's.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.artifacts import write_atomically
+from harness.data.formats.unpickle import load_restricted
+from harness.errors import DataError
+
+__all__ = [
+    "StoredFeatures",
+    "read_embeddings",
+    "read_merged",
+    "write_embeddings",
+    "write_merged",
+]
+
+_NUCLEOTIDE_ENDING = "_DNABERT_S.pt"
+_PROTEIN_ENDING = "_ESM.pt"
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredFeatures:
+    """The rows of one file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    ids : tuple of str
+        One for each row, no two alike.
+    features : float32 array, (n_rows, dim)
+        Those of a merged file stay on disk until they are used.
+    label : int or None
+        1 viral, 0 not, for all rows; None if neither the file nor its folder says it.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+    features: npt.NDArray[np.float32]
+    label: int | None = None
+
+
+def read_embeddings(path: Path) -> StoredFeatures:
+    """Read a ``*_DNABERT_S.pt`` or an ``*_ESM.pt`` file; its content tells which.
+
+    Raises
+    ------
+    MissingInput
+        If the file is not there.
+    DataError
+        If it has another form, its ids and rows do not belong together one to one, or it names
+        code to run.
+    """
+    content = _read_dict(path)
+    if "nucleotide" in content:
+        ids, rows = _list(path, content, "nucleotide"), _list(path, content, "data")
+        _check_ids(path, ids, len(rows))
+        return StoredFeatures(path=path, ids=tuple(ids), features=_nucleotides(path, ids, rows))
+    if "proteins" in content:
+        ids, rows = _list(path, content, "proteins"), _list(path, content, "data")
+        _check_ids(path, ids, len(rows))
+        return StoredFeatures(path=path, ids=tuple(ids), features=_proteins(path, rows))
+    raise DataError(
+        f"{path}: expected the key 'nucleotide' (as in *{_NUCLEOTIDE_ENDING}) or 'proteins' "
+        f"(as in *{_PROTEIN_ENDING}), found {sorted(map(str, content))}"
+    )
+
+
+def read_merged(path: Path) -> StoredFeatures:
+    """Read a ``*_merged.pt`` file.
+
+    Raises
+    ------
+    MissingInput
+        If the file is not there.
+    DataError
+        If it has another form, holds more ids than rows or fewer, or names code to run.
+    """
+    import torch
+
+    content = _read_dict(path)
+    ids, matrix = _list(path, content, "ids"), content.get("data")
+    if not (isinstance(matrix, torch.Tensor) and matrix.ndim == 2 and matrix.is_floating_point()):
+        raise DataError(f"{path}: 'data' must be a tensor of rows x features, is {_kind(matrix)}")
+    _check_ids(path, ids, len(matrix))
+    features: npt.NDArray[np.float32] = matrix.float().numpy()  # (row, dim)
+    return StoredFeatures(
+        path=path, ids=tuple(ids), features=features, label=_own_label(path, content)
+    )
+
+
+def write_embeddings(path: Path, ids: Sequence[str], features: npt.NDArray[np.float32]) -> None:
+    """Write a ``*_DNABERT_S.pt`` or an ``*_ESM.pt`` file; the name's ending tells which.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    ids : sequence of str
+        One for each row.
+    features : float32 array, (n_rows, dim)
+        The embeddings.
+    """
+    import torch
+
+    _check_rows(ids, features)
+    if path.name.endswith(_NUCLEOTIDE_ENDING):
+        rows = [
+            {"label": name, "mean_representation": row.tolist()}
+            for name, row in zip(ids, features, strict=True)
+        ]
+        _save(path, {"nucleotide": list(ids), "data": rows})
+    elif path.name.endswith(_PROTEIN_ENDING):
+        _save(path, {"proteins": list(ids), "data": [torch.tensor(row) for row in features]})
+    else:
+        raise ValueError(f"{path.name!r} must end in {_NUCLEOTIDE_ENDING!r} or {_PROTEIN_ENDING!r}")
+
+
+def write_merged(
+    path: Path,
+    ids: Sequence[str],
+    features: npt.NDArray[np.float32],
+    *,
+    label: int | None = None,
+) -> None:
+    """Write a ``*_merged.pt`` file; without a label it is one of data to predict.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    ids : sequence of str
+        One for each row.
+    features : float32 array, (n_rows, dim)
+        Nucleotide embedding followed by protein embedding.
+    label : int, optional
+        1 viral, 0 not, for all rows.
+    """
+    import torch
+
+    _check_rows(ids, features)
+    own = {} if label is None else {"labels": [label]}
+    _save(path, {"ids": list(ids), "data": torch.tensor(features), **own})
+
+
+def _read_dict(path: Path) -> dict[str, Any]:
+    content = load_restricted(path, is_mapped=True)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a dict, as VirNucPro writes, got {_kind(content)}")
+    return content
+
+
+def _list(path: Path, content: Mapping[str, Any], key: str) -> list[Any]:
+    values = content.get(key)
+    if not isinstance(values, list) or not values:
+        raise DataError(f"{path}: {key!r} must be a list that is not empty, is {_kind(values)}")
+    return values
+
+
+def _kind(value: object) -> str:
+    shape = getattr(value, "shape", "")
+    return f"{type(value).__name__} {tuple(shape)}" if shape else repr(value)[:60]
+
+
+def _check_ids(path: Path, ids: list[Any], n_rows: int) -> None:
+    if not all(isinstance(name, str) for name in ids):
+        raise DataError(f"{path}: ids must be text")
+    if len(ids) != n_rows:
+        raise DataError(
+            f"{path}: {len(ids)} ids for {n_rows} rows, so which row belongs to which id is "
+            f"unknown; ids: {_shown(ids)}. Merge again, without the ids whose protein is missing"
+        )
+    if repeated := [name for name, count in Counter(ids).items() if count > 1]:
+        raise DataError(f"{path}: ids that occur twice: {_shown(repeated)}")
+
+
+def _shown(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return ", ".join(repr(name) for name in ids[:_SHOWN]) + more
+
+
+def _nucleotides(path: Path, ids: list[str], rows: list[Any]) -> npt.NDArray[np.float32]:
+    try:
+        labels = [row["label"] for row in rows]
+        features = np.array([row["mean_representation"] for row in rows], dtype=np.float32)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: 'data' must hold dicts with 'label' and 'mean_representation' (numbers, "
+            f"equally many for all): {error!r}"
+        ) from error
+    for name, label in zip(ids, labels, strict=True):
+        if name != label:
+            raise DataError(f"{path}: the row of id {name!r} is labelled {label!r}. Embed again")
+    return _matrix(path, features)
+
+
+def _proteins(path: Path, rows: list[Any]) -> npt.NDArray[np.float32]:
+    import torch
+
+    try:
+        features: npt.NDArray[np.float32] = torch.stack(rows).float().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise DataError(f"{path}: 'data' must hold tensors of one length: {error}") from error
+    return _matrix(path, features)
+
+
+def _matrix(path: Path, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    if features.ndim != 2:
+        raise DataError(f"{path}: expected rows x features, got shape {features.shape}")
+    return features
+
+
+def _own_label(path: Path, content: Mapping[str, Any]) -> int | None:
+    labels = content.get("labels")
+    if labels is None:
+        return None
+    if labels not in ([0], [1]):
+        raise DataError(f"{path}: 'labels' must be [0] or [1] for the whole file, is {labels!r}")
+    return int(labels[0])
+
+
+def _check_rows(ids: Sequence[str], features: npt.NDArray[np.float32]) -> None:
+    if features.ndim != 2 or len(ids) != len(features) or not ids:
+        raise ValueError(f"{len(ids)} ids for features of shape {features.shape}")
+
+
+def _save(path: Path, content: Mapping[str, object]) -> None:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,1 @@
+"""The accuracy criterion: the drop, its clustered upper bound, and what would settle it."""

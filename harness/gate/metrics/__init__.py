@@ -1,0 +1,1 @@
+"""The metrics of both heads, their intervals, and where they differ."""

@@ -1,0 +1,1 @@
+"""The verdict, what it was made from, and what proves it later."""

@@ -1,0 +1,1 @@
+"""The timing criterion, repeated attempts, and what else was on the GPU."""

@@ -1,0 +1,248 @@
+"""The history of verdicts: one line each, counted as looks, damaged or not."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import ArtifactError
+from harness.gate.proof import history
+from harness.gate.proof.history import (
+    PastVerdict,
+    describe_looks,
+    note_looks,
+    read_history,
+    remember,
+    with_warning,
+)
+from harness.gate.proof.verdict import digest_verdict
+
+TEST_IDS = "ab" * 32
+
+
+def criterion(name: str, value: str | None, interval: list[str] | None = None) -> dict[str, Any]:
+    """Return what the history reads of a criterion."""
+    return {"id": name, "value": value, "interval": interval}
+
+
+def make_verdict(directory: Path, *, drop: str | None = "1.25", ids: str = TEST_IDS) -> Any:
+    """Return what the history reads of a finished verdict."""
+    return {
+        "finished": "2026-11-01T00:00:00+00:00",
+        "verdict": "HALT",
+        "profile": "production",
+        "rehearsal": False,
+        "candidate": {"name": "small", "model_sha256": "cd" * 32},
+        "artifacts": {"checkpoint": {"path": "head", "sha256": "ef" * 32}},
+        "split": {"directory": str(directory), "ids_sha256": {"test": ids}},
+        "criteria": [
+            criterion("accuracy-drop", drop, ["-0.5", "3.1"] if drop else None),
+            criterion("embedding-time", "0.25", ["0.2", "0.3"]),
+        ],
+    }
+
+
+def looks_at(directory: Path, **changes: Any) -> Any:
+    """Return what a run on the test set is told of its looks."""
+    verdict = make_verdict(directory, **changes)
+    return note_looks({"split": verdict["split"]}, verdict["criteria"])["split"]
+
+
+def test_history_when_a_verdict_is_added_then_its_numbers_stand_there(tmp_path: Path) -> None:
+    """Enough to draw a trend and to find the verdict again."""
+    verdict = make_verdict(tmp_path)
+
+    assert remember(verdict) == ""
+
+    assert read_history(tmp_path) == [
+        PastVerdict(
+            finished="2026-11-01T00:00:00+00:00",
+            verdict="HALT",
+            profile="production",
+            rehearsal=False,
+            candidate="small",
+            model_sha256="cd" * 32,
+            checkpoint_sha256="ef" * 32,
+            test_sha256=TEST_IDS,
+            drop_points=1.25,
+            upper_bound_points=3.1,
+            time_ratio=0.25,
+            looks=1,
+            digest=digest_verdict(verdict),
+        )
+    ]
+
+
+def test_history_when_nothing_was_judged_then_is_empty(tmp_path: Path) -> None:
+    """A test set that was only drawn has no verdicts."""
+    assert read_history(tmp_path) == []
+
+
+def test_history_when_a_run_did_not_get_to_a_split_then_nothing_is_written(tmp_path: Path) -> None:
+    """Without a test set there is no place to keep it."""
+    assert remember(make_verdict(tmp_path) | {"split": {}}) == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_history_when_a_number_is_not_finite_then_null_stands_there(
+    tmp_path: Path, value: str
+) -> None:
+    """A time of infinity is no reason to lose the line."""
+    verdict = make_verdict(tmp_path)
+    verdict["criteria"][1]["value"] = value
+
+    remember(verdict)
+
+    assert read_history(tmp_path)[0].time_ratio is None
+
+
+def test_looks_when_only_some_runs_got_to_the_accuracy_then_those_are_counted(
+    tmp_path: Path,
+) -> None:
+    """A run that halted before has learned nothing from the test set."""
+    for drop in ("1.25", None, "0"):
+        remember(make_verdict(tmp_path, drop=drop))
+
+    assert [entry.looks for entry in read_history(tmp_path)] == [1, 1, 2]
+    assert looks_at(tmp_path)["looks"] == 3
+    assert looks_at(tmp_path, drop=None)["looks"] == 2
+
+
+def test_looks_when_the_test_set_was_redrawn_then_start_anew(tmp_path: Path) -> None:
+    """Other rows are not worn out; the old ones stay on record."""
+    remember(make_verdict(tmp_path))
+    remember(make_verdict(tmp_path, ids="other"))
+
+    assert [entry.looks for entry in read_history(tmp_path)] == [1, 1]
+    assert looks_at(tmp_path, ids="other")["looks"] == 2
+
+
+def test_looks_when_there_is_no_split_then_the_facts_stay_as_they_are() -> None:
+    """A run that halted early has no test set to look at."""
+    assert note_looks({"data": {"n_records": 4}}, []) == {"data": {"n_records": 4}}
+
+
+def test_looks_when_told_then_the_given_facts_are_not_changed(tmp_path: Path) -> None:
+    """An earlier verdict holds the same objects."""
+    facts = {"split": {"directory": str(tmp_path)}}
+
+    note_looks(facts, [])
+    with_warning(facts, "full disk")
+
+    assert facts == {"split": {"directory": str(tmp_path)}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "",
+        "[]",
+        "\x00",
+        json.dumps({"finished": "now"}),
+        '{"looks": "two"}',
+    ],
+)
+def test_history_when_a_line_is_damaged_then_it_is_named_and_counts(
+    tmp_path: Path, line: str
+) -> None:
+    """Whoever reads the trend is told; the gate goes on, and takes it for a look."""
+    for _ in range(2):
+        remember(make_verdict(tmp_path))
+    path = tmp_path / "verdicts.jsonl"
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{line}\n{second}\n")
+
+    noted = looks_at(tmp_path)
+
+    assert noted["looks"] == 4
+    assert noted["history_warning"].endswith("counted as looks: 2")
+    with pytest.raises(ArtifactError, match=r"verdicts\.jsonl: line 2 is damaged"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("looks", True), ("drop_points", "1"), ("candidate", None), ("more", 1)]
+)
+def test_history_when_a_value_has_another_type_then_the_line_is_damaged(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    """A line is read strictly: it was written by the gate or by nobody."""
+    remember(make_verdict(tmp_path))
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}) + "\n")
+
+    with pytest.raises(ArtifactError, match="line 1 is damaged"):
+        read_history(tmp_path)
+
+
+def test_history_when_the_last_line_was_cut_then_the_next_stands_by_itself(tmp_path: Path) -> None:
+    """A run that was killed while it wrote must not take the next one's line with it."""
+    remember(make_verdict(tmp_path))
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text(path.read_text() + '{"finished": "20')
+
+    assert remember(make_verdict(tmp_path)) == ""
+
+    assert json.loads(path.read_text().splitlines()[2])["looks"] == 3
+
+
+def test_history_when_two_runs_end_at_once_then_both_are_counted(tmp_path: Path) -> None:
+    """The lock keeps the lines apart and the count right."""
+    with ThreadPoolExecutor(4) as runs:
+        problems = list(runs.map(remember, [make_verdict(tmp_path)] * 20))
+
+    assert problems == [""] * 20
+    assert [entry.looks for entry in read_history(tmp_path)] == list(range(1, 21))
+
+
+def test_history_when_another_process_holds_the_lock_then_a_warning_is_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run never waits for ever, and never breaks."""
+    monkeypatch.setattr(history, "LOCK_TIMEOUT_SECONDS", 0)
+
+    with FileLock(tmp_path / ".verdicts.jsonl.lock"):
+        warning = remember(make_verdict(tmp_path))
+
+    assert "could not be added" in warning
+    assert read_history(tmp_path) == []
+
+
+def test_history_when_it_cannot_be_written_or_read_then_a_warning_is_returned(
+    tmp_path: Path,
+) -> None:
+    """A directory in its place stands for any error of the file system."""
+    (tmp_path / "verdicts.jsonl").mkdir()
+
+    noted = looks_at(tmp_path)
+
+    assert "could not be added" in remember(make_verdict(tmp_path))
+    assert noted["looks"] is None
+    assert "cannot be read" in noted["history_warning"]
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_history(tmp_path)
+
+
+def test_warning_when_there_is_one_already_then_both_are_kept() -> None:
+    """The second does not hide the first."""
+    facts = with_warning(with_warning({"split": {}}, "damaged"), "full disk")
+
+    assert facts["split"]["history_warning"] == "damaged. full disk"
+
+
+@given(looks=st.integers(1, 10**6))
+def test_looks_when_described_then_the_count_and_the_rates_are_said(looks: int) -> None:
+    """How often, and what it does to the error rate."""
+    text = describe_looks(looks)
+
+    assert ("once" if looks == 1 else f"{looks:,} times") in text
+    assert "looking 1/3/5/10 times passes 5/14/23/40% of the time" in text
