@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.artifacts import write_atomically
-from harness.config import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_TIME_RATIO
+from harness.config.settings import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_TIME_RATIO
 from harness.gate.proof.history import PastVerdict, describe_looks
 from harness.gate.result import decimal_text
 from harness.report.content.wording import ABSENT, show_moment

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from harness.config import TrainingConfig
-from harness.embedding.esm import require_device
+from harness.embedding.esm.embedder import require_device
 from harness.progress import Progress
 from harness.training.batches import BatchFeed
 from harness.training.features import LabelledRows, TrainingData

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.embedding.checkpoint import write_random_checkpoint
+from harness.embedding.esm.checkpoint import write_random_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.artifacts import digest_file
-from harness.config import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_RUNS, DEPLOYMENT_TIME_RATIO
+from harness.config.settings import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_RUNS, DEPLOYMENT_TIME_RATIO
 from harness.errors import HarnessError, MissingInput
 from harness.gate.proof.verdict import read_verdict
 

@@ -1,19 +1,16 @@
-"""The settings of one gate run: what ``gate.toml`` and the tiny profile may say.
+"""What ``gate.toml`` may say, section by section: names, types, ranges and defaults.
 
-Reading checks names, types and ranges, and resolves paths against the file's own folder. Whether
-the things that are named exist is found out by the stage that needs them.
+Whether the things that are named exist is found out by the stage that needs them.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
-import types
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, Self
 
+from harness.config.values import from_table, to_table
 from harness.errors import ConfigError
 
 __all__ = [
@@ -25,7 +22,6 @@ __all__ = [
     "Thresholds",
     "TimingConfig",
     "TrainingConfig",
-    "load_config",
 ]
 
 # The limits that a deployment is judged by; looser ones make a run that authorises nothing.
@@ -207,7 +203,7 @@ class GateConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with exact numbers as text."""
-        plain: dict[str, Any] = _plain(self)
+        plain: dict[str, Any] = to_table(self)
         return plain
 
     @classmethod
@@ -219,95 +215,8 @@ class GateConfig:
         ConfigError
             For an unknown key, a missing one, or a value of the wrong type or range.
         """
-        config: Self = _read(cls, table, where="", folder=folder)
+        config: Self = from_table(cls, table, where="", folder=folder)
         return config
-
-
-def load_config(path: Path) -> GateConfig:
-    """Read a gate's settings from a TOML file.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, is not TOML, or holds unknown keys or unusable values.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
-    try:
-        return GateConfig.from_dict(table, folder=path.resolve().parent)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _read(cls: Any, table: Any, *, where: str, folder: Path) -> Any:
-    if not isinstance(table, dict):
-        raise ConfigError(f"[{where}] must be a table, got {table!r}")
-    hints = get_type_hints(cls)
-    if unknown := sorted(set(table) - set(hints)):
-        place = f" in [{where}]" if where else ""
-        raise ConfigError(f"unknown key {unknown[0]!r}{place}; known: {', '.join(sorted(hints))}")
-    prefix = f"{where}." if where else ""
-    values = {
-        name: _convert(hints[name], value, where=prefix + name, folder=folder)
-        for name, value in table.items()
-        if value is not None
-    }
-    if missing := [f.name for f in dataclasses.fields(cls) if _is_needed(f, values)]:
-        raise ConfigError(f"missing key {prefix + missing[0]!r}")
-    return cls(**values)
-
-
-def _is_needed(item: dataclasses.Field[Any], values: dict[str, Any]) -> bool:
-    has_default = (item.default, item.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
-    return item.name not in values and not has_default
-
-
-def _convert(hint: Any, value: Any, *, where: str, folder: Path) -> Any:
-    if isinstance(hint, types.UnionType):
-        hint = next(choice for choice in get_args(hint) if choice is not types.NoneType)
-    if dataclasses.is_dataclass(hint):
-        return _read(hint, value, where=where, folder=folder)
-    if hint is Fraction:
-        return _exact(value, where)
-    if hint == tuple[Path, ...]:
-        _require(isinstance(value, list), where, f"expected a list of paths, got {value!r}")
-        return tuple(_convert(Path, item, where=where, folder=folder) for item in value)
-    if hint is Path:
-        return folder / _checked(str, value, where)
-    checked = _checked(hint, value, where)
-    return _local_folder(checked, folder) if where.endswith(".model") else checked
-
-
-def _local_folder(model: Any, folder: Path) -> str:
-    """Take a model for a folder beside the config if there is one of that name, else a hub id."""
-    local = folder / model
-    return str(local) if local.is_dir() else str(model)
-
-
-def _checked(expected: type, value: Any, where: str) -> Any:
-    if type(value) is not expected:
-        raise ConfigError(f"{where}: expected {expected.__name__}, got {value!r}")
-    return value
-
-
-def _exact(value: Any, where: str) -> Fraction:
-    """Thresholds and rates are compared exactly, so a float is refused."""
-    if isinstance(value, float):
-        raise ConfigError(f'{where}: write the number as text, "{value}", so that it stays exact')
-    try:
-        return Fraction(value)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ConfigError(f"{where}: expected a number as text, got {value!r}") from error
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Fraction | Path) else value
 
 
 def _require(condition: bool, where: str, problem: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import EsmModel, EsmTokenizer
 
-from harness.embedding.esm import EsmEmbedder, load_embedder
+from harness.embedding.esm.embedder import EsmEmbedder, load_embedder
 from harness.errors import DataError, MissingInput
 
 PROTEINS = st.lists(

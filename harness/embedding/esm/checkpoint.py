@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import digest_file, digest_json
-from harness.embedding.alphabet import TOKENS
+from harness.embedding.esm.alphabet import TOKENS
 from harness.errors import CheckpointError, MissingInput
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import EsmTokenizer
 
-from harness.embedding.alphabet import MAX_RESIDUES, TOKENS, tokenise
+from harness.embedding.esm.alphabet import MAX_RESIDUES, TOKENS, tokenise
 from harness.errors import DataError
 
 PROTEINS = st.text("ACDEFGHIKLMNPQRSTVWYXBUZO", min_size=1, max_size=60)

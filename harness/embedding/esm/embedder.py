@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import digest_json
-from harness.embedding.alphabet import TOKENS, tokenise
-from harness.embedding.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
+from harness.embedding.esm.alphabet import TOKENS, tokenise
+from harness.embedding.esm.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
 from harness.errors import MissingInput
 
 if TYPE_CHECKING:

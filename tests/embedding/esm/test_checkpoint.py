@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness.embedding.checkpoint import find_checkpoint, open_checkpoint
-from harness.embedding.esm import load_embedder
+from harness.embedding.esm.checkpoint import find_checkpoint, open_checkpoint
+from harness.embedding.esm.embedder import load_embedder
 from harness.errors import CheckpointError, MissingInput
 
 PROTEINS = ["MKVLAAGICW", "ACDEFGHIKLMNPQRSTVWY"]

@@ -1,0 +1,1 @@
+"""ESM2 and FastESM2: alphabet, checkpoints, and the embedder."""
