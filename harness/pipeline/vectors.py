@@ -21,7 +21,7 @@ from harness.embedding import (
     load_embedder,
     write_store,
 )
-from harness.embedding.esm.checkpoint import write_random_checkpoint
+from harness.embedding.esm.random_weights import write_random_checkpoint
 from harness.errors import MissingInput
 from harness.pipeline.cache import StageCache
 from harness.pipeline.samples import Samples

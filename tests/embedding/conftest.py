@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.embedding.esm.checkpoint import write_random_checkpoint
+from harness.embedding.esm.random_weights import write_random_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import digest_file, digest_json
 from harness.embedding.esm.alphabet import TOKENS
+from harness.embedding.esm.random_weights import RANDOM_MARK
 from harness.errors import CheckpointError, MissingInput
 
 if TYPE_CHECKING:
     import torch
     from transformers import EsmModel
 
-__all__ = ["EsmCheckpoint", "find_checkpoint", "open_checkpoint", "write_random_checkpoint"]
-
-# Written into config.json of checkpoints that hold random weights: such a run is a rehearsal.
-RANDOM_MARK = "virnucpro_harness_random_seed"
+__all__ = ["EsmCheckpoint", "find_checkpoint", "open_checkpoint"]
 
 _MODEL_TYPES = ("esm", "fast_esm")
 _FILES = (
@@ -176,45 +174,6 @@ def open_checkpoint(folder: Path) -> EsmCheckpoint:
         weight_files=_weight_files(folder),
         random_seed=config.get(RANDOM_MARK),
     )
-
-
-def write_random_checkpoint(
-    folder: Path, *, layers: int, hidden_size: int, heads: int, intermediate_size: int, seed: int
-) -> None:
-    """Write an ESM2 checkpoint with seeded random weights, marked as such, for rehearsals.
-
-    Parameters
-    ----------
-    folder : Path
-        An existing folder.
-    layers, hidden_size, heads, intermediate_size : int
-        The encoder's shape.
-    seed : int
-        Decides the weights.
-    """
-    import torch
-    from safetensors.torch import save_file
-    from transformers import EsmConfig, EsmModel
-
-    config = EsmConfig(
-        vocab_size=len(TOKENS),
-        hidden_size=hidden_size,
-        intermediate_size=intermediate_size,
-        num_attention_heads=heads,
-        num_hidden_layers=layers,
-        max_position_embeddings=1026,
-        layer_norm_eps=1e-5,
-        **_ARCHITECTURE,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = EsmModel(config, add_pooling_layer=False)
-    weights = {f"esm.{name}": value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    settings = {"model_type": "esm", "architectures": ["EsmForMaskedLM"], RANDOM_MARK: seed}
-    text = json.dumps(config.to_dict() | settings, indent=1, sort_keys=True)
-    (folder / "config.json").write_text(text, encoding="utf-8")
-    (folder / "vocab.txt").write_text("\n".join(TOKENS), encoding="utf-8")
 
 
 def _fill(model: EsmModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
