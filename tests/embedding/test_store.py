@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from harness.embedding import store as store_module
-from harness.embedding.kmer import KmerProfile
+from harness.embedding.nucleotide.kmer import KmerProfile
 from harness.embedding.store import EmbeddingStore, write_store
 from harness.errors import ArtifactError, DataError
 

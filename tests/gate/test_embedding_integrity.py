@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from harness.embedding.kmer import KmerProfile
+from harness.embedding.nucleotide.kmer import KmerProfile
 from harness.embedding.store import EmbeddingStore, write_store
 from harness.gate.embedding_integrity import StoreInspection, inspect_store, judge_embeddings
 from harness.gate.result import State

@@ -1,0 +1,1 @@
+"""Embedders of nucleotides: DNABERT-S from its checkpoint, and k-mer profiles."""
