@@ -1,0 +1,188 @@
+"""One armed run: its tests are watched, its verdict concluded, its reports written.
+
+How a criterion is settled, what a verdict is and what the reports look like is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import MissingInput
+from harness.invocation import GateSession, Invocation, Provider
+from harness.plugin.arming import OPENING
+from harness.plugin.reading import criterion_of, one_line, phase_of
+
+if TYPE_CHECKING:
+    from harness.gate.proof.ledger import CriterionRun
+    from harness.progress import Progress
+    from harness.report.publish import Publication
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """One armed run: it watches the tests, concludes, and has the reports written."""
+
+    def __init__(self, config: pytest.Config, invocation: Invocation, progress: Progress) -> None:
+        from harness.gate.proof.ledger import Ledger
+
+        self.runs: dict[str, CriterionRun] = {}  # by node id
+        self._config = config
+        self._invocation = invocation
+        self._progress = progress
+        self._profile = invocation.profile
+        self._providers: list[Provider] = []
+        self._ledger = Ledger()
+        self._publication: Publication | None = None
+
+    def open_session(self) -> GateSession:
+        """Tell the fixtures what the run was asked for."""
+        return GateSession(
+            profile=self._profile,
+            config_path=self._invocation.config_path,
+            work_dir=self._invocation.work_dir,
+            report_dir=self._invocation.report_dir,
+            progress=self._progress,
+            providers=self._providers,
+        )
+
+    # Collection
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Restore the source order, which timing relies on, whatever other plugins did to it."""
+        position = {item: index for index, item in enumerate(items)}
+        yield
+        items.sort(key=lambda item: position.get(item, len(position)))
+        self._choose_profile(items)
+        for item in items:
+            if criterion_id := criterion_of(item):
+                self.runs[item.nodeid] = self._expect(criterion_id, item.nodeid)
+
+    def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
+        """Note the criteria that the command line leaves out."""
+        for item in items:
+            if criterion_id := criterion_of(item):
+                self._ledger.deselect(criterion_id, item.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what could not be collected."""
+        if report.failed:
+            self._ledger.note(f"{report.nodeid or 'acceptance/'} could not be collected")
+
+    def _choose_profile(self, items: list[pytest.Item]) -> None:
+        profiles = {"production" if item.get_closest_marker("gpu") else "tiny" for item in items}
+        if len(profiles) > 1:
+            raise pytest.UsageError(
+                "one profile a run, but both are selected: leave -m out for the tiny one, "
+                "or give -m gpu for the production one"
+            )
+        self._profile = profiles.pop() if profiles else self._profile
+
+    def _expect(self, criterion_id: str, test: str) -> CriterionRun:
+        try:
+            return self._ledger.expect(criterion_id, test)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    # Tests
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Note how each phase of a criterion's test ended."""
+        report = yield
+        error = call.excinfo.value if call.excinfo is not None else None
+        if item.nodeid in self.runs and report.when is not None:
+            self.runs[item.nodeid].phases[report.when] = phase_of(report, error)
+        elif isinstance(error, MissingInput):
+            self._ledger.excuse(item.nodeid, f"missing: {error.what}")
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note every failure, and outcomes that a gate does not know, such as a rerun."""
+        if report.failed:
+            self._ledger.fail(report.nodeid, str(report.when))
+        elif report.outcome not in ("passed", "skipped"):
+            self._ledger.note(f"{report.nodeid} ended as {report.outcome}")
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that the run was stopped."""
+        self._ledger.note(f"interrupted: {one_line(excinfo.value)}")
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that pytest or a plugin broke."""
+        self._ledger.note(f"internal error: {one_line(excinfo.value)}")
+
+    # The end
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
+        """Keep every attempt and the causes of the speed-up beside the rounds."""
+        results = [r for run in self.runs.values() for r in run.results]
+        found = {r.id: r.evidence for r in results if r.id == "embedding-time"}
+        output_json["acceptance"] = found
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None]:
+        """Decide before the other reporters write; write after them, since they may fail."""
+        _silence_empty_benchmark(self._config)
+        publication = self._publication = self._open_publication()
+        publication.gather(self._providers, self._config.rootpath)
+        publication.heed(exitstatus)
+        session.exitstatus = publication.exit_code(exitstatus)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - any reporter's failure must become a HALT
+            self._config.notify_exception(pytest.ExceptionInfo.from_exception(error))
+        except BaseException as error:  # noqa: BLE001 - a second Ctrl-C must not lose the verdict
+            self._ledger.note(f"interrupted while it was ending: {one_line(error)}")
+            exitstatus = pytest.ExitCode.INTERRUPTED
+        publication.heed(session.exitstatus)
+        publication.publish(summary_path=os.environ.get("GITHUB_STEP_SUMMARY"))
+        session.exitstatus = publication.exit_code(exitstatus)
+        self._print(publication.terminal_text)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        """Name the HTML report."""
+        report.title = "Acceptance of the candidate"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Put the criteria at the top of the HTML report."""
+        if self._publication is not None:
+            prefix.append(self._publication.show_panel())
+
+    def _open_publication(self) -> Publication:
+        from harness.report.publish import Publication
+
+        terminal = self._config.pluginmanager.getplugin("terminalreporter")
+        return Publication(
+            self._ledger,
+            self._config.stash[OPENING] | {"profile": self._profile},
+            self._invocation.report_dir,
+            html_path=self._config.getoption("htmlpath", None),
+            width=self._config.get_terminal_writer().fullwidth if terminal else 80,
+            is_terminal=bool(terminal and terminal.isatty),
+            use_colour=bool(terminal and terminal.hasmarkup),
+        )
+
+    def _print(self, text: str) -> None:
+        """Print below pytest's own last line; in a quiet run, the verdict alone."""
+        if self._config.pluginmanager.hasplugin("terminalreporter"):
+            lines = text.rstrip().splitlines()
+            is_quiet = self._config.get_verbosity() < 0
+            self._config.get_terminal_writer().line("\n".join(lines[-1:] if is_quiet else lines))
+
+
+def _silence_empty_benchmark(config: pytest.Config) -> None:
+    """Have pytest-benchmark save nothing if nothing was timed, since it would raise."""
+    benchmark = getattr(config, "_benchmarksession", None)
+    if benchmark and not any(timed and not timed.has_error for timed in benchmark.benchmarks):
+        benchmark.json = benchmark.save = benchmark.autosave = None
