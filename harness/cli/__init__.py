@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from harness.cli import stages, verdicts
+from harness.cli import export, stages, verdicts
 from harness.errors import HarnessError, MissingInput
 
 __all__ = ["app", "main"]
@@ -15,6 +15,7 @@ COMMANDS = (
     stages.split,
     stages.embed,
     stages.train,
+    export.export,
     verdicts.report,
     verdicts.verify,
     verdicts.history,
