@@ -67,6 +67,25 @@ def test_load_when_there_is_code_in_the_folder_then_it_never_runs(folder: Path) 
     assert not trace.exists()
 
 
+def test_load_when_the_tables_stand_where_the_hubs_files_have_them_then_the_embedding_is_the_same(
+    folder: Path, checkpoint_folder: Path
+) -> None:
+    """The hub's ESM2 keeps rotary frequencies in each layer; transformers has one table for all."""
+    weights = load_file(folder / "model.safetensors")
+    table = weights.get("esm.rotary_embeddings.inv_freq", torch.ones(4))
+    layer = "esm.encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
+    edit_weights(
+        folder,
+        **{"esm.rotary_embeddings.inv_freq": None},
+        **{layer.format(number): table.clone() for number in range(2)},
+        **{"esm.contact_head.regression.weight": None, "esm.contact_head.regression.bias": None},
+    )
+
+    found = load_embedder(str(folder)).embed(PROTEINS)
+
+    assert (found == load_embedder(str(checkpoint_folder)).embed(PROTEINS)).all()
+
+
 def test_load_when_known_extras_are_there_then_they_are_ignored(
     folder: Path, checkpoint_folder: Path
 ) -> None:
