@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.artifacts import digest_file, digest_json
 from harness.data.formats.merged import read_merged_folder
+from harness.embedding.joining import locate
 from harness.errors import DataError
 
 __all__ = ["LastColumns", "MergedFeatures"]
@@ -81,14 +82,13 @@ class MergedFeatures:
             )
 
     def _positions(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.int64]:
-        positions = self.ids.get_indexer(pd.Index(ids))
-        if (positions < 0).any():
-            absent = pd.Index(ids)[positions < 0]
-            raise DataError(
-                f"{self.folder}: {len(absent)} of {len(positions)} records have no features, "
-                f"such as {', '.join(map(repr, absent[:3]))}. Merge the features of all records"
-            )
-        return np.asarray(positions, dtype=np.int64)
+        return locate(
+            self.ids,
+            ids,
+            what="features",
+            folder=self.folder,
+            remedy="Merge the features of all records",
+        )
 
 
 class LastColumns:

@@ -21,6 +21,8 @@ from harness.data.formats.unpickle import load_restricted
 from harness.errors import DataError
 
 __all__ = [
+    "NUCLEOTIDE_ENDING",
+    "PROTEIN_ENDING",
     "StoredFeatures",
     "read_embeddings",
     "read_merged",
@@ -28,8 +30,9 @@ __all__ = [
     "write_merged",
 ]
 
-_NUCLEOTIDE_ENDING = "_DNABERT_S.pt"
-_PROTEIN_ENDING = "_ESM.pt"
+NUCLEOTIDE_ENDING = "_DNABERT_S.pt"
+PROTEIN_ENDING = "_ESM.pt"
+_ENDINGS = {"nucleotide": NUCLEOTIDE_ENDING, "proteins": PROTEIN_ENDING}
 _SHOWN = 5
 
 
@@ -66,19 +69,22 @@ def read_embeddings(path: Path) -> StoredFeatures:
         If it has another form, its ids and rows do not belong together one to one, or it names
         code to run.
     """
+    import torch
+
     content = _read_dict(path)
-    if "nucleotide" in content:
-        ids, rows = _list(path, content, "nucleotide"), _list(path, content, "data")
-        _check_ids(path, ids, len(rows))
-        return StoredFeatures(path=path, ids=tuple(ids), features=_nucleotides(path, ids, rows))
-    if "proteins" in content:
-        ids, rows = _list(path, content, "proteins"), _list(path, content, "data")
-        _check_ids(path, ids, len(rows))
-        return StoredFeatures(path=path, ids=tuple(ids), features=_proteins(path, rows))
-    raise DataError(
-        f"{path}: expected the key 'nucleotide' (as in *{_NUCLEOTIDE_ENDING}) or 'proteins' "
-        f"(as in *{_PROTEIN_ENDING}), found {sorted(map(str, content))}"
-    )
+    key = next((key for key in _ENDINGS if key in content), None)
+    if key is None:
+        raise DataError(
+            f"{path}: expected the key 'nucleotide' (as in *{NUCLEOTIDE_ENDING}) or 'proteins' "
+            f"(as in *{PROTEIN_ENDING}), found {sorted(map(str, content))}"
+        )
+    if path.name.endswith(tuple(_ENDINGS.values())) and not path.name.endswith(_ENDINGS[key]):
+        raise DataError(f"{path}: holds {key!r}, so its name must end in {_ENDINGS[key]}")
+    ids, rows = _list(path, content, key), _list(path, content, "data")
+    _check_ids(path, ids, len(rows))
+    vectors = _nucleotide_vectors(path, ids, rows) if key == "nucleotide" else rows
+    _check_widths(path, ids, vectors, kind=list if key == "nucleotide" else torch.Tensor)
+    return StoredFeatures(path=path, ids=tuple(ids), features=_stack(path, ids, vectors))
 
 
 def read_merged(path: Path) -> StoredFeatures:
@@ -119,16 +125,16 @@ def write_embeddings(path: Path, ids: Sequence[str], features: npt.NDArray[np.fl
     import torch
 
     _check_rows(ids, features)
-    if path.name.endswith(_NUCLEOTIDE_ENDING):
+    if path.name.endswith(NUCLEOTIDE_ENDING):
         rows = [
             {"label": name, "mean_representation": row.tolist()}
             for name, row in zip(ids, features, strict=True)
         ]
         _save(path, {"nucleotide": list(ids), "data": rows})
-    elif path.name.endswith(_PROTEIN_ENDING):
+    elif path.name.endswith(PROTEIN_ENDING):
         _save(path, {"proteins": list(ids), "data": [torch.tensor(row) for row in features]})
     else:
-        raise ValueError(f"{path.name!r} must end in {_NUCLEOTIDE_ENDING!r} or {_PROTEIN_ENDING!r}")
+        raise ValueError(f"{path.name!r} must end in {NUCLEOTIDE_ENDING!r} or {PROTEIN_ENDING!r}")
 
 
 def write_merged(
@@ -174,6 +180,8 @@ def _list(path: Path, content: Mapping[str, Any], key: str) -> list[Any]:
 
 def _kind(value: object) -> str:
     shape = getattr(value, "shape", "")
+    if isinstance(value, list) and len(value) > _SHOWN:
+        return f"a list of {len(value)}"
     return f"{type(value).__name__} {tuple(shape)}" if shape else repr(value)[:60]
 
 
@@ -194,34 +202,43 @@ def _shown(ids: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in ids[:_SHOWN]) + more
 
 
-def _nucleotides(path: Path, ids: list[str], rows: list[Any]) -> npt.NDArray[np.float32]:
-    try:
-        labels = [row["label"] for row in rows]
-        features = np.array([row["mean_representation"] for row in rows], dtype=np.float32)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: 'data' must hold dicts with 'label' and 'mean_representation' (numbers, "
-            f"equally many for all): {error!r}"
-        ) from error
-    for name, label in zip(ids, labels, strict=True):
-        if name != label:
-            raise DataError(f"{path}: the row of id {name!r} is labelled {label!r}. Embed again")
-    return _matrix(path, features)
+def _nucleotide_vectors(path: Path, ids: list[str], rows: list[Any]) -> list[Any]:
+    for name, row in zip(ids, rows, strict=True):
+        if not (isinstance(row, dict) and {"label", "mean_representation"} <= row.keys()):
+            raise DataError(
+                f"{path}: 'data' must hold dicts with 'label' and 'mean_representation'; that of "
+                f"{name!r} is {_kind(row)}"
+            )
+        if name != row["label"]:
+            raise DataError(
+                f"{path}: the row of id {name!r} is labelled {row['label']!r}. Embed again"
+            )
+    return [row["mean_representation"] for row in rows]
 
 
-def _proteins(path: Path, rows: list[Any]) -> npt.NDArray[np.float32]:
-    import torch
+def _check_widths(path: Path, ids: list[str], vectors: list[Any], *, kind: type) -> None:
+    widths = [_width(vector, kind) for vector in vectors]
+    for name, vector, width in zip(ids, vectors, widths, strict=True):
+        if not width or width != widths[0]:
+            raise DataError(
+                f"{path}: expected vectors of one length ({kind.__name__}), the first has "
+                f"{widths[0]} numbers; that of {name!r} is {_kind(vector)}"
+            )
 
-    try:
-        features: npt.NDArray[np.float32] = torch.stack(rows).float().numpy()
-    except (TypeError, RuntimeError) as error:
-        raise DataError(f"{path}: 'data' must hold tensors of one length: {error}") from error
-    return _matrix(path, features)
+
+def _width(vector: Any, kind: type) -> int | None:
+    """Return how many numbers a list or a tensor holds; None for anything else."""
+    is_vector = isinstance(vector, kind) and getattr(vector, "ndim", 1) == 1
+    return len(vector) if is_vector else None
 
 
-def _matrix(path: Path, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    if features.ndim != 2:
-        raise DataError(f"{path}: expected rows x features, got shape {features.shape}")
+def _stack(path: Path, ids: list[str], vectors: list[Any]) -> npt.NDArray[np.float32]:
+    features = np.empty((len(vectors), len(vectors[0])), dtype=np.float32)  # (row, dim)
+    for row, (name, vector) in enumerate(zip(ids, vectors, strict=True)):
+        try:
+            features[row] = vector if isinstance(vector, list) else vector.float().numpy()
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: the vector of {name!r} does not hold numbers") from error
     return features
 
 

@@ -130,13 +130,23 @@ DNA_ROW = {"label": "a", "mean_representation": [1.0, 2.0]}
         ({"nucleotide": ["b"], "data": [DNA_ROW]}, "the row of id 'b' is labelled 'a'"),
         ({"nucleotide": ["a"], "data": [{"label": "a"}]}, "must hold dicts with 'label'"),
         (
-            {"nucleotide": ["a", "b"], "data": [DNA_ROW, {**DNA_ROW, "mean_representation": [1]}]},
-            "equally many for all",
+            {
+                "nucleotide": ["a", "b"],
+                "data": [DNA_ROW, {"label": "b", "mean_representation": [1]}],
+            },
+            r"vectors of one length \(list\), the first has 2 numbers; that of 'b' is \[1\]",
         ),
-        ({"nucleotide": ["a"], "data": [{**DNA_ROW, "mean_representation": 1}]}, "expected rows x"),
-        ({"proteins": ["a"], "data": [[1.0]]}, "must hold tensors of one length"),
-        ({"proteins": ["a", "b"], "data": [torch.ones(2), torch.ones(3)]}, "tensors of one length"),
-        ({"proteins": ["a"], "data": [torch.ones(2, 2)]}, "expected rows x features"),
+        (
+            {"nucleotide": ["a"], "data": [{**DNA_ROW, "mean_representation": 1}]},
+            "that of 'a' is 1",
+        ),
+        (
+            {"nucleotide": ["a"], "data": [{**DNA_ROW, "mean_representation": ["x", "y"]}]},
+            "the vector of 'a' does not hold numbers",
+        ),
+        ({"proteins": ["a"], "data": [[1.0]]}, r"vectors of one length \(Tensor\)"),
+        ({"proteins": ["a", "b"], "data": [torch.ones(2), torch.ones(3)]}, r"'b' is Tensor \(3,\)"),
+        ({"proteins": ["a"], "data": [torch.ones(2, 2)]}, r"'a' is Tensor \(2, 2\)"),
     ],
 )
 def test_embeddings_file_with_a_fault_then_error_says_which(
@@ -145,6 +155,14 @@ def test_embeddings_file_with_a_fault_then_error_says_which(
     """Anything but one vector for each id is refused."""
     path = save(tmp_path / "bad.pt", content)
     with pytest.raises(DataError, match=rf"bad\.pt: .*{message}"):
+        read_embeddings(path)
+
+
+def test_embeddings_file_of_the_other_kind_then_error_says_what_it_holds(tmp_path: Path) -> None:
+    """Name and content agree, so that nucleotides are never taken for proteins."""
+    write_embeddings(tmp_path / "x_DNABERT_S.pt", IDS, FEATURES)
+    path = (tmp_path / "x_DNABERT_S.pt").rename(tmp_path / "x_ESM.pt")
+    with pytest.raises(DataError, match=r"x_ESM\.pt: holds 'nucleotide', so its name must end in"):
         read_embeddings(path)
 
 
