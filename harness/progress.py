@@ -21,7 +21,7 @@ class Task(Protocol):
     """One stretch of work that is being watched."""
 
     def advance(self, steps: float = 1, note: str = "") -> None:
-        """Say that ``steps`` more are done; ``note`` replaces the text beside the bar."""
+        """Say that ``steps`` more are done; ``note`` replaces the text below the bar."""
 
 
 class Progress:
@@ -39,6 +39,12 @@ class Progress:
         self._stream = stream
         self._is_live = is_live
 
+    def line(self, text: str) -> None:
+        """Write a line to a log; a terminal shows moving bars instead."""
+        if self._stream is not None and not self._is_live:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
     @contextmanager
     def task(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
         """Watch one stretch of work of ``total`` steps (None: unknown) counted in ``unit``."""
@@ -53,8 +59,7 @@ class Progress:
             yield task
             elapsed = time.perf_counter() - started
             note = f" ({task.note})" if task.note else ""
-            self._stream.write(f"{name}: {task.done:g} {unit} in {elapsed:.1f} s{note}\n")
-            self._stream.flush()
+            self.line(f"{name}: {task.done:g} {unit} in {elapsed:.1f} s{note}")
 
 
 class _Unwatched:
@@ -85,16 +90,23 @@ class _Bar:
 
 def _live_bar(stream: TextIO, unit: str) -> RichProgress:
     from rich import progress as rich_progress
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.text import Text
 
-    return rich_progress.Progress(
+    class Bars(rich_progress.Progress):
+        """Shows the notes below the bars, since beside them they would leave no room."""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from super().get_renderables()
+            yield from (Text(f"  {task.fields['note']}") for task in self.tasks)
+
+    return Bars(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(bar_width=24),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TextColumn(unit),
         rich_progress.TimeElapsedColumn(),
         rich_progress.TimeRemainingColumn(),
-        rich_progress.TextColumn("{task.fields[note]}"),
         console=Console(file=stream, force_terminal=True),
         transient=True,
         redirect_stdout=False,  # capture by pytest must go on working

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
+
 from harness.progress import Progress
 
 
@@ -28,6 +30,32 @@ def test_task_when_live_then_the_bar_shows_name_and_note() -> None:
 
     assert "train" in stream.getvalue()
     assert "\x1b[" in stream.getvalue()
+
+
+def test_note_when_live_and_long_then_bar_and_counts_stay_in_sight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The note stands below the bar, wrapped to the terminal's width."""
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = io.StringIO()
+
+    with Progress(stream, is_live=True).task("train", total=4, unit="epochs") as task:
+        task.advance(1, note="loss 0.3, " * 9 + "end")
+
+    last = stream.getvalue().split("\x1b[2K")
+    assert any("\N{BOX DRAWINGS HEAVY HORIZONTAL}" in part and "1/4" in part for part in last)
+    assert "end" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("is_live", "expected"), [(False, "epoch 1\n"), (True, "")])
+def test_line_then_is_for_logs_alone(is_live: bool, expected: str) -> None:
+    """Moving bars show the same."""
+    stream = io.StringIO()
+
+    Progress(stream, is_live=is_live).line("epoch 1")
+    Progress().line("nowhere")
+
+    assert stream.getvalue() == expected
 
 
 def test_task_when_there_is_no_stream_then_nothing_happens() -> None:
