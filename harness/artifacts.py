@@ -102,6 +102,23 @@ class ArtifactStore:
             partial.rename(target)
         return Artifact(kind=kind, path=target, sha256=sha256, is_reused=False)
 
+    def find(self, kind: str, is_wanted: Callable[[Mapping[str, Any]], bool]) -> list[Artifact]:
+        """Return the finished artifacts of a kind whose inputs are wanted; builds nothing.
+
+        Raises
+        ------
+        ArtifactError
+            If one of them is damaged.
+        """
+        manifests = sorted((self.root / kind).glob(f"*/{MANIFEST}"))
+        finished = [path.parent for path in manifests if not path.parent.suffix]
+        made_from = {folder: _read_manifest(folder)["inputs"] for folder in finished}
+        return [
+            _reopen(kind, folder, inputs)
+            for folder, inputs in made_from.items()
+            if is_wanted(inputs)
+        ]
+
 
 def digest_json(value: Any) -> str:
     """Return the sha256 (hex) of a JSON value in its canonical form: sorted keys, no spaces."""
@@ -156,21 +173,26 @@ def _write_manifest(kind: str, folder: Path, inputs: Mapping[str, Any]) -> str:
     return digest_json(files)
 
 
-def _reopen(kind: str, folder: Path, inputs: Mapping[str, Any]) -> Artifact:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        stored_inputs, files = manifest["inputs"], manifest["files"]
+        return {key: manifest[key] for key in ("inputs", "files")}
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(
             f"{folder}: no readable manifest ({error}). {_remedy(folder)}"
         ) from error
-    if digest_json(stored_inputs) != digest_json(dict(inputs)):
+
+
+def _reopen(kind: str, folder: Path, inputs: Mapping[str, Any]) -> Artifact:
+    manifest = _read_manifest(folder)
+    if digest_json(manifest["inputs"]) != digest_json(dict(inputs)):
         raise ArtifactError(f"{folder}: was made from other inputs. {_remedy(folder)}")
-    for name, expected in files.items():
+    for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file() or digest_file(path) != expected:
             raise ArtifactError(f"{path}: is not the file that was written. {_remedy(folder)}")
-    return Artifact(kind=kind, path=folder, sha256=digest_json(files), is_reused=True)
+    sha256 = digest_json(manifest["files"])
+    return Artifact(kind=kind, path=folder, sha256=sha256, is_reused=True)
 
 
 def _remedy(folder: Path) -> str:

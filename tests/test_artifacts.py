@@ -69,6 +69,27 @@ def test_obtain_when_it_resumes_then_the_builder_finds_what_it_left(tmp_path: Pa
     assert (finished.path / "first.txt").read_text() == "1"
 
 
+def test_find_then_returns_the_finished_artifacts_that_are_wanted(tmp_path: Path) -> None:
+    """One that is still being built is none, and nothing is built."""
+    store = ArtifactStore(tmp_path)
+    made = [store.obtain("greeting", {"seed": seed}, write_hello) for seed in range(3)]
+    made[2].path.rename(made[2].path.with_suffix(".partial"))
+
+    found = store.find("greeting", lambda inputs: inputs["seed"] > 0)
+
+    assert [artifact.path for artifact in found] == [made[1].path]
+    assert store.find("farewell", lambda _: True) == []
+
+
+def test_find_when_one_was_changed_then_it_is_refused(tmp_path: Path) -> None:
+    """As when it is obtained."""
+    store = ArtifactStore(tmp_path)
+    (store.obtain("greeting", {}, write_hello).path / "hello.txt").write_text("bye")
+
+    with pytest.raises(ArtifactError, match="is not the file that was written"):
+        store.find("greeting", lambda _: True)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -69,6 +69,10 @@ class StageCache:
             self.artifacts[name] = artifact
         return self.artifacts[name]
 
+    def find(self, kind: str, is_wanted: Callable[[Mapping[str, Any]], bool]) -> list[Artifact]:
+        """Return artifacts that are there, as ``ArtifactStore.find`` does."""
+        return self._store.find(kind, is_wanted)
+
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Return what ``make`` returns, calling it once a run."""
         if name not in self._made:
