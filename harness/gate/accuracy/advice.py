@@ -6,7 +6,9 @@ Every sentence is made from the evidence at hand. Nothing here decides.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from harness.gate.result import State
 __all__ = [
     "describe_drop",
     "genome_steps",
+    "lineage_steps",
     "loss_steps",
     "pairing_step",
     "relative_warning",
@@ -26,6 +29,7 @@ __all__ = [
 ]
 
 _SHOWN_GENOMES = 3
+_SHOWN_LINEAGES = 3
 _ALIKE_POINTS = 1  # classes that differ by less are not told apart in words
 
 
@@ -92,6 +96,25 @@ def loss_steps(finding: DropFinding, outcomes: PairedOutcomes) -> tuple[str, ...
             f"{outcomes.lost} rows that only the baseline has right.",
         )
     return tuple(step for step in steps if step)
+
+
+def lineage_steps(lineages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Name the lineages in which most rows were lost.
+
+    Parameters
+    ----------
+    lineages : sequence of mappings
+        ``group``, ``n`` and ``drop_points`` of each, as ``break_down`` returns them.
+    """
+    net = {row["group"]: round(row["n"] * row["drop_points"] / 100) for row in lineages}
+    worst = sorted(
+        (row for row in lineages if net[row["group"]] > 0), key=lambda row: -net[row["group"]]
+    )
+    shown = [
+        f"{row['group']} ({net[row['group']]} of {row['n']} rows, {row['drop_points']:.1f} points)"
+        for row in worst[:_SHOWN_LINEAGES]
+    ]
+    return (f"Lineages that lost most, net: {', '.join(shown)}.",) if shown else ()
 
 
 def genome_steps(finding: DropFinding) -> tuple[str, ...]:
@@ -162,12 +185,30 @@ def _class_step(outcomes: PairedOutcomes) -> str | None:
     if len(falls) < 2:
         return None
     viral, nonviral = falls["viral"], falls["nonviral"]
-    where = f"{_change(viral)} among viral rows, {_change(nonviral)} among the others."
+    where = (
+        f"{_change(viral)} among viral rows, {_change(nonviral)} among the others; "
+        f"{_recall_and_precision(outcomes)}."
+    )
     if abs(viral - nonviral) < _ALIKE_POINTS:
         return f"Both classes lose about alike: {where}"
     if viral > nonviral:
         return f"Look at recall first (missed viruses): {where}"
     return f"Look at precision first (false alarms): {where}"
+
+
+def _recall_and_precision(outcomes: PairedOutcomes) -> str:
+    """Say where both metrics were and where they are now."""
+    right = {
+        name: (count["baseline_right"], count["baseline_right"] - count["lost"] + count["gained"])
+        for name, count in outcomes.by_class.items()
+    }
+    n_viral, n_nonviral = (outcomes.by_class[name]["n"] for name in ("viral", "nonviral"))
+    recalls, precisions = [], []
+    for hits, rejections in zip(right["viral"], right["nonviral"], strict=True):
+        called = hits + n_nonviral - rejections
+        recalls.append(f"{hits / n_viral:.1%}")
+        precisions.append(f"{hits / called:.1%}" if called else "undefined")
+    return f"recall {' to '.join(recalls)}, precision {' to '.join(precisions)}"
 
 
 def _change(fall: float) -> str:

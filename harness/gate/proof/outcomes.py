@@ -81,7 +81,7 @@ class PairedOutcomes:
     lost_by_genome, gained_by_genome : array of shape (n_genomes,), int
         The same for each genome.
     by_class : dict of str to dict of str to int
-        n, lost and gained among the ``viral`` and the ``nonviral`` rows.
+        n, baseline_right, lost and gained among the ``viral`` and the ``nonviral`` rows.
     """
 
     n_rows: int
@@ -152,6 +152,7 @@ def count_paired(
         by_class={
             name: {
                 "n": int(is_member.sum()),
+                "baseline_right": int((baseline_right & is_member).sum()),
                 "lost": int((is_lost & is_member).sum()),
                 "gained": int((is_gained & is_member).sum()),
             }

@@ -322,7 +322,7 @@ def test_judge_when_both_classes_lose_then_neither_is_blamed() -> None:
 
     assert steps[1] == (
         "Both classes lose about alike: 10.0 points lost among viral rows, "
-        "10.0 points lost among the others."
+        "10.0 points lost among the others; recall 100.0% to 90.0%, precision 100.0% to 90.0%."
     )
 
 
@@ -343,6 +343,7 @@ def test_judge_when_viral_rows_are_lost_then_points_at_recall_and_the_genome() -
 
     assert steps[0].startswith("The candidate must win back at least 21 of the 40 rows")
     assert steps[1].startswith("Look at recall first")
+    assert "recall 100.0% to 80.0%, precision 100.0% to 100.0%" in steps[1]
     assert "genome 0 (20 of 20), genome 1 (20 of 20)" in steps[2]
     assert "genome 2" not in steps[2]
 
@@ -355,7 +356,8 @@ def test_judge_when_nonviral_rows_are_lost_then_points_at_precision() -> None:
 
     steps = judge_accuracy(y, y, candidate).next_steps
 
-    assert any(step.startswith("Look at precision first") for step in steps)
+    precision_first = next(s for s in steps if s.startswith("Look at precision first"))
+    assert precision_first.endswith("recall 100.0% to 100.0%, precision 100.0% to 83.3%.")
 
 
 def test_judge_when_the_rows_to_win_back_are_won_back_then_it_no_longer_fails() -> None:

@@ -42,8 +42,8 @@ def test_count_when_genomes_are_given_then_each_has_its_losses() -> None:
     assert found.lost_by_genome.tolist() == [1, 1]
     assert found.gained_by_genome.tolist() == [0, 1]
     assert found.by_class == {
-        "viral": {"n": 2, "lost": 2, "gained": 0},
-        "nonviral": {"n": 2, "lost": 0, "gained": 1},
+        "viral": {"n": 2, "baseline_right": 2, "lost": 2, "gained": 0},
+        "nonviral": {"n": 2, "baseline_right": 1, "lost": 0, "gained": 1},
     }
 
 
