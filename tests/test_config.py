@@ -109,6 +109,15 @@ def test_config_when_written_and_read_then_it_is_the_same(
     assert GateConfig.from_dict(config.to_dict()) == config
 
 
+@pytest.mark.parametrize("others", [("metrics",), ("checkpoint",), ("metrics", "checkpoint")])
+def test_config_when_a_side_brings_two_things_then_error(others: tuple[str, ...]) -> None:
+    """Which of them counts must not be guessed."""
+    side = {"name": "x", "predictions": "a.csv"} | dict.fromkeys(others, "b")
+
+    with pytest.raises(ConfigError, match=r"predictions, metrics or a checkpoint: one of them"):
+        GateConfig.from_dict(MINIMAL | {"baseline": side})
+
+
 @pytest.mark.parametrize(
     ("changed", "name"),
     [

@@ -92,6 +92,12 @@ class ModelConfig:
             self.name,
             "give a model or random_weights, not both",
         )
+        brought = (self.predictions, self.metrics, self.checkpoint)
+        _require(
+            sum(path is not None for path in brought) <= 1,
+            self.name,
+            "give predictions, metrics or a checkpoint: one of them",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,7 +94,9 @@ class Bench:
         for side, table in zip(SIDES, (baseline, candidate), strict=True):
             table.to_parquet(folder / f"{side}.parquet")
             settings = getattr(config, side)
-            brought = replace(settings, predictions=folder / f"{side}.parquet", metrics=None)
+            brought = replace(
+                settings, predictions=folder / f"{side}.parquet", metrics=None, checkpoint=None
+            )
             config = replace(config, **{side: brought})
         return self.copy(config=config)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness.gate import CriterionResult, break_down, compare_metrics, evaluate
+from harness.pipeline.brought import warn_of_brought
 from harness.pipeline.log import peak_memory_bytes
 from harness.pipeline.selftest_result import summarise_kept_selftest
 from harness.pipeline.stages import Pipeline
@@ -58,8 +59,8 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
     if "split" in made:
         facts["split"] = _describe_split(pipeline)
     facts |= {side: _describe_side(pipeline, side) for side in SIDES}
-    if all(f"head {side}" in made for side in SIDES):
-        facts["training"] = {side: pipeline.training(side) for side in SIDES}
+    if trainings := pipeline.trainings():
+        facts["training"] = dict(trainings)
     if "predictions" in made:
         facts = _with_metrics(facts, pipeline)
     if timing is not None:
@@ -123,6 +124,7 @@ def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
         "parameters": embedder.n_parameters if embedder else None,
         "is_random": embedder.is_random if embedder else settings.random_weights is not None,
         "model_sha256": embedder.weights_sha256 if embedder else None,
+        "may_have_seen_test_rows": bool(warn_of_brought(pipeline.config, sides=(side,))),
     }
 
 

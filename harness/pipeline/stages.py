@@ -15,6 +15,7 @@ import pandas as pd
 from harness.artifacts import Artifact, digest_file, write_atomically
 from harness.config import GateConfig
 from harness.gate.predictions import join_predictions, read_predictions
+from harness.pipeline.brought import brought_files, load_brought_head, require_brought
 from harness.pipeline.cache import StageCache
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import SIDES, Side, Vectors
@@ -62,6 +63,12 @@ class Pipeline:
         loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return loaded
 
+    def trainings(self) -> dict[Side, dict[str, Any]]:
+        """Return how the heads were trained that this run has so far; trains none."""
+        return {
+            side: self.training(side) for side in SIDES if f"head {side}" in self.cache.artifacts
+        }
+
     def scores(self, side: Side) -> pd.DataFrame:
         """Return a side's scores of the test records: id, score (probability of viral)."""
         own: Path | None = getattr(self.config, side).predictions
@@ -89,6 +96,7 @@ class Pipeline:
             for key, (name, file) in places.items()
             if name in self.cache.artifacts
         }
+        paths |= {name: p for name, p in brought_files(self.config).items() if p.is_file()}
         return {key: {"path": str(p), "sha256": digest_file(p)} for key, p in paths.items()}
 
     def _write_config(self, folder: Path) -> None:
@@ -127,18 +135,29 @@ class Pipeline:
         return self.cache.obtain(f"head {side}", inputs, build, stage=f"train {side}", kind="heads")
 
     def _scores(self, side: Side) -> Artifact:
-        head = self._head(side)
+        brought: Path | None = getattr(self.config, side).checkpoint
+        inputs = {"head": self._head(side).sha256} if brought is None else self._brought(side)
 
         def build(folder: Path) -> None:
             ids = self.samples.split().test
             features = self.vectors.features(side, ids)
-            scores = load_head(head.path / "head.safetensors").predict(features)
+            if brought is None:
+                head = load_head(self._head(side).path / "head.safetensors")
+            else:
+                head = load_brought_head(brought, n_features=features.shape[1])
+            scores = head.predict(features)
             pd.DataFrame({"id": ids, "score": scores}).to_parquet(folder / "scores.parquet")
 
-        inputs = {"head": head.sha256}
         return self.cache.obtain(
             f"scores {side}", inputs, build, stage=f"predict {side}", kind="scores"
         )
+
+    def _brought(self, side: Side) -> dict[str, str]:
+        """Return the sha256 of all that the scores of a side with a head of its own hang on."""
+        path = require_brought(getattr(self.config, side).checkpoint)
+        self.samples.split()
+        made = {"split": self.cache.artifacts["split"].sha256, "head": digest_file(path)}
+        return made | self.vectors.feature_digests(side)
 
     def _predictions(self) -> Artifact:
         baseline, candidate = self.scores("baseline"), self.scores("candidate")

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.config import load_config
 from harness.data.formats.virnucpro import write_merged
-from harness.pipeline import Pipeline
+from harness.pipeline import Pipeline, Side
+from harness.training import load_head
+from harness.training.head import Head
 
 from .conftest import Outcome
 
@@ -30,6 +33,20 @@ def bring(profiles: Path, addition: str, *, instead_of_model: bool = False) -> P
     path = profiles / "gate.toml"
     path.write_text("\n".join(lines))
     return path
+
+
+def write_foreign_head(profiles: Path, work: Path, side: Side = "baseline") -> None:
+    """Write the head that a side was given as VirNucPro's own tools would."""
+    pipeline = Pipeline(load_config(profiles / "tiny.toml"), work)
+    pipeline.training(side)
+    head = load_head(pipeline.cache.artifacts[f"head {side}"].path / "head.safetensors")
+    torch.save({"model_state_dict": head.state_dict()}, profiles / "500_model.pth")
+
+
+def warnings_of(outcome: Outcome, criterion: str) -> str:
+    """Return the warnings of a criterion in one text."""
+    rows = {row["id"]: row for row in outcome.verdict["criteria"]}
+    return "; ".join(rows[criterion]["warnings"])
 
 
 def write_features(profiles: Path, work: Path) -> None:
@@ -140,3 +157,78 @@ def test_gate_when_the_baseline_brings_bare_metrics_then_the_comparison_is_unpai
     assert "unpaired" in outcome.detail("accuracy-drop")
     assert outcome.state("baseline-sanity") == "PASS"
     assert outcome.state("embedding-time") == "NOT_RUN"
+
+
+def test_gate_when_the_baseline_brings_a_head_then_it_is_evaluated_here_and_marked(
+    run_gate: Run, profiles: Path, pytester: pytest.Pytester
+) -> None:
+    """Paired on the test rows, as if it had been trained here; and it may have seen them."""
+    write_foreign_head(profiles, pytester.path / "work")
+    gate_toml = bring(profiles, 'checkpoint = "500_model.pth"')
+    honest = run_gate("-m", "gpu", "--gate-config", str(profiles / "tiny.toml")).verdict
+
+    outcome = run_gate("-m", "gpu", "--gate-config", str(gate_toml))
+
+    assert [r["state"] for r in outcome.verdict["criteria"]] == ["PASS"] * 6
+    assert outcome.verdict["baseline"]["metrics"] == honest["baseline"]["metrics"]
+    for criterion in ("accuracy-drop", "baseline-sanity"):
+        assert "may have seen the test rows" in warnings_of(outcome, criterion)
+    assert "may have seen the test rows" in outcome.report
+    assert outcome.verdict["baseline"]["may_have_seen_test_rows"] is True
+    assert list(outcome.verdict["training"]) == ["candidate"]
+
+
+def test_gate_when_the_baseline_brings_a_head_then_the_candidates_is_authorised(
+    run_gate: Run, profiles: Path, pytester: pytest.Pytester
+) -> None:
+    """The candidate was trained here; the baseline's file is recorded, and ships nowhere."""
+    write_foreign_head(profiles, pytester.path / "work")
+    gate_toml = bring(profiles, 'checkpoint = "500_model.pth"')
+
+    artifacts = run_gate("-m", "gpu", "--gate-config", str(gate_toml)).verdict["artifacts"]
+
+    own = load_head(Path(artifacts["checkpoint"]["path"]))
+    assert own.hidden_dim == 512
+    assert artifacts["checkpoint"]["sha256"] != artifacts["baseline checkpoint"]["sha256"]
+    assert artifacts["baseline checkpoint"]["path"].endswith("500_model.pth")
+
+
+def test_gate_when_the_head_is_of_another_width_then_the_error_names_the_embedder(
+    run_gate: Run, profiles: Path
+) -> None:
+    """A head for ESM2 3B is never fed other features."""
+    torch.save({"model_state_dict": Head(3328).state_dict()}, profiles / "500_model.pth")
+    gate_toml = bring(profiles, 'checkpoint = "500_model.pth"')
+
+    outcome = run_gate("-m", "gpu", "--gate-config", str(gate_toml))
+
+    assert outcome.state("accuracy-drop") == "ERROR"
+    assert "ESM2 3B" in outcome.detail("accuracy-drop")
+
+
+def test_gate_when_the_head_is_not_there_then_accuracy_is_not_run(
+    run_gate: Run, profiles: Path
+) -> None:
+    """The remedy stands in the report; nothing is trained in its place."""
+    gate_toml = bring(profiles, 'checkpoint = "500_model.pth"')
+
+    outcome = run_gate("-m", "gpu", "--gate-config", str(gate_toml))
+
+    assert outcome.state("accuracy-drop") == "NOT_RUN"
+    assert "500_model.pth: no such file" in outcome.detail("accuracy-drop")
+
+
+def test_gate_when_the_candidate_brings_a_head_then_there_is_no_checkpoint_to_authorise(
+    run_gate: Run, profiles: Path, pytester: pytest.Pytester
+) -> None:
+    """Whether it has seen the test rows is not known, so even a PASS names no file to deploy."""
+    write_foreign_head(profiles, pytester.path / "work", "candidate")
+    text = (profiles / "tiny.toml").read_text()
+    named = text.replace('name = "candidate"', 'name = "candidate"\ncheckpoint = "500_model.pth"')
+    (profiles / "gate.toml").write_text(named)
+
+    outcome = run_gate("-m", "gpu", "--gate-config", str(profiles / "gate.toml"))
+
+    assert outcome.state("accuracy-drop") == "PASS"
+    assert "the drop too small" in warnings_of(outcome, "accuracy-drop")
+    assert "checkpoint" not in outcome.verdict["artifacts"]

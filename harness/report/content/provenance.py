@@ -91,7 +91,10 @@ def _selftest(selftest: Mapping[str, Any]) -> str:
 
 
 def _models(verdict: Mapping[str, Any]) -> Table | None:
-    keys = ("name", "model", "dtype", "dim", "parameters", "is_random", "model_sha256")
+    keys = (
+        *("name", "model", "dtype", "dim", "parameters", "is_random", "model_sha256"),
+        "may_have_seen_test_rows",
+    )
     sides = [as_mapping(verdict.get(side)) for side in ("baseline", "candidate")]
     rows = tuple(
         (label(key), *(_model_fact(side.get(key)) for side in sides))
