@@ -81,6 +81,7 @@ class ModelConfig:
     dtype: str = "float32"
     random_weights: RandomWeights | None = None
     features: Path | None = None
+    embeddings: Path | None = None
     predictions: Path | None = None
     metrics: Path | None = None
     checkpoint: Path | None = None
@@ -91,6 +92,11 @@ class ModelConfig:
             not (self.model and self.random_weights),
             self.name,
             "give a model or random_weights, not both",
+        )
+        _require(
+            not (self.features and self.embeddings),
+            self.name,
+            "give features (nucleotide and protein together) or embeddings, not both",
         )
         brought = (self.predictions, self.metrics, self.checkpoint)
         _require(
@@ -107,11 +113,22 @@ class NucleotideConfig:
     kind: str = "model"
     model: str | None = None
     revision: str | None = None
+    trust_remote_code: bool = False
     embeddings: Path | None = None
     k: int = 4
 
     def __post_init__(self) -> None:
         _require_one_of(self.kind, NUCLEOTIDE_KINDS, "nucleotide.kind")
+        _require(
+            (self.model is not None) + (self.embeddings is not None) + (self.kind == "kmer") <= 1,
+            "nucleotide",
+            'give a model, embeddings or kind = "kmer": one of them',
+        )
+        _require(
+            self.kind != "embeddings" or self.embeddings is not None,
+            "nucleotide.embeddings",
+            "name the folder of *_DNABERT_S.pt files",
+        )
         _require(1 <= self.k <= 6, "nucleotide.k", "must lie between 1 and 6")
 
 

@@ -17,12 +17,13 @@ import pandas as pd
 from harness.embedding.embedder import Embedder
 from harness.embedding.merged import LastColumns, MergedFeatures
 from harness.embedding.store import EmbeddingStore
+from harness.embedding.virnucpro_files import ImportedEmbeddings
 from harness.errors import DataError
 from harness.gate.result import CriterionResult, State
 
 __all__ = ["StoreInspection", "inspect_store", "judge_embeddings"]
 
-Store = EmbeddingStore | MergedFeatures | LastColumns
+Store = EmbeddingStore | MergedFeatures | LastColumns | ImportedEmbeddings
 
 # One sequence alone against the same in a batch: the same function, summed in another order.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
@@ -99,7 +100,7 @@ def inspect_store(
     ----------
     name : str
         Whose embeddings these are.
-    store : EmbeddingStore, MergedFeatures or LastColumns
+    store : EmbeddingStore, MergedFeatures, LastColumns or ImportedEmbeddings
         The store.
     ids : sequence of str, (n_records,)
         The records that it must hold.

@@ -115,7 +115,9 @@ class Bench:
     def with_embedders(self, embedders: Mapping[Side, Embedder]) -> Judge:
         """Return the criteria of a copy with other embedders; each side keeps its own store."""
         honest = self.honest
-        stores = {f"store {side}": honest.vectors.embeddings(side) for side in SIDES}
+        stores: dict[str, Any] = {
+            f"store {side}": honest.vectors.embeddings(side) for side in SIDES
+        }
         stores["store nucleotide"] = honest.vectors.nucleotide_embeddings()
         names = ("embeddings baseline", "embeddings candidate", "embeddings nucleotide")
         return self.copy(

@@ -199,11 +199,12 @@ class Judge:
 
     def _inspect(self, side: Side) -> Iterator[StoreInspection]:
         vectors = self.pipeline.vectors
-        has_model, merged = vectors.has_model(side), vectors.merged(side)
-        if merged is None and not has_model:
+        merged = vectors.merged(side)
+        has_proteins = vectors.has_model(side) or vectors.brought(side) is not None
+        if merged is None and not has_proteins:
             raise MissingInput(
                 f"[{side}] brings no embeddings to inspect",
-                remedy=f"Set `model` or `features` in [{side}]",
+                remedy=f"Set `model`, `embeddings` or `features` in [{side}]",
             )
         if merged is not None:
             yield inspect_store(
@@ -213,20 +214,19 @@ class Judge:
                 expected_dim=merged.dim,
                 sha256=merged.sha256,
             )
-        if has_model:
+        if has_proteins:
             yield self._inspect_proteins(side)
 
     def _inspect_proteins(self, side: Side) -> StoreInspection:
-        pipeline = self.pipeline
-        embedder, merged = pipeline.vectors.embedder(side), pipeline.vectors.merged(side)
-        store = pipeline.vectors.proteins(side)
-        made = pipeline.cache.artifacts
+        pipeline, vectors = self.pipeline, self.pipeline.vectors
+        embedder = vectors.embedder(side) if vectors.has_model(side) else None
+        store = vectors.proteins(side)
         return inspect_store(
             side,
             store,
             pipeline.samples.records()["id"],
-            expected_dim=embedder.dim,
-            sha256=merged.sha256 if merged else made[f"embeddings {side}"].sha256,
+            expected_dim=embedder.dim if embedder else store.dim,
+            sha256=vectors.protein_digest(side),
             embedder=embedder,
             sample=self._sample("protein"),
             dtype=getattr(pipeline.config, side).dtype,
@@ -239,7 +239,7 @@ class Judge:
             "nucleotide",
             store,
             self.pipeline.samples.records()["id"],
-            expected_dim=embedder.dim,
+            expected_dim=embedder.dim if embedder else store.dim,
             sha256=self.pipeline.cache.artifacts["embeddings nucleotide"].sha256,
             embedder=embedder,
             sample=self._sample("nucleotides"),

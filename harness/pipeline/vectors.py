@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness.artifacts import digest_file
 from harness.config import GateConfig, ModelConfig, RandomWeights
 from harness.embedding import (
     Embedder,
@@ -22,6 +24,14 @@ from harness.embedding import (
     write_store,
 )
 from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.embedding.nucleotide.dnabert import load_dnabert
+from harness.embedding.virnucpro_files import (
+    DNABERT_DIM,
+    ImportedEmbeddings,
+    find_nucleotide_files,
+    find_protein_files,
+    import_embeddings,
+)
 from harness.errors import MissingInput
 from harness.pipeline.cache import StageCache
 from harness.pipeline.samples import Samples
@@ -80,19 +90,24 @@ class Vectors:
         """Return a side's protein embeddings of all records."""
         return self._embed(side, "protein", self.embedder(side))
 
-    def nucleotide_embedder(self) -> Embedder:
-        """Return what embeds the nucleotides, the same for both sides."""
-        settings = self._config.nucleotide
-        if settings.kind != "kmer":
-            raise MissingInput(
-                "DNABERT-S cannot be run here: its code comes from the hub, and none of that runs",
-                remedy='Give both sides `features`, or set [nucleotide] kind = "kmer"',
-            )
-        return self._cache.once("embedder nucleotide", lambda: KmerProfile(settings.k))
+    def nucleotide_embedder(self) -> Embedder | None:
+        """Return what embeds the nucleotides of both sides; None where embeddings are brought."""
+        is_brought = self._config.nucleotide.embeddings is not None
+        return None if is_brought else self._nucleotide_embedder()
 
-    def nucleotide_embeddings(self) -> EmbeddingStore:
+    def nucleotide_embeddings(self) -> EmbeddingStore | ImportedEmbeddings:
         """Return the nucleotide embeddings of all records."""
-        return self._embed("nucleotide", "nucleotides", self.nucleotide_embedder())
+        folder = self._config.nucleotide.embeddings
+        if folder is not None:
+            return self._import("nucleotide", lambda: find_nucleotide_files(folder), DNABERT_DIM)
+        return self._embed("nucleotide", "nucleotides", self._nucleotide_embedder())
+
+    def brought(self, side: Side) -> ImportedEmbeddings | None:
+        """Return the protein embeddings that a side brings, or None if it brings none."""
+        folder = self._settings(side).embeddings
+        if folder is None:
+            return None
+        return self._import(_brought_name(side), lambda: find_protein_files(folder))
 
     def merged(self, side: Side) -> MergedFeatures | None:
         """Return the features that a side brings, or None if it brings none."""
@@ -108,16 +123,17 @@ class Vectors:
 
         return self._cache.once(f"merged {side}", read)
 
-    def proteins(self, side: Side) -> EmbeddingStore | LastColumns:
+    def proteins(self, side: Side) -> EmbeddingStore | LastColumns | ImportedEmbeddings:
         """Return the protein embeddings that a side's head sees."""
-        merged = self.merged(side)
-        return LastColumns(merged, self.embedder(side).dim) if merged else self.embeddings(side)
+        if merged := self.merged(side):
+            return LastColumns(merged, self.embedder(side).dim)
+        return self.brought(side) or self.embeddings(side)
 
     def features(self, side: Side, ids: pd.Series[str]) -> npt.NDArray[np.float32]:
         """Return a side's features of some records: nucleotide, then protein embedding."""
         if merged := self.merged(side):
             return merged.rows(ids)
-        parts = [self.nucleotide_embeddings().rows(ids), self.embeddings(side).rows(ids)]
+        parts = [self.nucleotide_embeddings().rows(ids), self.proteins(side).rows(ids)]
         return np.concatenate(parts, axis=1)
 
     def feature_digests(self, side: Side) -> dict[str, str]:
@@ -125,12 +141,16 @@ class Vectors:
         if merged := self.merged(side):
             return {"features": merged.sha256}
         self.nucleotide_embeddings()
-        self.embeddings(side)
-        made = self._cache.artifacts
-        return {
-            "nucleotide": made["embeddings nucleotide"].sha256,
-            "protein": made[f"embeddings {side}"].sha256,
-        }
+        nucleotide = self._cache.artifacts["embeddings nucleotide"].sha256
+        return {"nucleotide": nucleotide, "protein": self.protein_digest(side)}
+
+    def protein_digest(self, side: Side) -> str:
+        """Return the sha256 of what a side's protein embeddings lie in."""
+        if merged := self.merged(side):
+            return merged.sha256
+        self.proteins(side)
+        name = _brought_name(side) if self.brought(side) else side
+        return self._cache.artifacts[f"embeddings {name}"].sha256
 
     def _settings(self, side: Side) -> ModelConfig:
         settings: ModelConfig = getattr(self._config, side)
@@ -149,6 +169,21 @@ class Vectors:
         return load_embedder(
             model, revision=settings.revision, dtype=settings.dtype, device=self._config.device
         )
+
+    def _nucleotide_embedder(self) -> Embedder:
+        settings = self._config.nucleotide
+
+        def load() -> Embedder:
+            if settings.kind == "kmer":
+                return KmerProfile(settings.k)
+            return load_dnabert(
+                settings.model,
+                revision=settings.revision,
+                trust_remote_code=settings.trust_remote_code,
+                device=self._config.device,
+            )
+
+        return self._cache.once("embedder nucleotide", load)
 
     def _random_checkpoint(self, side: Side, shape: RandomWeights) -> Path:
         settings = asdict(shape)
@@ -181,3 +216,29 @@ class Vectors:
             resumes=True,
         )
         return self._cache.once(f"store {name}", lambda: EmbeddingStore(artifact.path))
+
+    def _import(
+        self, name: str, find: Callable[[], tuple[Path, ...]], dim: int | None = None
+    ) -> ImportedEmbeddings:
+        def make() -> ImportedEmbeddings:
+            files = find()
+            inputs = {"files": [digest_file(path) for path in files], "dim": dim}
+
+            def build(folder: Path) -> None:
+                with self._progress.task(f"read {name} embeddings", len(files), "files") as task:
+                    import_embeddings(files, folder, dim=dim, task=task)
+
+            artifact = self._cache.obtain(
+                f"embeddings {name}",
+                inputs,
+                build,
+                stage=f"read the {name} embeddings",
+                kind="imported",
+            )
+            return ImportedEmbeddings(artifact.path)
+
+        return self._cache.once(f"store {name}", make)
+
+
+def _brought_name(side: Side) -> str:
+    return f"{side} brought"
