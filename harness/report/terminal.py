@@ -92,6 +92,8 @@ def render_terminal(
 def _print_tables(
     console: Console, document: Document, verdict: Mapping[str, Any], *, has_lines: bool
 ) -> None:
+    if document.outcome.verdict != "PASS":
+        console.print(_text(f"{document.outcome.symbol} {document.outcome.answer}", "bold red"))
     if document.criteria:
         console.print(_criteria_table(document.criteria, has_lines=has_lines))
     metrics = metric_rows(verdict)

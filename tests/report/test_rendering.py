@@ -224,9 +224,19 @@ def test_samples_are_valid_verdicts(verdict: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["markdown", "html", "terminal", "summary", "card"])
-def test_reports_of_a_halt_say_deployment_halted(kind: str, halted: dict[str, Any]) -> None:
-    """The words that nobody may miss stand in every report of a HALT."""
-    assert "Deployment halted" in all_texts(halted)[kind]
+def test_reports_of_a_halt_begin_with_deployment_halted(kind: str, failed: dict[str, Any]) -> None:
+    """The words that nobody may miss stand before all that was found."""
+    top, _, _ = all_texts(failed)[kind].partition("accuracy-drop")
+    assert "Deployment halted" in top
+
+
+@pytest.mark.parametrize("kind", ["markdown", "html", "terminal", "summary", "card"])
+def test_reports_without_a_checkpoint_say_so(kind: str, deployable: dict[str, Any]) -> None:
+    """A candidate whose head comes from elsewhere may pass, and authorises nothing."""
+    del deployable["artifacts"]["checkpoint"]
+    text = all_texts(deployable)[kind]
+    assert "Ready to deploy" not in text
+    assert "no checkpoint to authorise" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("kind", ["markdown", "html", "terminal", "summary", "card"])

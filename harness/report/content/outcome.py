@@ -32,6 +32,7 @@ _TOLD = {
     "NOT_RUN": "not run",
 }
 MOST_NAMES = 3
+NO_CHECKPOINT = "The candidate's head was not trained here: there is no checkpoint to authorise."
 
 
 def read_outcome(verdict: Mapping[str, Any]) -> Outcome:
@@ -43,15 +44,21 @@ def read_outcome(verdict: Mapping[str, Any]) -> Outcome:
     word = as_text(verdict.get("verdict")) or "INCOMPLETE"
     is_rehearsal = verdict.get("rehearsal") is not False
     loose = as_texts(verdict.get("looser_than_deployment"))
-    may_deploy = word == "PASS" and not is_rehearsal and not loose
+    has_checkpoint = _names_checkpoint(verdict)
+    may_deploy = word == "PASS" and not is_rehearsal and not loose and has_checkpoint
     return Outcome(
         verdict=word,
         symbol={"PASS": "✓", "HALT": "✗"}.get(word, "…"),
-        answer=_answer(word, is_rehearsal=is_rehearsal, may_deploy=may_deploy),
+        answer=_answer(
+            word, is_rehearsal=is_rehearsal, is_loose=bool(loose), may_deploy=may_deploy
+        ),
         may_deploy=may_deploy,
         because=_because(criteria, problems),
         problems=problems,
-        marks=_marks(verdict, is_rehearsal=is_rehearsal, loose=loose),
+        marks=(
+            *_marks(verdict, is_rehearsal=is_rehearsal, loose=loose),
+            *([NO_CHECKPOINT] if word == "PASS" and not has_checkpoint else []),
+        ),
         short_mark=_short_mark(verdict, is_rehearsal=is_rehearsal, loose=loose),
         profile=as_text(verdict.get("profile")),
         started=show_moment(as_text(verdict.get("started"))),
@@ -95,14 +102,22 @@ def _because(criteria: Sequence[Criterion], problems: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _answer(word: str, *, is_rehearsal: bool, may_deploy: bool) -> str:
+def _answer(word: str, *, is_rehearsal: bool, is_loose: bool, may_deploy: bool) -> str:
     if word == "HALT":
         return "Deployment halted"
     if word != "PASS":
         return "Run incomplete: deployment halted"
     if may_deploy:
         return "Ready to deploy"
-    return "Rehearsal passed" if is_rehearsal else "Passed under looser limits"
+    if is_rehearsal:
+        return "Rehearsal passed"
+    return "Passed under looser limits" if is_loose else "Passed, with no checkpoint to deploy"
+
+
+def _names_checkpoint(verdict: Mapping[str, Any]) -> bool:
+    """Whether the candidate's head was trained here, so that there is a file to deploy."""
+    checkpoint = as_mapping(as_mapping(verdict.get("artifacts")).get("checkpoint"))
+    return bool(as_text(checkpoint.get("sha256")))
 
 
 def _marks(
