@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar in a terminal, one line a stage in a log.
+"""Progress of long work: a live bar in a terminal, a line a stage and a minute in a log.
 
 Where the output goes is decided by the caller; nothing here knows pytest.
 """
@@ -6,8 +6,9 @@ Where the output goes is decided by the caller; nothing here knows pytest.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 __all__ = ["Progress", "Task"]
+
+SECONDS_BETWEEN_LINES = 60.0  # of a stage that takes long, in a log
 
 
 class Task(Protocol):
@@ -32,12 +35,27 @@ class Progress:
     stream : text stream, optional
         Where to show it; without one nothing is shown.
     is_live : bool
-        Draw moving bars (a terminal) rather than a line at each stage's end (a log).
+        Draw moving bars (a terminal) rather than a line a minute and at a stage's end (a log).
+    clock : callable
+        Seconds.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, is_live: bool = False) -> None:
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        is_live: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._stream = stream
         self._is_live = is_live
+        self._clock = clock
+
+    def say(self, line: str) -> None:
+        """Show a line that something else wrote, such as a process that was started."""
+        if self._stream is not None:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
 
     def line(self, text: str) -> None:
         """Write a line to a log; a terminal shows moving bars instead."""
@@ -54,12 +72,9 @@ class Progress:
             with _live_bar(self._stream, unit) as bar:
                 yield _Bar(bar, bar.add_task(name, total=total, note=""))
         else:
-            task = _Lines()
-            started = time.perf_counter()
+            task = _Lines(self.say, name, total, unit, self._clock)
             yield task
-            elapsed = time.perf_counter() - started
-            note = f" ({task.note})" if task.note else ""
-            self.line(f"{name}: {task.done:g} {unit} in {elapsed:.1f} s{note}")
+            task.close()
 
 
 class _Unwatched:
@@ -68,13 +83,48 @@ class _Unwatched:
 
 
 class _Lines:
-    def __init__(self) -> None:
-        self.done: float = 0
-        self.note = ""
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        name: str,
+        total: float | None,
+        unit: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._say = say
+        self._name = name
+        self._total = total
+        self._unit = unit
+        self._clock = clock
+        self._started = self._last_line = clock()
+        self._done: float = 0
+        self._note = ""
 
     def advance(self, steps: float = 1, note: str = "") -> None:
-        self.done += steps
-        self.note = note or self.note
+        self._done += steps
+        self._note = note or self._note
+        now = self._clock()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._say(self._describe(f"{_count(self._done)}{self._remaining(now)}"))
+
+    def close(self) -> None:
+        elapsed = self._clock() - self._started
+        self._say(self._describe(f"{_count(self._done)} {self._unit} in {elapsed:.1f} s"))
+
+    def _remaining(self, now: float) -> str:
+        if self._total is None or not self._done:
+            return f" {self._unit}"
+        left = (now - self._started) * (self._total - self._done) / self._done
+        return f" of {_count(self._total)} {self._unit}, {timedelta(seconds=round(left))} left"
+
+    def _describe(self, text: str) -> str:
+        return f"{self._name}: {text}" + (f" ({self._note})" if self._note else "")
+
+
+def _count(number: float) -> str:
+    """Return a number of steps for people: whole steps, or megabytes with their decimals."""
+    return f"{number:,.0f}" if number >= 1000 else f"{number:g}"
 
 
 class _Bar:

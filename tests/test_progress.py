@@ -21,6 +21,22 @@ def test_task_when_not_live_then_one_line_at_the_end() -> None:
     assert re.fullmatch(r"embed: 3 sequences in \d+\.\d s \(loss 0\.3\)\n", stream.getvalue())
 
 
+def test_task_when_it_takes_long_then_a_line_a_minute_tells_the_time_left() -> None:
+    """A log shows that work goes on, and until when."""
+    stream = io.StringIO()
+    times = iter([0.0, 59.0, 60.0, 70.0, 130.0, 140.0])
+
+    with Progress(stream, clock=lambda: next(times)).task("embed", 4000, "sequences") as task:
+        for _ in range(4):
+            task.advance(500, note="9 tokens/s")
+
+    assert stream.getvalue().splitlines() == [
+        "embed: 1,000 of 4,000 sequences, 0:03:00 left (9 tokens/s)",
+        "embed: 2,000 of 4,000 sequences, 0:02:10 left (9 tokens/s)",
+        "embed: 2,000 sequences in 140.0 s (9 tokens/s)",
+    ]
+
+
 def test_task_when_live_then_the_bar_shows_name_and_note() -> None:
     """A terminal gets a moving bar."""
     stream = io.StringIO()
