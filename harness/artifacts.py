@@ -80,27 +80,38 @@ class ArtifactStore:
         build : callable
             Fills the folder it is given. If it raises, nothing is kept.
         resumes : bool
-            Whether ``build`` goes on from what an interrupted call left in the folder.
+            Whether ``build`` goes on from what an interrupted call left in the folder, and makes
+            single files anew that were deleted from a finished artifact.
 
         Raises
         ------
         ArtifactError
             If the stored artifact is damaged.
         """
-        key = digest_json({"kind": kind, "inputs": inputs})[:16]
-        target = self.root / kind / key
+        target = self._target(kind, inputs)
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
-            if target.exists():
-                return _reopen(kind, target, inputs)
             partial = target.with_suffix(".partial")
+            if resumes and _lacks_files(target):
+                shutil.rmtree(partial, ignore_errors=True)
+                target.rename(partial)
+            if target.exists():
+                return _reopen(kind, target, inputs, resumes=resumes)
             if partial.exists() and not resumes:
                 shutil.rmtree(partial)
             partial.mkdir(exist_ok=True)
+            (partial / MANIFEST).unlink(missing_ok=True)
             build(partial)
             sha256 = _write_manifest(kind, partial, inputs)
             partial.rename(target)
         return Artifact(kind=kind, path=target, sha256=sha256, is_reused=False)
+
+    def holds(self, kind: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether there is an artifact made from ``inputs``; ``obtain`` would reuse it."""
+        return self._target(kind, inputs).exists()
+
+    def _target(self, kind: str, inputs: Mapping[str, Any]) -> Path:
+        return self.root / kind / digest_json({"kind": kind, "inputs": inputs})[:16]
 
     def find(self, kind: str, is_wanted: Callable[[Mapping[str, Any]], bool]) -> list[Artifact]:
         """Return the finished artifacts of a kind whose inputs are wanted; builds nothing.
@@ -183,17 +194,26 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def _reopen(kind: str, folder: Path, inputs: Mapping[str, Any]) -> Artifact:
+def _lacks_files(folder: Path) -> bool:
+    if not folder.exists():
+        return False
+    return not all((folder / name).exists() for name in _read_manifest(folder)["files"])
+
+
+def _reopen(
+    kind: str, folder: Path, inputs: Mapping[str, Any], *, resumes: bool = False
+) -> Artifact:
     manifest = _read_manifest(folder)
     if digest_json(manifest["inputs"]) != digest_json(dict(inputs)):
         raise ArtifactError(f"{folder}: was made from other inputs. {_remedy(folder)}")
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file() or digest_file(path) != expected:
-            raise ArtifactError(f"{path}: is not the file that was written. {_remedy(folder)}")
+            remedy = _remedy(path if resumes else folder)
+            raise ArtifactError(f"{path}: is not the file that was written. {remedy}")
     sha256 = digest_json(manifest["files"])
     return Artifact(kind=kind, path=folder, sha256=sha256, is_reused=True)
 
 
-def _remedy(folder: Path) -> str:
-    return f"Delete {folder} and run again to rebuild it"
+def _remedy(path: Path) -> str:
+    return f"Delete {path} and run again to rebuild it"

@@ -90,6 +90,41 @@ def test_find_when_one_was_changed_then_it_is_refused(tmp_path: Path) -> None:
         store.find("greeting", lambda _: True)
 
 
+def write_parts(folder: Path) -> None:
+    """Fill an artifact with two files, leaving alone what is there."""
+    for name in ("first.txt", "second.txt"):
+        if not (folder / name).exists():
+            (folder / name).write_text(name)
+
+
+def test_obtain_when_a_file_was_deleted_and_it_resumes_then_only_that_one_is_made(
+    tmp_path: Path,
+) -> None:
+    """A damaged part costs a part, and the artifact is the same again."""
+    store = ArtifactStore(tmp_path)
+    built = store.obtain("parts", {}, write_parts, resumes=True)
+    (built.path / "first.txt").write_text("damaged")
+    with pytest.raises(ArtifactError, match=r"Delete .*first\.txt and run again"):
+        store.obtain("parts", {}, write_parts, resumes=True)
+    (built.path / "first.txt").unlink()
+    kept = (built.path / "second.txt").stat().st_mtime_ns
+
+    rebuilt = store.obtain("parts", {}, write_parts, resumes=True)
+
+    assert (rebuilt.sha256, rebuilt.path) == (built.sha256, built.path)
+    assert (rebuilt.path / "second.txt").stat().st_mtime_ns == kept
+
+
+def test_holds_when_built_then_only_for_the_same_inputs(tmp_path: Path) -> None:
+    """What would be reused is known without building."""
+    store = ArtifactStore(tmp_path)
+    assert not store.holds("greeting", {"seed": 1})
+    store.obtain("greeting", {"seed": 1}, write_hello)
+
+    assert store.holds("greeting", {"seed": 1})
+    assert not store.holds("greeting", {"seed": 2})
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
