@@ -9,6 +9,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DeviceError",
     "HarnessError",
     "MissingInput",
 ]
@@ -45,6 +46,10 @@ class ConfigError(HarnessError):
 
 class DataError(HarnessError):
     """Sequences, labels or tables that cannot be used."""
+
+
+class DeviceError(HarnessError):
+    """A device that cannot do what is asked of it."""
 
 
 class ArtifactError(HarnessError):

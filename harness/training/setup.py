@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from harness.config import TrainingConfig
-from harness.embedding.esm.embedder import require_device
+from harness.embedding.esm.device import require_device
 from harness.progress import Progress
 from harness.training.batches import BatchFeed
 from harness.training.features import LabelledRows, TrainingData
@@ -28,12 +28,15 @@ class Setup:
         Validation features lie on the device already, unless they are streamed.
     feed : BatchFeed
         Of the training rows.
+    allows_tf32 : bool
+        Whether a GPU may train with TF32 products.
     """
 
     data: TrainingData
     feed: BatchFeed
     recipe: TrainingConfig
     device: torch.device
+    allows_tf32: bool
     metadata: Mapping[str, Any]
     progress: Progress
     on_epoch: Callable[[EpochRecord], None] | None
@@ -50,6 +53,7 @@ def prepare(
     progress: Progress | None,
     on_epoch: Callable[[EpochRecord], None] | None,
     is_streamed: bool,
+    allows_tf32: bool,
     clock: Callable[[], float],
 ) -> Setup:
     """Check the rows together and bring them to the device.
@@ -73,6 +77,7 @@ def prepare(
         feed=BatchFeed(train, batch_size=recipe.batch_size, device=target, is_streamed=is_streamed),
         recipe=recipe,
         device=target,
+        allows_tf32=allows_tf32,
         metadata=metadata or {},
         progress=progress or Progress(),
         on_epoch=on_epoch,

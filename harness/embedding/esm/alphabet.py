@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from harness.errors import DataError
 
-__all__ = ["MAX_RESIDUES", "TOKENS", "TokenisedProteins", "tokenise"]
+__all__ = ["MAX_RESIDUES", "TOKENS", "TokenisedProteins", "token_lengths", "tokenise"]
 
 TOKENS = (
     *("<cls>", "<pad>", "<eos>", "<unk>"),
@@ -28,7 +28,7 @@ UNKNOWN_RESIDUE = TOKENS.index("X")
 MAX_RESIDUES = 1022
 
 _RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO"
-_TOKEN_OF_BYTE = np.full(256, UNKNOWN_RESIDUE, dtype=np.int64)
+_TOKEN_OF_BYTE = np.full(256, UNKNOWN_RESIDUE, dtype=np.int32)
 _IS_RESIDUE = np.zeros(256, dtype=bool)
 for _residue in _RESIDUES:
     _TOKEN_OF_BYTE[ord(_residue)] = TOKENS.index(_residue)
@@ -37,19 +37,22 @@ for _residue in _RESIDUES:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenisedProteins:
-    """Token ids of some proteins, and what had to be changed to get them.
+    """Token ids of some proteins, end to end, and what had to be changed to get them.
 
     Attributes
     ----------
-    tokens : list of int64 array, (n_residues + 2,)
-        With the beginning and end marks.
+    tokens : int32 array, (n_tokens,)
+        Of each protein its beginning mark, its residues and its end mark.
+    lengths : int64 array, (n_proteins,)
+        Tokens of each protein, both marks included.
     n_truncated : int
         Proteins longer than ``MAX_RESIDUES``, cut to that.
     n_replaced : int
         Residues outside the alphabet, read as X.
     """
 
-    tokens: list[npt.NDArray[np.int64]]
+    tokens: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int64]
     n_truncated: int
     n_replaced: int
 
@@ -67,23 +70,42 @@ def tokenise(proteins: Sequence[str]) -> TokenisedProteins:
     DataError
         If a protein is empty, or not ASCII; the message gives its position.
     """
-    tokens: list[npt.NDArray[np.int64]] = []
-    n_truncated = n_replaced = 0
-    for position, protein in enumerate(proteins):
-        residues = _residue_bytes(protein, position)
-        n_truncated += len(residues) > MAX_RESIDUES
-        residues = residues[:MAX_RESIDUES]
-        n_replaced += len(residues) - int(np.count_nonzero(_IS_RESIDUE[residues]))
-        ids = np.empty(len(residues) + 2, dtype=np.int64)
-        ids[0], ids[-1] = BEGIN, END
-        ids[1:-1] = _TOKEN_OF_BYTE[residues]
-        tokens.append(ids)
-    return TokenisedProteins(tokens=tokens, n_truncated=n_truncated, n_replaced=n_replaced)
+    lengths = token_lengths(proteins)
+    residues = _residue_bytes([protein[:MAX_RESIDUES] for protein in proteins])
+    tokens = np.empty(len(residues) + 2 * len(proteins), dtype=np.int32)
+    ends = np.cumsum(lengths)
+    # Each residue lies behind those before it, the marks of earlier proteins and its own first.
+    n_marks_before = np.repeat(2 * np.arange(len(proteins)) + 1, lengths - 2)
+    tokens[np.arange(len(residues)) + n_marks_before] = _TOKEN_OF_BYTE[residues]
+    tokens[ends - lengths] = BEGIN
+    tokens[ends - 1] = END
+    return TokenisedProteins(
+        tokens=tokens,
+        lengths=lengths,
+        n_truncated=sum(len(protein) > MAX_RESIDUES for protein in proteins),
+        n_replaced=len(residues) - int(np.count_nonzero(_IS_RESIDUE[residues])),
+    )
 
 
-def _residue_bytes(protein: str, position: int) -> npt.NDArray[np.uint8]:
-    if not protein:
-        raise DataError(f"protein {position} (counted from 0) is empty; remove its record")
-    if not protein.isascii():
-        raise DataError(f"protein {position} (counted from 0) is not ASCII: {protein[:40]!r}")
-    return np.frombuffer(protein.encode("ascii"), dtype=np.uint8)
+def token_lengths(proteins: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return how many tokens each protein becomes: its residues, cut if too long, and two marks.
+
+    Raises
+    ------
+    DataError
+        If a protein is empty; the message gives its position.
+    """
+    n_residues = np.fromiter(map(len, proteins), dtype=np.int64, count=len(proteins))
+    if len(empty := np.flatnonzero(n_residues == 0)):
+        raise DataError(f"protein {empty[0]} (counted from 0) is empty; remove its record")
+    return np.minimum(n_residues, MAX_RESIDUES) + 2
+
+
+def _residue_bytes(proteins: Sequence[str]) -> npt.NDArray[np.uint8]:
+    try:
+        return np.frombuffer("".join(proteins).encode("ascii"), dtype=np.uint8)
+    except UnicodeEncodeError as error:
+        position = next(n for n, protein in enumerate(proteins) if not protein.isascii())
+        raise DataError(
+            f"protein {position} (counted from 0) is not ASCII: {proteins[position][:40]!r}"
+        ) from error

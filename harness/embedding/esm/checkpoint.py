@@ -1,13 +1,14 @@
 """ESM2 and FastESM2 checkpoints: from a transformers folder or a cached hub id to a checked model.
 
-Nothing in the folder is executed: the configuration and the weights are data, and the code is
-transformers' own ``EsmModel``, whose weights FastESM2 shares. Embedding is not done here.
+Nothing in the folder is executed: configuration and weights are data, and FastESM2's weights are
+those of ESM2's architecture. What is in the weight files is read in ``weights``.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ from harness.errors import CheckpointError, MissingInput
 
 if TYPE_CHECKING:
     import torch
-    from transformers import EsmModel
 
 __all__ = ["EsmCheckpoint", "find_checkpoint", "open_checkpoint"]
 
@@ -27,30 +27,18 @@ _MODEL_TYPES = ("esm", "fast_esm")
 _FILES = (
     "config.json",
     "vocab.txt",
+    "tokenizer.json",
     "*.safetensors",
     "*.safetensors.index.json",
     "*.bin",
     "*.bin.index.json",
 )
 
-# In checkpoints, not part of the encoder: heads, pooler, tables that follow from the config.
-# Where such a table stands has changed with transformers' versions, so none is asked for.
-_KNOWN_EXTRAS = re.compile(
-    r"(lm_head|pooler|contact_head)\..*"
-    r"|embeddings\.(position_ids|position_embeddings\.weight)"
-    r"|(encoder\.layer\.\d+\.attention\.self\.)?rotary_embeddings\.inv_freq"
-)
-
-# FastESM2's configuration leaves these to its own defaults, which differ from EsmConfig's.
+# What the encoder computes. FastESM2's configuration leaves these to its own defaults.
 _ARCHITECTURE = {
     "emb_layer_norm_before": False,
-    "is_folding_model": False,
     "position_embedding_type": "rotary",
     "token_dropout": True,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-    "mask_token_id": TOKENS.index("<mask>"),
-    "pad_token_id": TOKENS.index("<pad>"),
 }
 _SHAPE_KEYS = (
     "hidden_size",
@@ -93,30 +81,29 @@ class EsmCheckpoint:
 
     def digest(self) -> str:
         """Return the sha256 (hex) of shape and weights, whatever the files are called."""
-        files = sorted(digest_file(path) for path in self.weight_files)
+        with ThreadPoolExecutor() as threads:  # large files, and hashing leaves the interpreter
+            files = sorted(threads.map(digest_file, self.weight_files))
         return digest_json({"shape": self.shape, "weights": files})
 
-    def load(self) -> EsmModel:
-        """Return the encoder in float32 on the CPU, in evaluation mode.
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights that the encoder uses."""
+        from harness.embedding.esm.weights import expected_shapes
+
+        return sum(math.prod(shape) for shape in expected_shapes(self.shape).values())
+
+    def read_weights(self, *, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
+        """Return the encoder's weights by transformers' names, on the device.
 
         Raises
         ------
         CheckpointError
             If a weight is missing, unexpected or has another shape; all are named.
         """
-        from transformers import EsmConfig, EsmModel
+        from harness.embedding.esm.weights import check_weights, read_weights
 
-        config = EsmConfig(**self.shape, **_ARCHITECTURE, attn_implementation="sdpa")
-        model = EsmModel(config, add_pooling_layer=False)
-        _fill(model, self._read_weights(), self.folder)
-        model.eval()
-        return model
-
-    def _read_weights(self) -> dict[str, torch.Tensor]:
-        weights: dict[str, torch.Tensor] = {}
-        for path in self.weight_files:
-            weights |= {_encoder_name(name): value for name, value in _read_tensors(path).items()}
-        return weights
+        check_weights(self.weight_files, self.shape, self.folder)
+        return read_weights(self.weight_files, self.shape, dtype=dtype, device=device)
 
 
 def find_checkpoint(model: str, revision: str | None = None) -> Path:
@@ -126,9 +113,16 @@ def find_checkpoint(model: str, revision: str | None = None) -> Path:
     ------
     MissingInput
         If there is neither; the remedy is the command that downloads it.
+    CheckpointError
+        If a folder is named together with a revision, which only the hub knows.
     """
     folder = Path(model)
     if folder.is_dir():
+        if revision not in (None, folder.name):
+            raise CheckpointError(
+                f"{folder} is a folder, which has no revision {revision!r}. Name the hub id, or "
+                "leave `revision` out"
+            )
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -175,51 +169,6 @@ def open_checkpoint(folder: Path) -> EsmCheckpoint:
         weight_files=_weight_files(folder),
         random_seed=config.get(RANDOM_MARK),
     )
-
-
-def _fill(model: EsmModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    expected = {
-        name: value.shape
-        for name, value in model.state_dict().items()
-        if not _KNOWN_EXTRAS.fullmatch(name)
-    }
-    problems = [f"missing {name}" for name in expected if name not in weights]
-    problems += [
-        f"{name} has shape {tuple(value.shape)}, expected {tuple(expected[name])}"
-        for name, value in weights.items()
-        if name in expected and value.shape != expected[name]
-    ]
-    extras = [name for name in weights if name not in expected]
-    problems += [f"unexpected {name}" for name in extras if not _KNOWN_EXTRAS.fullmatch(name)]
-    if problems:
-        listed = "; ".join(sorted(problems)[:10])
-        raise CheckpointError(
-            f"{folder}: {len(problems)} weights do not fit the configuration: {listed}. "
-            "Download the checkpoint again, or name the revision it belongs to"
-        )
-    model.load_state_dict({name: weights[name] for name in expected}, strict=False)
-
-
-def _encoder_name(name: str) -> str:
-    return name.removeprefix("esm.")
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            tensors: dict[str, torch.Tensor] = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
-        return tensors
-    from harness.data.formats.unpickle import load_restricted
-
-    loaded = load_restricted(path)
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{path}: expected a dict of weights, got {type(loaded).__name__}")
-    return loaded
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

@@ -1,68 +1,87 @@
-"""ESM2-shaped protein language models as embedders: equal lengths together, so no padding.
+"""ESM2-shaped protein language models as embedders: strings on the host in, vectors out.
 
-Pooling is the mean over residues, without the beginning and end marks.
+What a model is called and made of stands here; how it is computed, in ``engine``. Torch is imported
+when a model is loaded, not before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import digest_json
-from harness.embedding.esm.alphabet import TOKENS, tokenise
 from harness.embedding.esm.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
-from harness.errors import MissingInput
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["EsmEmbedder", "load_embedder"]
 
-# Tokens in one batch: large enough to keep the cores busy, small enough to stay in their caches.
-TOKENS_PER_BATCH = 2048
-PADDING = TOKENS.index("<pad>")
+# Raised when the vectors of the same weights change by more than rounding.
+ENGINE_VERSION = 2
 
 
 class EsmEmbedder:
-    """Embeds proteins with an ESM2-shaped encoder.
+    """Embeds proteins with an ESM2-shaped encoder; a vector is the mean over residues.
 
     Parameters
     ----------
     checkpoint : EsmCheckpoint
         The weights.
     dtype : str
-        float32, bfloat16 or float16: what the encoder computes in.
+        float32, bfloat16 or float16: what the encoder computes in. Or float8: bfloat16, with the
+        linear layers in float8, on GPUs that multiply it.
     device : str
         A torch device.
+    token_budget : int, optional
+        Most tokens in a batch; chosen for the device if not given.
 
     Raises
     ------
     MissingInput
         If the device is not there.
+    CheckpointError
+        If the weights do not fit the configuration.
     """
 
     def __init__(
-        self, checkpoint: EsmCheckpoint, *, dtype: str = "float32", device: str = "cpu"
+        self,
+        checkpoint: EsmCheckpoint,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+        token_budget: int | None = None,
     ) -> None:
-        import torch
+        from harness.embedding.esm.building import build_engine
 
-        require_device(device)
+        self._engine = build_engine(
+            checkpoint, dtype=dtype, device=device, token_budget=token_budget
+        )
         self.name = checkpoint.folder.name
         self.dim = checkpoint.dim
         self.dtype = dtype
         self.device = device
         self.weights_sha256 = checkpoint.digest()
         self.digest = digest_json(
-            {"weights": self.weights_sha256, "dtype": dtype, "pooling": "mean over residues"}
+            {
+                "weights": self.weights_sha256,
+                "dtype": dtype,
+                "pooling": "mean over residues",
+                "engine": ENGINE_VERSION,
+            }
         )
         self.is_random = checkpoint.random_seed is not None
+        self.n_parameters = checkpoint.n_parameters
         self._checkpoint = checkpoint
-        self._device = torch.device(device)
-        self._model = checkpoint.load().to(device=self._device, dtype=getattr(torch, dtype))
-        self.n_parameters = sum(p.numel() for p in self._model.parameters())
+
+    @property
+    def token_budget(self) -> int:
+        """Most tokens in a batch: halved each time that the device's memory did not suffice."""
+        return self._engine.token_budget
+
+    @property
+    def n_out_of_memory(self) -> int:
+        """How often the device's memory did not suffice."""
+        return self._engine.n_out_of_memory
 
     def embed(
         self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
@@ -72,18 +91,11 @@ class EsmEmbedder:
         Raises
         ------
         DataError
-            If a protein is empty; the message gives its position.
+            If a protein is empty or not ASCII.
+        DeviceError
+            If the device's memory does not suffice for a single protein.
         """
-        import torch
-
-        tokens = tokenise(sequences).tokens
-        embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
-        for rows in _equal_length_batches([len(ids) for ids in tokens]):
-            batch = torch.from_numpy(np.stack([tokens[row] for row in rows]))  # (batch, token)
-            embeddings[rows] = self._pooled(batch.to(self._device)).numpy()
-            if on_progress is not None:
-                on_progress(len(rows))
-        return embeddings
+        return self._engine.embed(sequences, on_progress)
 
     def embed_padded(
         self, sequences: Sequence[str], *, batch_size: int = 16
@@ -92,12 +104,7 @@ class EsmEmbedder:
 
         Slower where lengths differ; it exists to be timed against :meth:`embed`.
         """
-        tokens = tokenise(sequences).tokens
-        embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
-        for start in range(0, len(tokens), batch_size):
-            rows = slice(start, start + batch_size)
-            embeddings[rows] = self._pooled_padded(tokens[rows]).numpy()
-        return embeddings
+        return self._engine.embed_padded(sequences, batch_size)
 
     def in_dtype(self, dtype: str) -> EsmEmbedder:
         """Return an embedder of the same weights and device that computes in another dtype."""
@@ -105,27 +112,17 @@ class EsmEmbedder:
             return self
         return EsmEmbedder(self._checkpoint, dtype=dtype, device=self.device)
 
-    def _pooled(self, tokens: torch.Tensor) -> torch.Tensor:
-        import torch
+    def flop(self, n_residues: npt.ArrayLike) -> float:
+        """Return the floating-point operations of embedding proteins of so many residues."""
+        from harness.embedding.esm.flops import encoder_flop
 
-        with torch.inference_mode():
-            hidden = self._model(tokens).last_hidden_state  # (batch, token, dim)
-            pooled: torch.Tensor = hidden[:, 1:-1].float().mean(dim=1)  # (batch, dim)
-        return pooled.cpu()
+        return encoder_flop(self._checkpoint.shape, n_residues)
 
-    def _pooled_padded(self, tokens: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
-        import torch
+    def peak_flops(self) -> float | None:
+        """Return the device's measured rate of a large matrix product; None if it is no GPU."""
+        from harness.embedding.esm.device import measure_product_rate
 
-        padded = torch.nn.utils.rnn.pad_sequence(
-            [torch.from_numpy(ids) for ids in tokens], batch_first=True, padding_value=PADDING
-        ).to(self._device)  # (batch, token)
-        is_token = padded != PADDING  # (batch, token)
-        is_residue = is_token[:, 2:, None]  # (batch, token - 2, 1): a further token follows
-        with torch.inference_mode():
-            hidden = self._model(padded, attention_mask=is_token.long()).last_hidden_state
-            residues = hidden[:, 1:-1].float() * is_residue  # (batch, token - 2, dim)
-            pooled: torch.Tensor = residues.sum(dim=1) / is_residue.sum(dim=1)  # (batch, dim)
-        return pooled.cpu()
+        return measure_product_rate(self.device, self.dtype)
 
 
 def load_embedder(
@@ -141,7 +138,7 @@ def load_embedder(
     revision : str, optional
         Of the hub id.
     dtype : str
-        float32, bfloat16 or float16.
+        float32, bfloat16, float16 or float8.
     device : str
         A torch device, such as ``cpu`` or ``cuda``.
 
@@ -154,26 +151,3 @@ def load_embedder(
     """
     checkpoint = open_checkpoint(find_checkpoint(model, revision))
     return EsmEmbedder(checkpoint, dtype=dtype, device=device)
-
-
-def require_device(device: str) -> None:
-    """Raise MissingInput unless torch can use the device; nothing falls back silently."""
-    import torch
-
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise MissingInput(
-            f"The device {device!r} is not there: torch {torch.__version__} finds no GPU",
-            remedy='Run on a machine with a GPU, or set device = "cpu" if that is where the model '
-            "will be deployed",
-        )
-
-
-def _equal_length_batches(lengths: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield row numbers of equally long sequences, at most a token budget at a time."""
-    order = np.argsort(lengths, kind="stable")
-    ordered = np.asarray(lengths)[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    for rows in np.split(order, starts[1:]):
-        step = max(1, TOKENS_PER_BATCH // lengths[rows[0]]) if len(rows) else 1
-        for start in range(0, len(rows), step):
-            yield rows[start : start + step]

@@ -26,14 +26,26 @@ def test_tokenise_when_compared_with_transformers_then_the_same(
     protein: str, reference: EsmTokenizer
 ) -> None:
     """The table gives the ids that EsmTokenizer gives."""
-    assert tokenise([protein]).tokens[0].tolist() == reference(protein)["input_ids"]
+    assert tokenise([protein]).tokens.tolist() == reference(protein)["input_ids"]
+
+
+@given(proteins=st.lists(PROTEINS, max_size=8))
+def test_tokenise_when_there_are_several_then_they_lie_end_to_end(proteins: list[str]) -> None:
+    """Each protein has the tokens that it has alone."""
+    alone = [tokenise([protein]).tokens for protein in proteins]
+
+    together = tokenise(proteins)
+
+    assert together.lengths.tolist() == [len(tokens) for tokens in alone]
+    assert together.tokens.tolist() == [token for tokens in alone for token in tokens]
 
 
 def test_tokenise_when_residues_are_unknown_then_they_become_x_and_are_counted() -> None:
     """Stops, digits and lower case are no residues."""
     result = tokenise(["AC*d1", "ACD"])
 
-    assert [TOKENS[i] for i in result.tokens[0]] == ["<cls>", "A", "C", "X", "X", "X", "<eos>"]
+    first = result.tokens[: result.lengths[0]]
+    assert [TOKENS[i] for i in first] == ["<cls>", "A", "C", "X", "X", "X", "<eos>"]
     assert result.n_replaced == 3
 
 
@@ -41,7 +53,7 @@ def test_tokenise_when_longer_than_the_model_saw_then_truncated_and_counted() ->
     """1022 residues and two marks are the most."""
     result = tokenise(["A" * MAX_RESIDUES, "A" * (MAX_RESIDUES + 1)])
 
-    assert [len(ids) for ids in result.tokens] == [1024, 1024]
+    assert result.lengths.tolist() == [1024, 1024]
     assert result.n_truncated == 1
 
 

@@ -1,0 +1,124 @@
+"""From a checkpoint to an engine: which dtype its parts have, and how they are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from harness.embedding.esm.checkpoint import EsmCheckpoint
+from harness.embedding.esm.device import fitting_budget, require_device
+from harness.embedding.esm.encoder import Encoder, Layer, Norm
+from harness.embedding.esm.engine import Engine
+from harness.embedding.esm.products import Linear, to_float8
+
+__all__ = ["build_encoder", "build_engine"]
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float8": torch.bfloat16,  # beside the linear layers
+}
+
+# A layer's parameters, as their names end.
+KINDS = ("weight", "bias")
+
+# What the activations of one token take at most, in multiples of the model's width.
+ACTIVATIONS = 20
+
+
+def build_engine(
+    checkpoint: EsmCheckpoint, *, dtype: str, device: str, token_budget: int | None = None
+) -> Engine:
+    """Load a checkpoint's weights onto a device, ready to embed.
+
+    Parameters
+    ----------
+    checkpoint : EsmCheckpoint
+    dtype : str
+        float32, bfloat16, float16 or float8.
+    device : str
+        A torch device.
+    token_budget : int, optional
+        Most tokens in a batch; chosen for the device if not given.
+
+    Raises
+    ------
+    MissingInput
+        If the device is not there, or cannot compute in that dtype.
+    CheckpointError
+        If the weights do not fit the configuration.
+    """
+    place = torch.device(device)
+    require_device(device, dtype)
+    weights = checkpoint.read_weights(dtype=DTYPES[dtype], device=place)
+    encoder = build_encoder(
+        weights,
+        n_layers=checkpoint.shape["num_hidden_layers"],
+        n_heads=checkpoint.shape["num_attention_heads"],
+        eps=checkpoint.shape["layer_norm_eps"],
+        is_float8=dtype == "float8",
+        is_compiled=place.type == "cuda",
+    )
+    bytes_per_token = ACTIVATIONS * checkpoint.dim * DTYPES[dtype].itemsize
+    return Engine(
+        encoder,
+        device=place,
+        is_packed=place.type == "cuda" and dtype != "float32",
+        token_budget=token_budget or fitting_budget(place, bytes_per_token),
+    )
+
+
+def build_encoder(
+    weights: Mapping[str, torch.Tensor],
+    *,
+    n_layers: int,
+    n_heads: int,
+    eps: float,
+    is_float8: bool = False,
+    is_compiled: bool = False,
+) -> Encoder:
+    """Put an encoder together from weights by transformers' names.
+
+    Parameters
+    ----------
+    weights : mapping of name to tensor
+        As ``read_weights`` returns them, all on one device.
+    n_layers, n_heads : int
+    eps : float
+        Of the layer normalisations.
+    is_float8 : bool
+        Round the linear layers' weights to float8.
+    is_compiled : bool
+        As for ``Encoder``.
+    """
+
+    def linear(*names: str) -> Linear:
+        """Return one linear layer whose outputs are those of several, one after the other."""
+        weight, bias = (torch.cat([weights[f"{n}.{kind}"] for n in names]) for kind in KINDS)
+        whole = Linear(weight, bias)
+        return to_float8(whole) if is_float8 else whole
+
+    def norm(name: str) -> Norm:
+        return Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
+
+    def layer(number: int) -> Layer:
+        prefix = f"encoder.layer.{number}"
+        heads = f"{prefix}.attention.self"
+        return Layer(
+            attention_norm=norm(f"{prefix}.attention.LayerNorm"),
+            qkv=linear(f"{heads}.query", f"{heads}.key", f"{heads}.value"),
+            attended=linear(f"{prefix}.attention.output.dense"),
+            norm=norm(f"{prefix}.LayerNorm"),
+            widen=linear(f"{prefix}.intermediate.dense"),
+            narrow=linear(f"{prefix}.output.dense"),
+        )
+
+    return Encoder(
+        weights["embeddings.word_embeddings.weight"],
+        [layer(number) for number in range(n_layers)],
+        norm("encoder.emb_layer_norm_after"),
+        n_heads=n_heads,
+        is_compiled=is_compiled,
+    )

@@ -1,0 +1,87 @@
+"""What the engine needs to know of its device: is it there, how much fits, how fast is it."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from harness.errors import MissingInput
+
+__all__ = ["fitting_budget", "measure_product_rate", "require_device"]
+
+# Tokens in a batch. On a GPU more of them gain nothing once all its cores are busy; on a CPU the
+# hidden states of a batch should stay in the caches.
+GPU_TOKENS = 16_384
+CPU_TOKENS = 2_048
+SMALLEST_BUDGET = 1_024  # a protein of the most residues, and its marks
+
+# Side of the square product that a device's rate is measured with, and how often it is run.
+PRODUCT_SIDE = 8_192
+PRODUCTS = 10
+
+
+def require_device(device: str, dtype: str = "float32") -> None:
+    """Raise MissingInput unless torch can compute in a dtype there; nothing falls back silently."""
+    place = torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise MissingInput(
+            f"The device {device!r} is not there: torch {torch.__version__} finds no GPU",
+            remedy='Run on a machine with a GPU, or set device = "cpu" if that is where the model '
+            "will be deployed",
+        )
+    if dtype == "float8" and not _has_float8(place):
+        raise MissingInput(
+            f"The device {device!r} does not multiply float8",
+            remedy='Use a Hopper GPU or a newer one, or set dtype = "bfloat16"',
+        )
+
+
+def fitting_budget(device: torch.device, bytes_per_token: int) -> int:
+    """Return how many tokens a batch may hold: halved until half of the free memory suffices.
+
+    Parameters
+    ----------
+    device : torch device
+    bytes_per_token : int
+        What the activations of one token take.
+    """
+    if device.type == "cpu":
+        return CPU_TOKENS
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    budget = GPU_TOKENS
+    while budget > SMALLEST_BUDGET and budget * bytes_per_token > free_bytes // 2:
+        budget //= 2
+    return budget
+
+
+def measure_product_rate(device: str, dtype: str) -> float | None:
+    """Return the floating-point operations per second of one large matrix product on a GPU.
+
+    Parameters
+    ----------
+    device : str
+        A torch device; None is returned if it is no GPU.
+    dtype : str
+        float32, bfloat16 or float16; for float8 it is bfloat16's rate.
+    """
+    place = torch.device(device)
+    if place.type != "cuda":
+        return None
+    kind = torch.bfloat16 if dtype == "float8" else getattr(torch, dtype)
+    side = PRODUCT_SIDE
+    with torch.cuda.device(place):
+        left, right = (torch.randn(side, side, device=place, dtype=kind) for _ in range(2))
+        seconds = []
+        for _ in range(2):  # the first time the clock rises, and libraries are loaded
+            torch.cuda.synchronize(place)
+            started = time.perf_counter()
+            for _ in range(PRODUCTS):
+                torch.mm(left, right)
+            torch.cuda.synchronize(place)
+            seconds.append(time.perf_counter() - started)
+    return 2 * side**3 * PRODUCTS / seconds[-1]
+
+
+def _has_float8(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
