@@ -98,11 +98,20 @@ class Gate:
         """Note how each phase of a criterion's test ended."""
         report = yield
         error = call.excinfo.value if call.excinfo is not None else None
-        if item.nodeid in self.runs and report.when is not None:
-            self.runs[item.nodeid].phases[report.when] = phase_of(report, error)
+        run = self.runs.get(item.nodeid)
+        if run is not None and report.when is not None:
+            run.phases[report.when] = phase_of(report, error)
+            if report.when == "teardown":
+                report.user_properties += self._publish_properties(run)
         elif isinstance(error, MissingInput):
             self._ledger.excuse(item.nodeid, f"missing: {error.what}")
         return report
+
+    def _publish_properties(self, run: CriterionRun) -> list[tuple[str, object]]:
+        """Return what JUnit is to tell of a criterion whose test is over."""
+        from harness.report.junit import criterion_properties
+
+        return [*criterion_properties(run.settle().to_dict())]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note every failure, and outcomes that a gate does not know, such as a rerun."""
@@ -168,6 +177,7 @@ class Gate:
             self._config.stash[OPENING] | {"profile": self._profile},
             self._invocation.report_dir,
             html_path=self._config.getoption("htmlpath", None),
+            xml_path=self._config.getoption("xmlpath", None),
             width=self._config.get_terminal_writer().fullwidth if terminal else 80,
             is_terminal=bool(terminal and terminal.isatty),
             use_colour=bool(terminal and terminal.hasmarkup),

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.artifacts import write_atomically
 from harness.gate.proof.history import note_looks, remember, with_warning
 from harness.gate.proof.ledger import Ledger
 from harness.gate.proof.provenance import describe_environment
 from harness.gate.proof.verdict import VERDICT, build_verdict, check_facts, write_verdict
+from harness.report.files import ReportFiles, find_checkpoint
 
 if TYPE_CHECKING:
     from harness.report.figures import Figure
@@ -43,6 +43,8 @@ class Publication:
         The report directory.
     html_path : str or None
         pytest-html's report, if it writes one.
+    xml_path : str or None
+        The JUnit file, if pytest writes one.
     width : int
         Columns of the terminal.
     is_terminal : bool
@@ -58,6 +60,7 @@ class Publication:
         folder: Path,
         *,
         html_path: str | None = None,
+        xml_path: str | None = None,
         width: int = 80,
         is_terminal: bool = False,
         use_colour: bool = False,
@@ -65,7 +68,7 @@ class Publication:
         self._ledger = ledger
         self._opening = dict(opening)
         self._folder = folder
-        self._html_path = Path(html_path) if html_path else None
+        self._files = ReportFiles(folder, html_path=html_path, xml_path=xml_path)
         self._width = width
         self._is_terminal = is_terminal
         self._use_colour = use_colour
@@ -74,7 +77,7 @@ class Publication:
         self._figures: list[Figure] = []
         self._finished = ""
         self._texts: dict[str, str] = {}
-        self._shown_panel = ""
+        self._told: dict[str, Any] = {}  # the verdict that the written reports tell
         self.verdict: dict[str, Any] = {}
 
     @property
@@ -98,8 +101,8 @@ class Publication:
 
     def show_panel(self) -> str:
         """Return the criteria as HTML, for the head of pytest-html's report."""
-        self._shown_panel = self._texts["panel"]
-        return self._shown_panel
+        self._files.shown_panel = self._texts["panel"]
+        return self._files.shown_panel
 
     def heed(self, exitstatus: int) -> None:
         """Have what only pytest's exit code tells block, too."""
@@ -137,23 +140,28 @@ class Publication:
         """
         guard = self._ledger.guard
         self.settle()
-        guard("writing report.md", self._write_markdown, None)
-        guard("correcting the HTML report", self._correct_html, None)
         if summary_path:
             guard("writing a summary", lambda: self._append_summary(Path(summary_path)), None)
-        self.settle()
+            self.settle()
+        self._write_reports()
         guard("keeping the history", self._remember, None)
+        self._write_reports()
         path = self._folder / VERDICT
         guard("writing the verdict", lambda: write_verdict(path, self.verdict), None)
         self.settle()
+
+    def _write_reports(self) -> None:
+        """Write all reports, and again, to tell it, where one of them has failed."""
+        while self._told != self.verdict:
+            self._told = self.verdict
+            self._files.write(self._texts, self.verdict, guard=self._ledger.guard)
+            self.settle()
 
     def _remember(self) -> None:
         """Add the verdict to its test set's history; a failure is a warning in the reports."""
         if warning := remember(self.verdict):
             self._facts = with_warning(self._facts, warning)
             self.settle()
-            self._write_markdown()
-            self._correct_html()
 
     def _conclude(self) -> dict[str, Any]:
         return build_verdict(
@@ -168,6 +176,7 @@ class Publication:
     def _render(self) -> dict[str, str]:
         from harness.report.html import criteria_panel
         from harness.report.markdown import render_markdown
+        from harness.report.modelcard import render_model_card
         from harness.report.summary import render_step_summary
         from harness.report.terminal import render_terminal
 
@@ -182,9 +191,11 @@ class Publication:
                 width=self._width,
                 is_terminal=self._is_terminal,
                 use_colour=self._use_colour,
-                report_path=_from_here(self._html_path or self._folder / "report.md"),
+                report_path=_from_here(self._files.to_read),
             ),
         }
+        if find_checkpoint(verdict) is not None:
+            renderers["card"] = lambda: render_model_card(verdict)
         texts = {
             name: guard(f"rendering the {name}", call, None) for name, call in renderers.items()
         }
@@ -198,16 +209,6 @@ class Publication:
             self._figures = draw_figures(self.verdict, self._folder / "figures")
         return self._figures
 
-    def _write_markdown(self) -> None:
-        write_atomically(self._folder / "report.md", self._texts["markdown"])
-
-    def _correct_html(self) -> None:
-        """Bring the panel up to date if a reporter failed after pytest-html had written it."""
-        path, shown, panel = self._html_path, self._shown_panel, self._texts["panel"]
-        if path is not None and path.is_file() and shown and shown != panel:
-            text = path.read_text(encoding="utf-8")
-            write_atomically(path, text.replace(shown, panel))
-
     def _append_summary(self, path: Path) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(self._texts["summary"])
@@ -216,7 +217,7 @@ class Publication:
 def _plain_texts(verdict: Mapping[str, Any]) -> dict[str, str]:
     """Say the verdict in one line, for each report whose renderer fails."""
     line = f"{verdict['verdict']}: {'; '.join(verdict['halted_by'])}"
-    texts = dict.fromkeys(("markdown", "summary", "terminal"), f"{line}\n")
+    texts = dict.fromkeys(("markdown", "card", "summary", "terminal"), f"{line}\n")
     return texts | {"panel": f"<p>{html.escape(line)}</p>"}
 
 

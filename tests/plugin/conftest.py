@@ -16,7 +16,9 @@ import pytest
 import harness.gate.speed.criterion
 import harness.progress
 import harness.report.html
+import harness.report.junit
 import harness.report.markdown
+import harness.report.modelcard
 import harness.report.publish
 import harness.report.summary
 import harness.report.terminal  # noqa: F401
@@ -25,6 +27,7 @@ from harness.gate.result import REQUIRED_CRITERIA
 ROOT = Path(__file__).parents[2]
 RENDERERS = (
     "html.criteria_panel",
+    "modelcard.render_model_card",
     "markdown.render_markdown",
     "summary.render_step_summary",
     "terminal.render_terminal",

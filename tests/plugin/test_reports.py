@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -63,6 +64,51 @@ def test_reports_when_run_passes_then_lie_in_the_report_directory(passing: Proje
     for name in REPORTS:
         assert (passing.root / "reports" / name).is_file(), name
     assert (passing.root / "reports" / "report.md").read_text() == "It is a PASS."
+
+
+def test_junit_when_criteria_are_judged_then_has_their_properties(passing: Project) -> None:
+    """The state is the settled one: a PASS that its teardown breaks is an ERROR."""
+    passing.write(
+        """
+        @pytest.fixture
+        def fragile():
+            yield
+            raise OSError("gone")
+
+        @pytest.mark.criterion("another")
+        def test_another(record, fragile):
+            record(result("another"))
+        """
+    )
+    passing.run()
+    suite = ElementTree.parse(passing.root / "reports" / "junit.xml").find("testsuite")
+    assert suite is not None
+    assert "hostname" not in suite.attrib
+    found = {
+        (one.attrib["name"], one.attrib["value"]) for one in suite.iterfind("testcase//property")
+    }
+    assert {("criterion", "accuracy-drop"), ("criterion", "another")} <= found
+    assert {value for name, value in found if name == "state"} == {"PASS", "ERROR"}
+    verdict = suite.find("properties/property[@name='verdict']")
+    assert verdict is not None
+    assert verdict.attrib["value"] == "HALT"
+
+
+def test_reports_when_one_cannot_be_completed_then_those_before_it_say_so(
+    passing: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were already written, as a PASS."""
+
+    def broken(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("harness.report.files.complete_junit", broken)
+    passing.run()
+    assert passing.verdict["halted_by"] == [
+        "completing the JUnit report raised OSError: no space left"
+    ]
+    assert (passing.root / "reports" / "report.md").read_text() == "It is a HALT."
+    assert "It is a HALT." in (passing.root / "reports" / "report.html").read_text()
 
 
 def test_reports_when_run_halts_then_lie_in_the_report_directory(project: Project) -> None:
