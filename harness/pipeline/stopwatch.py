@@ -20,6 +20,7 @@ from harness.embedding import Embedder, tokenise
 from harness.errors import ArtifactError
 from harness.gate.embedding_integrity import TOLERANCE
 from harness.gate.result import CriterionResult, State, decimal_text
+from harness.gate.speed.advice import advise_on_slowness
 from harness.gate.speed.criterion import Attempt, judge_attempts, read_clock, time_rounds
 from harness.gate.speed.neighbours import Observation
 from harness.pipeline.causes import Causes, PaddingEmbedder, measure_causes
@@ -136,8 +137,12 @@ class Stopwatch:
         for side in self._stored:
             self._check(side, self._latest[side], self._tolerances[side])
         result = replace(result, evidence=result.evidence | self._workload())
-        self.result = self._with_causes(result)
-        return self.result
+        result = self._with_causes(result)
+        if result.state is State.FAIL:
+            steps = advise_on_slowness(result.evidence)
+            result = replace(result, next_steps=(*result.next_steps, *steps))
+        self.result = result
+        return result
 
     def _first_attempt(self) -> Attempt:
         names = ("baseline", "candidate", "closing")

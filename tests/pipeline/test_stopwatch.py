@@ -172,6 +172,7 @@ def test_judge_when_dtypes_differ_then_the_matched_rounds_bind() -> None:
     assert causes["deployed_seconds"] == (8.0, 8.0, 8.0)
     assert causes["as_deployed_ratio"] == 1.25 / 8
     assert causes["precision"] == 4.0
+    assert "needs 15.6% of the time" in result.next_steps[-1]
 
 
 def test_judge_when_it_is_no_faster_as_deployed_then_a_pass_carries_a_warning() -> None:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from harness.gate.result import CriterionResult, State
-from harness.gate.speed.attempts import Attempt, advise_on_time, describe_attempt, noise_warnings
+from harness.gate.speed.advice import advise_on_time, describe_attempt, noise_warnings
+from harness.gate.speed.attempts import Attempt
 
 __all__ = ["Attempt", "checked_clock", "judge_attempts", "judge_time", "read_clock", "time_rounds"]
 
@@ -132,7 +133,9 @@ def _judge(attempt: Attempt, limit: Fraction) -> CriterionResult:
         interval=(float(lowest), float(highest)),
         detail=describe_attempt(attempt, ratio, limit, state),
         warnings=noise_warnings(attempt),
-        next_steps=advise_on_time(attempt, state, ratio, limit),
+        next_steps=advise_on_time(
+            attempt, state, ratio, limit, pairs=(float(lowest), float(highest))
+        ),
         evidence=attempt.to_dict() | {"ratio": float(ratio)},
     )
 
@@ -157,9 +160,16 @@ def _unmeasured(attempt: Attempt, limit: Fraction, runs: Sequence[float]) -> Cri
         limit=limit,
         unit="of the baseline's time",
         detail=f"A run took {bad} s, which is no time: the clock or the workload is broken.",
-        next_steps=("Measure again with at least a second of work per run.",),
+        next_steps=(
+            f"Check the clock and the number of sequences: the runs were {_listed(runs)} s.",
+            "Raise [timing] sequences until a run takes at least a second, then measure again.",
+        ),
         evidence=attempt.to_dict(),
     )
+
+
+def _listed(runs: Sequence[float]) -> str:
+    return ", ".join(f"{seconds:.3g}" for seconds in runs)
 
 
 def _mean(values: Sequence[Fraction]) -> Fraction:
