@@ -5,22 +5,24 @@ The order is drawn elsewhere, and is the same for both ways.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import torch
 
-from harness.training.features import LabelledRows, read_rows
+from harness.training.captured import BATCHES_PER_LAUNCH
+from harness.training.features import LabelledRows
 from harness.training.head import N_CLASSES
 from harness.training.stored_rows import StoredRows
+from harness.training.streaming import BlockStream
 
 __all__ = ["Batch", "BatchFeed", "n_usable_rows"]
 
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # (row, feature), one-hot (row, class)
 
-# Batches that are read together when streaming: long reads, while memory stays small.
-STREAMED_BATCHES = 64
+# Batches that are read together when streaming: long reads, while memory stays small. As many as
+# one launch takes, so that all launches but the last one of an epoch are full.
+STREAMED_BATCHES = BATCHES_PER_LAUNCH
 
 
 class BatchFeed:
@@ -45,12 +47,16 @@ class BatchFeed:
         self._batch_size = batch_size
         self._device = device
         self._targets = torch.nn.functional.one_hot(rows.labels, N_CLASSES).float().to(device)
-        self._rows = rows.features
-        self._resident: torch.Tensor | None = None
-        if not (is_streamed or isinstance(rows.features, StoredRows)):
-            self._resident = rows.features.to(device)
+        self._source: torch.Tensor | BlockStream
+        if is_streamed or isinstance(rows.features, StoredRows):
+            n_rows = STREAMED_BATCHES * batch_size
+            self._source = BlockStream(rows.features, block_rows=n_rows, device=device)
+        else:
+            self._source = rows.features.to(device)
 
-    def batches(self, order: torch.Tensor, *, first_step: int = 0) -> Iterator[Batch]:
+    def batches(
+        self, order: torch.Tensor, *, first_step: int = 0, n_batches: int = 1
+    ) -> Iterator[Batch]:
         """Yield features and one-hot labels of each batch, from ``first_step`` on.
 
         The features are overwritten by the next batch.
@@ -59,39 +65,33 @@ class BatchFeed:
         ----------
         order : int64 tensor, (n_rows,)
             Row numbers of a whole epoch.
+        first_step : int
+            Number of the first batch, from 0.
+        n_batches : int
+            How many batches to put together; at the end of the epoch there are fewer.
         """
         rest = order[first_step * self._batch_size :]
-        if self._resident is None:
-            return self._stream(rest)
-        return self._gather(self._resident, rest.to(self._device))
+        if isinstance(self._source, torch.Tensor):
+            return self._gather(self._source, rest.to(self._device), n_batches)
+        return self._stream(self._source, rest, n_batches)
 
-    def _gather(self, features: torch.Tensor, order: torch.Tensor) -> Iterator[Batch]:
+    def _gather(
+        self, features: torch.Tensor, order: torch.Tensor, n_batches: int
+    ) -> Iterator[Batch]:
         # One buffer for all batches: it stays in the cache.
-        buffer = torch.empty((self._batch_size, features.shape[1]), device=self._device)
-        for picked in torch.split(order, self._batch_size):
+        n_rows = n_batches * self._batch_size
+        buffer = torch.empty((n_rows, features.shape[1]), device=self._device)
+        for picked in torch.split(order, n_rows):
             batch = buffer[: len(picked)]
             torch.index_select(features, 0, picked, out=batch)
             yield batch, self._targets.index_select(0, picked)
 
-    def _stream(self, order: torch.Tensor) -> Iterator[Batch]:
+    def _stream(self, stream: BlockStream, order: torch.Tensor, n_batches: int) -> Iterator[Batch]:
         pieces = torch.split(order, STREAMED_BATCHES * self._batch_size)
-        for picked, block in zip(pieces, self._read_ahead(pieces), strict=True):
+        n_rows = n_batches * self._batch_size
+        for picked, block in zip(pieces, stream.blocks(pieces), strict=True):
             targets = self._targets.index_select(0, picked.to(self._device))
-            yield from zip(
-                torch.split(block.to(self._device), self._batch_size),
-                torch.split(targets, self._batch_size),
-                strict=True,
-            )
-
-    def _read_ahead(self, pieces: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Yield each piece's rows while the next piece is being read."""
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            pending = reader.submit(read_rows, self._rows, pieces[0])
-            for following in pieces[1:]:
-                block = pending.result()
-                pending = reader.submit(read_rows, self._rows, following)
-                yield block
-            yield pending.result()
+            yield from zip(torch.split(block, n_rows), torch.split(targets, n_rows), strict=True)
 
 
 def n_usable_rows(n_rows: int, batch_size: int) -> int:

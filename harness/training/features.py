@@ -162,11 +162,26 @@ def as_rows(features: Features) -> Rows:
         return torch.from_numpy(np.require(features, np.float32, "C"))
 
 
-def read_rows(rows: Rows, positions: torch.Tensor) -> torch.Tensor:
-    """Return some rows, float32 (n_positions, n_features), where the features lie."""
+def read_rows(
+    rows: Rows, positions: torch.Tensor, *, into: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return some rows, float32 (n_positions, n_features), where the features lie, or in ``into``.
+
+    Parameters
+    ----------
+    positions : int64 tensor, (n_positions,)
+        Row numbers.
+    into : float32 tensor, (n_positions, n_features), optional
+        Is overwritten; in the host's memory for rows on disk.
+    """
     if isinstance(rows, StoredRows):
-        return rows.read(positions)
-    return rows.index_select(0, positions.to(rows.device))
+        return rows.read(positions, into=into)
+    numbers = positions.to(rows.device)
+    if into is None:
+        return rows.index_select(0, numbers)
+    if rows.device != into.device:
+        return into.copy_(rows.index_select(0, numbers))
+    return torch.index_select(rows, 0, numbers, out=into)
 
 
 def read_blocks(rows: Rows, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:

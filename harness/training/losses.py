@@ -27,10 +27,11 @@ class EpochLosses:
         self._n_rows = n_rows
         self._batch_size = batch_size
 
-    def append(self, loss: torch.Tensor) -> None:
-        """Take the next step's loss, without waiting for the device."""
-        self.values[self.n_done] = loss
-        self.n_done += 1
+    def extend(self, losses: torch.Tensor) -> None:
+        """Take the losses of the next steps, or of one, without waiting for the device."""
+        n_done = self.n_done + losses.numel()
+        self.values[self.n_done : n_done] = losses
+        self.n_done = n_done
 
     @property
     def n_rows_done(self) -> int:

@@ -14,6 +14,7 @@ import torch
 from harness.errors import DataError
 from harness.progress import Task
 from harness.training.batches import n_usable_rows
+from harness.training.engine import choose_engine
 from harness.training.evaluation import Evaluation, evaluate
 from harness.training.folder import TrainingFolder
 from harness.training.head import Head, head_from_weights
@@ -21,16 +22,15 @@ from harness.training.history import EpochRecord
 from harness.training.interruption import StopRequest, TrainingInterrupted
 from harness.training.losses import EpochLosses
 from harness.training.schedule import Stopping, judge_stopping, learning_rate
-from harness.training.seeds import derive_seeds, draw_order, dropout_generator
+from harness.training.seeds import derive_seeds, draw_order, dropout_seed
 from harness.training.setup import Setup
 from harness.training.snapshot import Snapshot, fingerprint
-from harness.training.steps import TrainingStep
 from harness.training.trained import TrainedHead
 
 __all__ = ["TrainingRun"]
 
-# Steps between two looks at the losses: each look waits for the device.
-STEPS_PER_LOOK = 64
+# Calls of the engine between two looks at the losses: each look waits for the device.
+CALLS_PER_LOOK = 64
 
 
 class TrainingRun:
@@ -64,13 +64,14 @@ class TrainingRun:
             dropout=float(setup.recipe.dropout),
             seed=self._seeds.weights,
         ).to(setup.device)
-        self._step = TrainingStep(self._head, setup.recipe)
+        self._engine = choose_engine(self._head, setup.recipe, allows_tf32=setup.allows_tf32)
         self._best_weights: dict[str, torch.Tensor] = {}
         self._history: tuple[EpochRecord, ...] = ()
         self._begin_epoch()
         self._folder: TrainingFolder | None = None
         if folder is not None:
-            origin = fingerprint(setup.data, setup.recipe, seed, setup.device.type)
+            device = f"{setup.device.type}, TF32" if setup.allows_tf32 else setup.device.type
+            origin = fingerprint(setup.data, setup.recipe, seed, device)
             self._folder = TrainingFolder(folder, origin=origin)
             self._go_on_from(self._folder.load())
 
@@ -80,7 +81,7 @@ class TrainingRun:
         Parameters
         ----------
         stop : StopRequest
-            Is looked at after every step.
+            Is looked at after every step; on CUDA, after every launch of up to 64 of them.
         name : str
             Of the task that is shown.
 
@@ -112,10 +113,8 @@ class TrainingRun:
     def _begin_epoch(self) -> None:
         self._losses.n_done = 0
         self._trained_seconds = 0.0
-        self._step.learning_rate = learning_rate(self._recipe, self._epoch)
-        self._step.dropout_rng = dropout_generator(
-            self._seeds, epoch=self._epoch, device=self._setup.device
-        )
+        self._engine.learning_rate = learning_rate(self._recipe, self._epoch)
+        self._engine.seed_dropout(dropout_seed(self._seeds, epoch=self._epoch))
 
     def _train_epoch(self, stop: StopRequest, task: Task) -> None:
         order = draw_order(self._seeds, epoch=self._epoch, n_rows=len(self._setup.data.train))
@@ -123,10 +122,13 @@ class TrainingRun:
         losses = self._losses
         began = self._setup.clock() - self._trained_seconds
         n_shown = losses.n_done
-        for features, targets in self._setup.feed.batches(usable, first_step=losses.n_done):
-            losses.append(self._step(features, targets))
+        batches = self._setup.feed.batches(
+            usable, first_step=n_shown, n_batches=self._engine.batches_per_call
+        )
+        for n_calls, (features, targets) in enumerate(batches, start=1):
+            losses.extend(self._engine(features, targets))
             is_last = losses.n_done == losses.n_steps
-            if is_last or stop.signal_name or losses.n_done % STEPS_PER_LOOK == 0:
+            if is_last or stop.signal_name or n_calls % CALLS_PER_LOOK == 0:
                 self._require_finite_loss(usable)
                 self._trained_seconds = self._setup.clock() - began
                 task.advance(losses.n_done - n_shown, self._note())
@@ -159,7 +161,7 @@ class TrainingRun:
             validation_accuracy=found.accuracy,
             validation_precision=found.precision,
             validation_recall=found.recall,
-            learning_rate=self._step.learning_rate,
+            learning_rate=self._engine.learning_rate,
             elapsed_seconds=elapsed_seconds,
             rows_per_second=self._rows_per_second(),
             n_dropped_rows=len(self._setup.data.train) - self._n_usable,
@@ -181,7 +183,7 @@ class TrainingRun:
 
     def _note(self) -> str:
         note = (
-            f"epoch {self._epoch}/{self._recipe.epochs}, lr {self._step.learning_rate:.2g}, "
+            f"epoch {self._epoch}/{self._recipe.epochs}, lr {self._engine.learning_rate:.2g}, "
             f"loss {self._losses.mean():.4f}, "
         )
         if self._history:
@@ -219,9 +221,9 @@ class TrainingRun:
             Snapshot(
                 weights=self._head.state_dict(),
                 best_weights=self._best_weights,
-                momentum=self._step.momentum,
+                momentum=self._engine.momentum,
                 losses=self._losses.values,
-                dropout_rng=self._step.dropout_rng.get_state(),
+                dropout_state=self._engine.dropout_state,
                 steps_done=self._losses.n_done,
                 trained_seconds=self._trained_seconds,
                 history=self._history,
@@ -234,8 +236,7 @@ class TrainingRun:
         self._history = snapshot.history
         self._begin_epoch()
         self._head.load_state_dict(snapshot.weights)
-        self._step.momentum.copy_(snapshot.momentum)
-        self._step.dropout_rng.set_state(snapshot.dropout_rng)
+        self._engine.restore(momentum=snapshot.momentum, dropout_state=snapshot.dropout_state)
         self._best_weights = snapshot.best_weights
         self._losses.values.copy_(snapshot.losses)
         self._losses.n_done = snapshot.steps_done

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-__all__ = ["Seeds", "derive_seeds", "draw_order", "dropout_generator"]
+__all__ = ["Seeds", "derive_seeds", "draw_order", "dropout_seed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +53,9 @@ def draw_order(seeds: Seeds, *, epoch: int, n_rows: int) -> torch.Tensor:
     return torch.from_numpy(rng.permutation(n_rows))
 
 
-def dropout_generator(seeds: Seeds, *, epoch: int, device: torch.device) -> torch.Generator:
-    """Return the generator of one epoch's dropout masks."""
-    sequence = np.random.SeedSequence([seeds.dropout, epoch])
-    return torch.Generator(device).manual_seed(_first_word(sequence))
+def dropout_seed(seeds: Seeds, *, epoch: int) -> int:
+    """Return the seed of one epoch's dropout masks, in [0, 2**63)."""
+    return _first_word(np.random.SeedSequence([seeds.dropout, epoch]))
 
 
 def _first_word(sequence: np.random.SeedSequence) -> int:

@@ -23,7 +23,7 @@ from harness.training.tensor_files import read_tensors, write_tensors
 __all__ = ["Snapshot", "fingerprint", "load_snapshot", "save_snapshot"]
 
 _KIND = "training state"
-_OWN = ("momentum", "losses", "dropout_rng")
+_OWN = ("momentum", "losses", "dropout_state")
 SAMPLED_ROWS = 1024
 
 
@@ -40,8 +40,8 @@ class Snapshot:
     momentum : Tensor, (n_parameters,)
     losses : Tensor, (n_steps,)
         Of the epoch under way; meaningful for its first ``steps_done`` steps.
-    dropout_rng : uint8 Tensor
-        State of the generator of masks.
+    dropout_state : Tensor
+        What the masks of the next steps depend on.
     steps_done : int
         Of the epoch under way.
     trained_seconds : float
@@ -54,7 +54,7 @@ class Snapshot:
     best_weights: dict[str, torch.Tensor]
     momentum: torch.Tensor
     losses: torch.Tensor
-    dropout_rng: torch.Tensor
+    dropout_state: torch.Tensor
     steps_done: int
     trained_seconds: float
     history: tuple[EpochRecord, ...]

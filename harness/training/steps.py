@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from harness.config import TrainingConfig
 from harness.training.head import NORM_MOMENTUM, Head
+from harness.training.parameters import flatten_parameters, views_by_name
 
 __all__ = ["TrainingStep"]
 
@@ -45,6 +45,8 @@ class TrainingStep:
 
     Attributes
     ----------
+    batches_per_call : int
+        How many batches a call takes.
     learning_rate : float
         Of the next steps.
     momentum : Tensor, (n_parameters,)
@@ -52,8 +54,10 @@ class TrainingStep:
     gradient : Tensor, (n_parameters,)
         Of the last step's loss.
     dropout_rng : Generator
-        Draws the masks; to be set at the beginning of each epoch.
+        Draws the masks.
     """
+
+    batches_per_call = 1
 
     def __init__(self, head: Head, recipe: TrainingConfig) -> None:
         self.learning_rate = float(recipe.learning_rate)
@@ -61,12 +65,25 @@ class TrainingStep:
         self._n_batches = head.get_buffer("bn1.num_batches_tracked")
         self._keep = 1 - float(recipe.dropout)
         self._decay = float(recipe.momentum)
-        self._weights = nn.utils.parameters_to_vector(head.parameters()).detach()
-        nn.utils.vector_to_parameters(self._weights, head.parameters())
+        self._weights = flatten_parameters(head)
         self.momentum = torch.zeros_like(self._weights)
         self.gradient = torch.zeros_like(self._weights)
-        self._gradients = _views(head, self.gradient)
+        self._gradients = views_by_name(head, self.gradient)
         self.dropout_rng = torch.Generator(self._weights.device)
+
+    @property
+    def dropout_state(self) -> torch.Tensor:
+        """What the masks of the next steps depend on: a copy, uint8."""
+        return self.dropout_rng.get_state()
+
+    def seed_dropout(self, seed: int) -> None:
+        """Begin an epoch's masks."""
+        self.dropout_rng.manual_seed(seed)
+
+    def restore(self, *, momentum: torch.Tensor, dropout_state: torch.Tensor) -> None:
+        """Go on from where another one stood."""
+        self.momentum.copy_(momentum)
+        self.dropout_rng.set_state(dropout_state)
 
     @torch.no_grad()
     def __call__(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -126,13 +143,3 @@ class TrainingStep:
         into["bn1.weight"].copy_(d_scale)
         into["bn1.bias"].copy_(d_shift)
         torch.mm(d_pre.t(), features, out=into["hidden_layer.weight"])
-
-
-def _views(head: Head, vector: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return a vector taken apart like the parameters, by their names."""
-    names, parameters = zip(*head.named_parameters(), strict=True)
-    parts = torch.split(vector, [parameter.numel() for parameter in parameters])
-    return {
-        name: part.view_as(parameter)
-        for name, parameter, part in zip(names, parameters, parts, strict=True)
-    }

@@ -53,24 +53,26 @@ class StoredRows:
             start = stop
         self.shape = (len(ids), start)
 
-    def read(self, positions: torch.Tensor) -> torch.Tensor:
+    def read(self, positions: torch.Tensor, *, into: torch.Tensor | None = None) -> torch.Tensor:
         """Return some rows in the order asked for, float32 (n_positions, n_features).
 
         Parameters
         ----------
         positions : int64 tensor, (n_positions,)
             Row numbers.
+        into : float32 tensor, (n_positions, n_features), optional
+            Is overwritten and returned; in the host's memory.
 
         Raises
         ------
         ArtifactError
             If a shard cannot be read.
         """
-        rows = torch.empty((len(positions), self.shape[1]), dtype=torch.float32)
-        into, wanted = rows.numpy(), positions.numpy()
+        rows = torch.empty((len(positions), self.shape[1])) if into is None else into
+        target, wanted = rows.numpy(), positions.numpy()
         with ThreadPoolExecutor(READERS) as readers:
             parts = [
-                readers.submit(shard.read_into, into[:, part.columns], places, numbers)
+                readers.submit(shard.read_into, target[:, part.columns], places, numbers)
                 for part in self._columns
                 for shard, places, numbers in part.by_shard(wanted)
             ]

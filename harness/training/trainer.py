@@ -42,13 +42,14 @@ def fit_head(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     is_streamed: bool = False,
     takes_signals: bool = False,
+    allows_tf32: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainedHead:
     """Train one head by VirNucPro's recipe.
 
     Weights, shuffling and dropout have seeds of their own, derived from ``seed``. The order of the
     rows depends on it and their number alone. On the CPU the same call gives the same weights bit
-    for bit, for a given number of threads.
+    for bit, for a given number of threads; on one kind of GPU as well.
 
     Parameters
     ----------
@@ -81,7 +82,11 @@ def fit_head(
     is_streamed : bool
         Leave the features in the host's memory and copy them to the device piece by piece.
     takes_signals : bool
-        On SIGINT or SIGTERM stop after the step, save, and raise ``TrainingInterrupted``.
+        On SIGINT or SIGTERM stop after the step, save, and raise ``TrainingInterrupted``; on CUDA,
+        where up to 64 steps are launched together, after those.
+    allows_tf32 : bool
+        Let a GPU round the factors of the hidden layer's products in training to TF32, which is
+        quicker: eight bits of exponent and ten of fraction. Validation is in float32 always.
     clock : callable
         Returns seconds.
 
@@ -122,6 +127,7 @@ def fit_head(
         progress=progress,
         on_epoch=on_epoch,
         is_streamed=is_streamed,
+        allows_tf32=allows_tf32,
         clock=clock,
     )
     with stop_requests(is_enabled=takes_signals) as stop:
@@ -146,6 +152,7 @@ def fit_heads(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     is_streamed: bool = False,
     takes_signals: bool = False,
+    allows_tf32: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[TrainedHead, ...]:
     """Train one head for each seed, on the same rows, which are brought to the device once.
@@ -173,6 +180,7 @@ def fit_heads(
         progress=progress,
         on_epoch=on_epoch,
         is_streamed=is_streamed,
+        allows_tf32=allows_tf32,
         clock=clock,
     )
     with stop_requests(is_enabled=takes_signals) as stop:

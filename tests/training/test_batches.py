@@ -44,6 +44,22 @@ def test_batches_then_hold_the_rows_in_order(
     assert torch.equal(labels, torch.from_numpy(rows.labels).long()[expected])
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_several_batches_at_once_then_are_the_same_rows(rows: Rows, is_streamed: bool) -> None:
+    """Whole launches first, then what is left of the epoch."""
+    feed, order = _feed(rows, is_streamed=is_streamed), torch.arange(100).flip(0)
+
+    found = [
+        (features.clone(), targets)
+        for features, targets in feed.batches(order, first_step=1, n_batches=4)
+    ]
+
+    assert [len(features) for features, _ in found] == [64, 20]
+    features, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
+    assert torch.equal(features, torch.from_numpy(rows.features).flip(0)[16:])
+    assert torch.equal(targets.argmax(dim=1), torch.from_numpy(rows.labels).long().flip(0)[16:])
+
+
 @given(st.integers(2, 300), st.integers(2, 40))
 def test_usable_rows_then_no_batch_has_a_single_row(n_rows: int, batch_size: int) -> None:
     """At most one row is left out, and only where it would be alone."""

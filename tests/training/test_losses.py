@@ -10,7 +10,7 @@ from harness.training.losses import EpochLosses
 def _losses(*values: float) -> EpochLosses:
     losses = EpochLosses(n_rows=10, batch_size=4, device=torch.device("cpu"))
     for value in values:
-        losses.append(torch.tensor(value))
+        losses.extend(torch.tensor(value))
     return losses
 
 

@@ -1,0 +1,108 @@
+"""The GPU's kernels compute what the written-out step computes; Triton's interpreter runs them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from fractions import Fraction
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from harness.config import TrainingConfig
+from harness.training.head import Head
+from harness.training.steps import TrainingStep
+
+if TYPE_CHECKING:
+    from harness.training.fused import FusedStep
+
+pytestmark = pytest.mark.skipif(
+    find_spec("triton") is None, reason="Triton comes with PyTorch's CUDA builds only"
+)
+# To be set before Triton is imported for the first time.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
+RATE = Fraction(1, 10)
+RECIPE = TrainingConfig(batch_size=6, hidden_dim=20, dropout=Fraction(0), learning_rate=RATE)
+WIDTH = 70  # no multiple of a tile
+
+
+def _batch(n_rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    features = torch.randn(n_rows, WIDTH, generator=rng)
+    return features, torch.nn.functional.one_hot((features[:, 0] > 0).long(), 2).float()
+
+
+def _fused(head: Head, recipe: TrainingConfig = RECIPE) -> FusedStep:
+    from harness.training.fused import FusedStep
+
+    step = FusedStep(head, recipe, n_steps=4, allows_tf32=False)
+    step.learning_rate.fill_(float(RATE))
+    return step
+
+
+def _head(recipe: TrainingConfig = RECIPE) -> Head:
+    return Head(WIDTH, hidden_dim=recipe.hidden_dim, seed=7)
+
+
+@pytest.mark.parametrize(("batch_size", "n_rows"), [(6, 6), (6, 2), (40, 40)])
+def test_fused_steps_then_losses_and_weights_are_those_of_the_written_out_step(
+    batch_size: int, n_rows: int
+) -> None:
+    """Whatever the sizes of the tiles, the last batch of an epoch and larger ones included."""
+    recipe = replace(RECIPE, batch_size=batch_size)
+    plain_head, fused_head = _head(recipe), _head(recipe)
+    plain, fused = TrainingStep(plain_head, recipe), _fused(fused_head, recipe)
+
+    for step in range(3):
+        batch = _batch(n_rows, seed=step)
+        expected = plain(*batch).item()
+        fused(*batch, step=step)
+        assert fused.losses[step].item() == pytest.approx(expected, abs=1e-6)
+
+    torch.testing.assert_close(fused.momentum, plain.momentum, rtol=1e-4, atol=1e-6)
+    found = fused_head.state_dict()
+    for name, tensor in plain_head.state_dict().items():
+        if name != "bn1.num_batches_tracked":  # counted by the launch
+            torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_fused_step_with_dropout_then_gradients_are_those_of_the_same_mask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is kept is scaled up, what is dropped has no gradient."""
+    recipe = replace(RECIPE, dropout=Fraction(1, 4))
+    plain, fused = TrainingStep(_head(), recipe), _fused(_head(), recipe)
+    batch = _batch(6)
+    fused(*batch, step=0)
+    mask = (fused._kept > 0) / 0.75
+    monkeypatch.setattr(plain, "_draw_mask", lambda active: mask)
+
+    assert plain(*batch).item() == pytest.approx(fused.losses[0].item(), abs=1e-6)
+    torch.testing.assert_close(fused.momentum, plain.momentum, rtol=1e-4, atol=1e-6)
+
+
+def _dropped(seed: int, before: int, step: int) -> torch.Tensor:
+    """Return which of the units that would be active a step drops."""
+    batch, recipe = _batch(16), replace(RECIPE, batch_size=16, dropout=Fraction(1, 4))
+    whole = _fused(_head(), replace(recipe, dropout=Fraction(0)))
+    masked = _fused(_head(), recipe)
+    masked.dropout_state.copy_(torch.tensor([seed, before]))
+    whole(*batch, step=0)
+    masked(*batch, step=step)
+    dropped: torch.Tensor = masked._kept == 0
+    return dropped[whole._kept > 0]
+
+
+def test_masks_then_depend_on_the_seed_and_the_number_of_the_step_alone() -> None:
+    """Where a launch begins changes nothing; a quarter of the units is dropped."""
+    seed = 2**62 + 12345
+    first = _dropped(seed, before=3, step=0)
+
+    assert torch.equal(first, _dropped(seed, before=1, step=2))
+    assert not torch.equal(first, _dropped(seed, before=4, step=0))
+    assert not torch.equal(first, _dropped(seed, before=3 + 2**32, step=0))
+    assert not torch.equal(first, _dropped(seed + 1, before=3, step=0))
+    assert first.float().mean().item() == pytest.approx(0.25, abs=0.1)
