@@ -1,9 +1,10 @@
-"""Rows that were computed elsewhere, joined to the records by id."""
+"""Vectors by record id: what every kind of store offers, and how rows are found."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,29 @@ import pandas as pd
 
 from harness.errors import DataError
 
-__all__ = ["locate"]
+__all__ = ["Rows", "locate"]
+
+
+class Rows(Protocol):
+    """Vectors by record id, wherever they lie: computed here, or brought.
+
+    Attributes
+    ----------
+    dim : int
+        Width of the rows.
+    """
+
+    dim: int
+
+    @property
+    def ids(self) -> pd.Index[str]:
+        """Record ids, in the order of the rows."""
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+
+    def rows(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.float32]:
+        """Return the vectors of some records, float32 (n_ids, dim), in the order asked for."""
 
 
 def locate(

@@ -15,15 +15,11 @@ import numpy as np
 import pandas as pd
 
 from harness.embedding.embedder import Embedder
-from harness.embedding.merged import LastColumns, MergedFeatures
-from harness.embedding.store import EmbeddingStore
-from harness.embedding.virnucpro_files import ImportedEmbeddings
+from harness.embedding.joining import Rows
 from harness.errors import DataError
 from harness.gate.result import CriterionResult, State
 
 __all__ = ["StoreInspection", "inspect_store", "judge_embeddings"]
-
-Store = EmbeddingStore | MergedFeatures | LastColumns | ImportedEmbeddings
 
 # One sequence alone against the same in a batch: the same function, summed in another order.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
@@ -85,7 +81,7 @@ class StoreInspection:
 
 def inspect_store(
     name: str,
-    store: Store,
+    store: Rows,
     ids: Sequence[str] | pd.Series[str],
     *,
     expected_dim: int,
@@ -100,7 +96,7 @@ def inspect_store(
     ----------
     name : str
         Whose embeddings these are.
-    store : EmbeddingStore, MergedFeatures, LastColumns or ImportedEmbeddings
+    store : Rows
         The store.
     ids : sequence of str, (n_records,)
         The records that it must hold.
@@ -170,7 +166,7 @@ def _plain(inspection: StoreInspection) -> dict[str, Any]:
     return {name: None if is_bad[name] else value for name, value in values.items()}
 
 
-def _scan(store: Store) -> tuple[int, np.ndarray, np.ndarray]:
+def _scan(store: Rows) -> tuple[int, np.ndarray, np.ndarray]:
     """Count rows that are not finite, and find each column's extremes, some rows at a time."""
     n_not_finite = 0
     lowest = np.full(store.dim, np.inf, dtype=np.float32)
@@ -183,7 +179,7 @@ def _scan(store: Store) -> tuple[int, np.ndarray, np.ndarray]:
     return n_not_finite, lowest, highest
 
 
-def _largest_difference(store: Store, embedder: Embedder, sample: pd.Series[str]) -> float | None:
+def _largest_difference(store: Rows, embedder: Embedder, sample: pd.Series[str]) -> float | None:
     try:
         stored = store.rows(list(sample.index))
     except DataError:  # a missing row is reported as such

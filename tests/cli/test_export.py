@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.data.formats.unpickle import load_restricted
+from harness.embedding.merged import MergedFeatures
 from harness.training import fit_head, save_head
-from tests.cli.test_commands import run
+from tests.cli.test_commands import run, write_sequences
 from tests.training.conftest import QUICK, draw_rows
 
 
@@ -71,3 +72,33 @@ def test_folder_then_error_says_what_was_expected(
 
     assert code == 2
     assert "expected a head" in " ".join(capsys.readouterr().err.split())
+
+
+def test_run_for_virnucpro_then_its_files_can_be_brought_as_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one run has embedded, VirNucPro and another gate can read."""
+    config = write_sequences(tmp_path)
+    shape = "random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8}\n"
+    config.write_text(f'{config.read_text()}{shape}[nucleotide]\nkind = "kmer"\nk = 2\n')
+    options = ["--work-dir", str(tmp_path / "work")]
+
+    code = run(
+        monkeypatch, "export", "--format", "virnucpro", str(config), str(tmp_path / "out"), *options
+    )
+
+    assert code == 0
+    assert "candidate: 120 records in files of *_ESM.pt, *_merged.pt" in capsys.readouterr().out
+    merged = MergedFeatures(tmp_path / "out")
+    assert (len(merged), merged.dim) == (120, 4**2 + 8)
+
+
+def test_run_as_onnx_then_the_formats_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Embeddings are no network."""
+    config = write_sequences(tmp_path)
+
+    assert run(monkeypatch, "export", "--format", "onnx", str(config), str(tmp_path / "y")) == 2
+
+    assert "its formats are virnucpro" in " ".join(capsys.readouterr().err.split())

@@ -13,13 +13,12 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from harness.data.formats.virnucpro import StoredFeatures, read_merged
+from harness.data.formats.virnucpro import MERGED_ENDING, StoredFeatures, read_merged
 from harness.data.inputs import find_files
 from harness.errors import DataError, MissingInput
 
 __all__ = ["label_from_folder", "read_merged_folder"]
 
-_ENDING = "_merged.pt"
 _NOT_VIRAL = re.compile(r"(?<![a-z])no[nt]?[-_. ]?viral")  # but adenoviral is viral
 
 
@@ -45,10 +44,10 @@ def read_merged_folder(
         files, or a label is unclear or contradicts its folder's name.
     """
     # Names count, so "." becomes one, and links keep theirs.
-    paths = find_files(Path(os.path.abspath(folder)), (_ENDING,))  # noqa: PTH100 - resolve() follows
+    paths = find_files(Path(os.path.abspath(folder)), (MERGED_ENDING,))  # noqa: PTH100 - resolve() follows
     if not paths:
         raise MissingInput(
-            f"{folder} holds no *{_ENDING} file",
+            f"{folder} holds no *{MERGED_ENDING} file",
             remedy="Name the folder that holds VirNucPro's merged folders",
         )
     files, problems = [], []

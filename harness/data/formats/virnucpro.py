@@ -21,6 +21,7 @@ from harness.data.formats.unpickle import load_restricted
 from harness.errors import DataError
 
 __all__ = [
+    "MERGED_ENDING",
     "NUCLEOTIDE_ENDING",
     "PROTEIN_ENDING",
     "StoredFeatures",
@@ -32,6 +33,7 @@ __all__ = [
 
 NUCLEOTIDE_ENDING = "_DNABERT_S.pt"
 PROTEIN_ENDING = "_ESM.pt"
+MERGED_ENDING = "_merged.pt"
 _ENDINGS = {"nucleotide": NUCLEOTIDE_ENDING, "proteins": PROTEIN_ENDING}
 _SHOWN = 5
 
