@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from harness.cli import export, stages, verdicts
+from harness.cli import export, rehearse, stages, verdicts
 from harness.errors import HarnessError, MissingInput
 
 __all__ = ["app", "main"]
@@ -20,6 +20,7 @@ COMMANDS = (
     verdicts.verify,
     verdicts.history,
     verdicts.selftest,
+    rehearse.rehearse,
 )
 
 app = typer.Typer(

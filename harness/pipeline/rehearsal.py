@@ -1,0 +1,208 @@
+"""The rehearsal kit: what a production run needs, where no real weights can be had.
+
+Checkpoint folders in the hub's form with seeded random weights, the embedded data set, and a
+``gate.toml``. What comes of a run on it is a rehearsal, since the checkpoints say so themselves.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import RandomWeights
+from harness.embedding.esm.random_weights import (
+    ESM2_SETTINGS,
+    weight_bytes,
+    write_random_checkpoint,
+)
+from harness.errors import DataError, MissingInput
+from harness.pipeline.rehearsal_files import CODE, GATE_TOML, TOKENISER, fastesm_settings
+from harness.progress import Progress
+
+__all__ = ["SCALES", "Scale", "write_kit"]
+
+BASELINE, CANDIDATE = "esm2_t36_3B_UR50D", "FastESM2_650"
+SEQUENCE_FILES = tuple(
+    f"{label}_{kind}.fa.gz" for label in ("viral", "nonviral") for kind in ("nucleotide", "protein")
+)
+DATA_FILES = (*SEQUENCE_FILES, "taxonomy.tsv")
+# Beyond the weights: the sequences, and what a file system takes for itself.
+SPARE_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How large the models of a kit are, and what ``gate.toml`` says of the machine.
+
+    Attributes
+    ----------
+    baseline, candidate : RandomWeights
+        The shapes, and the seeds of the weights.
+    layers_per_shard : int
+        Of the baseline, whose weights stand in several files.
+    settings : mapping of str to str
+        device, dtype, sequences and attempts in ``gate.toml``, and what precedes the models' names.
+    """
+
+    baseline: RandomWeights
+    candidate: RandomWeights
+    layers_per_shard: int
+    settings: Mapping[str, str]
+
+    def needed_bytes(self) -> int:
+        """Return how much room a kit takes on the disk."""
+        return weight_bytes(self.baseline) + weight_bytes(self.candidate) + SPARE_BYTES
+
+
+SCALES = {
+    # The real shapes, and a deployment's settings.
+    "full": Scale(
+        baseline=RandomWeights(
+            layers=36, hidden_size=2560, heads=40, intermediate_size=10240, seed=1
+        ),
+        candidate=RandomWeights(
+            layers=33, hidden_size=1280, heads=20, intermediate_size=5120, seed=2
+        ),
+        layers_per_shard=2,
+        settings={
+            "device": "cuda",
+            "dtype": "bfloat16",
+            "sequences": "1000",
+            "attempts": "1",
+            "prefix": "",
+        },
+    ),
+    # The tiny profile's shapes and settings, for a laptop.
+    "tiny": Scale(
+        baseline=RandomWeights(layers=2, hidden_size=112, heads=2, intermediate_size=448, seed=1),
+        candidate=RandomWeights(layers=1, hidden_size=32, heads=1, intermediate_size=128, seed=2),
+        layers_per_shard=1,
+        settings={
+            "device": "cpu",
+            "dtype": "float32",
+            "sequences": "450",
+            "attempts": "3",
+            "prefix": "Tiny stand-in for ",
+        },
+    ),
+}
+
+
+def write_kit(
+    folder: Path, scale: Scale, *, data: Path, progress: Progress | None = None
+) -> tuple[Path, ...]:
+    """Write a rehearsal kit; it is there whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to; must not exist, or be empty.
+    scale : Scale
+        How large the models are.
+    data : Path
+        The embedded data set.
+    progress : Progress, optional
+        Shows how far writing is.
+
+    Returns
+    -------
+    tuple of Path
+        What stands in the folder.
+
+    Raises
+    ------
+    MissingInput
+        If the data set is not there, or the disk has too little room.
+    DataError
+        If the folder holds something already.
+    """
+    _check_data(data)
+    _check_target(folder, scale.needed_bytes())
+    progress = progress or Progress()
+    with _built_beside(folder) as partial, progress.task("write the kit", 3, "parts") as task:
+        _write_data(partial / "data", data)
+        (partial / "gate.toml").write_text(gate_toml(scale), encoding="utf-8")
+        task.advance(1)
+        _write_candidate(partial / CANDIDATE, scale.candidate)
+        task.advance(1)
+        _write_baseline(partial / BASELINE, scale)
+        task.advance(1)
+    return tuple(sorted(folder.iterdir()))
+
+
+def gate_toml(scale: Scale) -> str:
+    """Return the settings of a kit."""
+    threads = "\nthreads = 1" if scale.settings["device"] == "cpu" else ""
+    return GATE_TOML.format(
+        **scale.settings, threads=threads, baseline=BASELINE, candidate=CANDIDATE
+    )
+
+
+def _check_data(data: Path) -> None:
+    if missing := [name for name in DATA_FILES if not (data / name).is_file()]:
+        raise MissingInput(
+            f"The embedded data set is not whole: {data} lacks {', '.join(missing)}",
+            remedy="Call this in the project's root directory, or name the folder with --data",
+        )
+
+
+def _check_target(folder: Path, needed_bytes: int) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is not empty; name a new folder, or remove this one first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(folder.parent).free
+    if free_bytes < needed_bytes:
+        raise MissingInput(
+            f"The kit takes {needed_bytes / 1e9:.1f} GB, and {folder.parent.resolve()} has "
+            f"{free_bytes / 1e9:.1f} GB free",
+            remedy="Name a folder on a larger disk, or take --scale tiny",
+        )
+
+
+@contextmanager
+def _built_beside(folder: Path) -> Iterator[Path]:
+    """Yield a folder that gets its name when all is in it, and is removed if that fails."""
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+
+
+def _write_data(target: Path, data: Path) -> None:
+    target.mkdir()
+    for name in DATA_FILES:
+        shutil.copyfile(data / name, target / name)
+
+
+def _write_baseline(folder: Path, scale: Scale) -> None:
+    _write_checkpoint(
+        folder, scale.baseline, ESM2_SETTINGS, layers_per_shard=scale.layers_per_shard
+    )
+
+
+def _write_candidate(folder: Path, shape: RandomWeights) -> None:
+    _write_checkpoint(folder, shape, fastesm_settings(ESM2_SETTINGS))
+    (folder / "modeling_fastesm.py").write_text(CODE, encoding="utf-8")
+
+
+def _write_checkpoint(
+    folder: Path,
+    shape: RandomWeights,
+    settings: Mapping[str, Any],
+    layers_per_shard: int | None = None,
+) -> None:
+    folder.mkdir()
+    write_random_checkpoint(
+        folder, **asdict(shape), settings=settings, layers_per_shard=layers_per_shard
+    )
+    for name, text in TOKENISER.items():
+        (folder / name).write_text(text, encoding="utf-8")
