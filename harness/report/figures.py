@@ -16,6 +16,7 @@ from harness.report.plots.runs import draw_drop, draw_timing, draw_training
 from harness.report.plots.samples import draw_gc, draw_identity, draw_length, draw_lineages
 from harness.report.plots.source import Source, read_source
 from harness.report.plots.style import save_figure, style
+from harness.report.plots.trend import draw_trend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -35,6 +36,7 @@ _FIGURES: dict[str, tuple[str, Callable[[Source, Canvas], str | None]]] = {
     "length": ("Lengths, train and test", draw_length),
     "gc": ("GC content, train and test", draw_gc),
     "identity": ("Identity of test to training proteins", draw_identity),
+    "trend": ("Verdicts on this test set", draw_trend),
     "training": ("Loss and learning rate", draw_training),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -17,15 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.artifacts import write_atomically
-from harness.config.settings import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_TIME_RATIO
 from harness.gate.proof.history import PastVerdict, describe_looks
 from harness.gate.result import decimal_text
 from harness.report.content.wording import ABSENT, show_moment
 from harness.report.escaping import visible
-from harness.report.plots.style import COLOURS, PNG_DPI, can_be_drawn, legend_below, style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from harness.report.plots.style import PNG_DPI, style
+from harness.report.plots.trend import Point, draw_points
 
 __all__ = ["FORMATS", "draw_trend", "render_trend"]
 
@@ -83,12 +80,9 @@ def draw_trend(past: Sequence[PastVerdict], path: Path) -> None:
 
     file = io.BytesIO()
     with style():
-        figure = Figure(layout="constrained", figsize=(6.2, 4.8))
+        figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
-        drop, ratio = figure.subplots(2, 1, sharex=True)
-        _draw_drops(drop, past)
-        _draw_ratios(ratio, past)
-        legend_below(figure, columns=2)
+        draw_points(figure, [_point(entry) for entry in past])
         figure.suptitle("Verdicts on this test set", fontsize=11)
         metadata: dict[str, Any] = FORMATS[path.suffix]
         figure.savefig(file, format=path.suffix[1:], dpi=PNG_DPI, metadata=metadata)
@@ -123,35 +117,10 @@ def _row(entry: PastVerdict) -> tuple[str, ...]:
     )
 
 
-def _draw_drops(axes: Axes, past: Sequence[PastVerdict]) -> None:
-    for place, entry in enumerate(past, 1):
-        ends = (entry.drop_points, entry.upper_bound_points)
-        if all(end is not None and can_be_drawn(end) for end in ends):
-            axes.plot([place, place], ends, color=COLOURS["candidate"], linewidth=1.2)  # type: ignore[arg-type]  # no None
-    _draw_points(axes, past, [entry.drop_points for entry in past])
-    limit = float(DEPLOYMENT_DROP_POINTS)
-    axes.axhline(limit, color=COLOURS["limit"], linestyle="--", label="limit of a deployment")
-    axes.set(ylabel="Drop and its bound (points)")
-
-
-def _draw_ratios(axes: Axes, past: Sequence[PastVerdict]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    _draw_points(axes, past, [entry.time_ratio for entry in past])
-    axes.axhline(float(DEPLOYMENT_TIME_RATIO), color=COLOURS["limit"], linestyle="--")
-    axes.set(ylabel="Embedding time ratio", ylim=(0, None))
-    axes.set(xlabel="Verdict, oldest first", xlim=(0.5, len(past) + 0.5))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _draw_points(axes: Axes, past: Sequence[PastVerdict], heights: Sequence[float | None]) -> None:
-    """Draw PASS filled and HALT hollow, so that they differ without colour."""
-    points = [
-        (place, height, entry.verdict == "PASS")
-        for place, (entry, height) in enumerate(zip(past, heights, strict=True), 1)
-        if height is not None and can_be_drawn(height)
-    ]
-    for is_pass, label, fill in ((True, "PASS", "full"), (False, "HALT", "none")):
-        shown = [(x, y) for x, y, passed in points if passed is is_pass]
-        look: dict[str, Any] = {"color": COLOURS["candidate"], "fillstyle": fill, "label": label}
-        axes.plot([x for x, _ in shown], [y for _, y in shown], "o", **look)
+def _point(entry: PastVerdict) -> Point:
+    return Point(
+        kind=entry.verdict,
+        drop_points=entry.drop_points,
+        bound_points=entry.upper_bound_points,
+        ratio=entry.time_ratio,
+    )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from harness.gate.proof.history import PastVerdict
+from harness.report.plots.source import Source, read_source
+from harness.report.plots.trend import draw_trend as draw_report_trend
 from harness.report.trend import draw_trend, render_trend
 
 PAST = PastVerdict(
@@ -30,6 +35,8 @@ PAST = PastVerdict(
 HALTED = dataclasses.replace(
     PAST, verdict="HALT", rehearsal=True, drop_points=None, upper_bound_points=None, time_ratio=None
 )
+Verdict = dict[str, Any]
+ANY = st.none() | st.booleans() | st.floats() | st.text(max_size=3) | st.lists(st.floats())
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -103,6 +110,39 @@ def test_figure_when_the_suffix_is_unknown_then_is_refused(tmp_path: Path) -> No
     """Only what the reports use, too."""
     with pytest.raises(ValueError, match=r"expected a name in \.svg or \.png"):
         draw_trend([PAST], tmp_path / "trend.pdf")
+
+
+def make_source(verdict: Verdict, earlier: list[Any]) -> Source:
+    """Return what the trend of a verdict with these earlier ones is drawn from."""
+    return read_source(verdict | {"split": {"earlier_verdicts": earlier}})
+
+
+def test_trend_of_a_report_when_it_is_the_first_verdict_then_is_not_drawn(passed: Verdict) -> None:
+    """A single point is no trend."""
+    assert draw_report_trend(make_source(passed, []), Figure()) is None
+
+
+def test_trend_of_a_report_when_there_was_a_verdict_then_shows_it_and_this_run(
+    passed: Verdict,
+) -> None:
+    """The last point is the report's own drop and ratio."""
+    figure = Figure()
+    words = draw_report_trend(make_source(passed, [dataclasses.asdict(PAST)]), figure)
+    assert words is not None
+    assert words.startswith("Accuracy drop and time ratio of the 1 verdicts before this one")
+    drops, ratios = ({line.get_label(): line for line in axes.lines} for axes in figure.axes)
+    heights = [np.asarray(line.get_ydata()).tolist() for line in (drops["PASS"], drops["this run"])]
+    assert heights == [[1.25], [0.6667]]
+    assert np.asarray(ratios["this run"].get_xydata()).tolist() == [[2, 0.2143]]
+
+
+@given(earlier=st.lists(st.dictionaries(st.sampled_from(sorted(dataclasses.asdict(PAST))), ANY)))
+def test_trend_of_a_report_when_the_history_holds_anything_then_is_drawn(
+    earlier: list[dict[str, Any]],
+) -> None:
+    """A verdict from elsewhere must not keep the report from being rendered."""
+    words = draw_report_trend(make_source({}, [*earlier, dataclasses.asdict(PAST)]), Figure())
+    assert words is not None
 
 
 @given(drop=numbers, bound=numbers, ratio=numbers)

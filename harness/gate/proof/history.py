@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from filelock import FileLock, Timeout
 
@@ -31,6 +31,8 @@ __all__ = [
 HISTORY = "verdicts.jsonl"
 # A line is written in no time; who waits longer waits for a process that hangs.
 LOCK_TIMEOUT_SECONDS = 10
+# Earlier verdicts that a new one repeats, so that its report can show the trend.
+MOST_EARLIER = 50
 # False passes at a true drop of exactly 5 points if the best of so many looks is taken; simulated.
 FALSE_PASSES = {1: "5", 3: "14", 5: "23", 10: "40"}
 
@@ -126,8 +128,8 @@ def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) 
     Returns
     -------
     dict
-        The same facts, with ``looks`` and, if something is wrong, ``history_warning`` in
-        ``split``. A damaged line counts as a look: some run has written it.
+        The same facts, with ``looks``, ``earlier_verdicts`` and, if something is wrong,
+        ``history_warning`` in ``split``. A damaged line counts as a look: some run has written it.
     """
     split = facts.get("split", {})
     if "directory" not in split:
@@ -139,7 +141,8 @@ def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) 
         warning = f"The earlier verdicts on this test set cannot be read: {error}"
         return with_warning({**facts, "split": {**split, "looks": None}}, warning)
     looks = _count(lines, _test_sha256(split)) + (_value(criteria, "accuracy-drop") is not None)
-    noted = {**facts, "split": {**split, "looks": looks}}
+    earlier = [asdict(line) for line in lines if _is_on(line, _test_sha256(split))][-MOST_EARLIER:]
+    noted = {**facts, "split": {**split, "looks": looks, "earlier_verdicts": earlier}}
     damaged = [str(number) for number, line in enumerate(lines, 1) if isinstance(line, str)]
     if damaged:
         return with_warning(noted, f"{path}: damaged, and counted as looks: {', '.join(damaged)}")
@@ -260,6 +263,10 @@ def _count(lines: Sequence[PastVerdict | str], test_sha256: str) -> int:
         isinstance(line, str) or (line.is_look and line.test_sha256 == test_sha256)
         for line in lines
     )
+
+
+def _is_on(line: PastVerdict | str, test_sha256: str) -> TypeGuard[PastVerdict]:
+    return isinstance(line, PastVerdict) and line.test_sha256 == test_sha256
 
 
 def _test_sha256(split: Mapping[str, Any]) -> str:

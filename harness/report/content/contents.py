@@ -68,7 +68,9 @@ def build_document(verdict: Mapping[str, Any], figures: Sequence[Figure] = ()) -
         "Accuracy": accuracy_blocks(verdict, pictures("confusion", *_SCORE_FIGURES)),
         "Where it lost and gained": breakdown_blocks(verdict, pictures("drop")),
         "Speed": speed_blocks(verdict, pictures("timing")),
-        "Test set": dataset_blocks(verdict, pictures("lineages", "length", "gc", "identity")),
+        "Test set": dataset_blocks(
+            verdict, pictures("lineages", "length", "gc", "identity", "trend")
+        ),
         "Embeddings": evidence_blocks(embeddings, title="Stored embeddings"),
         "Training": training_blocks(verdict, pictures("training")),
         "Stages and time": stages_blocks(verdict),

@@ -24,13 +24,16 @@ MOST_LINEAGES = 25
 
 _CHECK_SYMBOLS = SYMBOLS | {"WARN": "⚠"}
 
+# What the split tells of earlier verdicts, shown in its own words and as a figure.
+_HISTORY = ("looks", "earlier_verdicts", "history_warning")
+
 
 def dataset_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Block]:
     """Return the split, its representativeness with effect sizes, and the leaks."""
     blocks: list[Block] = []
     split = as_mapping(verdict.get("split"))
     blocks += evidence_blocks(as_mapping(verdict.get("data")), title="Records")
-    blocks += evidence_blocks(split, title="Split", skip=("looks", "history_warning"))
+    blocks += evidence_blocks(split, title="Split", skip=_HISTORY)
     blocks += _looks_blocks(split)
     evidence = evidence_of(verdict, "representative-split")
     if checks := as_rows(evidence.get("checks")):

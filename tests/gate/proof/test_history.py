@@ -125,6 +125,19 @@ def test_looks_when_the_test_set_was_redrawn_then_start_anew(tmp_path: Path) -> 
     assert looks_at(tmp_path, ids="other")["looks"] == 2
 
 
+def test_earlier_verdicts_when_told_then_are_the_last_ones_on_this_test_set(tmp_path: Path) -> None:
+    """A report draws its trend from its verdict alone, and other test sets have no part in it."""
+    for place in range(history.MOST_EARLIER + 2):
+        remember(make_verdict(tmp_path, drop=str(place)))
+    remember(make_verdict(tmp_path, ids="other"))
+    with (tmp_path / "verdicts.jsonl").open("a") as file:
+        file.write("damaged\n")
+
+    told = looks_at(tmp_path)["earlier_verdicts"]
+
+    assert [entry["drop_points"] for entry in told] == list(range(2, history.MOST_EARLIER + 2))
+
+
 def test_looks_when_there_is_no_split_then_the_facts_stay_as_they_are() -> None:
     """A run that halted early has no test set to look at."""
     assert note_looks({"data": {"n_records": 4}}, []) == {"data": {"n_records": 4}}
