@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from harness.pipeline import Side
 
 __all__ = ["embed", "prepare", "split", "train"]
+
+STOPPED = 130  # the exit code of a program that was stopped by a signal, as shells give it
 
 
 class Which(StrEnum):
@@ -69,16 +74,50 @@ def train(
     which: Annotated[Which, typer.Argument()] = Which.BOTH,
     gate_config: ConfigOption = GATE_TOML,
     work_dir: WorkOption = WORK,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Also train the seeds after the declared one.")
+    ] = 1,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option("--tensorboard", help="Write TensorBoard event files.", metavar="DIR"),
+    ] = None,
 ) -> None:
-    """Train the heads on the training part, as the gate would."""
+    """Train the heads on the training part, as the gate would; what was stopped goes on.
+
+    SIGINT and SIGTERM stop at the end of the step and save. With --seeds N the seeds that follow
+    the declared one are trained, too, and how far they differ on validation stands in the report;
+    the gate judges the declared seed, whatever the others reach.
+    """
     from harness.pipeline import compute_threads
 
     pipeline = open_pipeline(gate_config, work_dir)
-    with compute_threads(pipeline.config.threads):
+    with compute_threads(pipeline.config.threads), _explained_stop():
         for side in _sides(which):
+            head = pipeline.heads.head(side, takes_signals=True, events=tensorboard)
             facts = pipeline.training(side)
-            folder = pipeline.cache.artifacts[f"head {side}"].path
-            typer.echo(f"{side}: {facts['epochs_run']} epochs; {folder / 'head.safetensors'}")
+            typer.echo(f"{side}: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")
+            if seeds > 1:
+                _show_spread(side, pipeline.heads.spread(side, seeds, takes_signals=True))
+
+
+def _show_spread(side: Side, spread: list[dict[str, Any]]) -> None:
+    for row in spread:
+        typer.echo(
+            f"{side}, seed {row['seed']}: validation loss {row['validation_loss']:.4f}, "
+            f"accuracy {row['validation_accuracy']:.4f}"
+        )
+
+
+@contextmanager
+def _explained_stop() -> Iterator[None]:
+    """Say how a training that was asked to stop goes on; typer would only say 'Aborted'."""
+    from harness.training.interruption import TrainingInterrupted
+
+    try:
+        yield
+    except TrainingInterrupted as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit(STOPPED) from stopped
 
 
 def _sides(which: Which) -> tuple[Side, ...]:

@@ -17,10 +17,11 @@ from harness.config import GateConfig
 from harness.gate.predictions import join_predictions, read_predictions
 from harness.pipeline.brought import brought_files, load_brought_head, require_brought
 from harness.pipeline.cache import StageCache
+from harness.pipeline.heads import HEAD_FILE, Heads
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import SIDES, Side, Vectors
 from harness.progress import Progress
-from harness.training import fit_head, load_head, save_head
+from harness.training import load_head
 
 __all__ = ["Pipeline"]
 
@@ -45,6 +46,8 @@ class Pipeline:
         The records and their split.
     vectors : Vectors
         Their embeddings.
+    heads : Heads
+        The heads of both sides.
     """
 
     def __init__(
@@ -55,13 +58,12 @@ class Pipeline:
         self._progress = progress or Progress()
         self.samples = Samples(config, work_dir, self.cache, self._progress)
         self.vectors = Vectors(config, self.samples, self.cache, self._progress)
+        self.heads = Heads(config, self.samples, self.vectors, self.cache, self._progress)
         self.cache.obtain("config", config.to_dict(), self._write_config)
 
     def training(self, side: Side) -> dict[str, Any]:
-        """Return how a side's head was trained: stopping, sizes, history."""
-        path = self._head(side).path / "training.json"
-        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return loaded
+        """Return how a side's head was trained: stopping, sizes, history, spread over seeds."""
+        return self.heads.training(side)
 
     def trainings(self) -> dict[Side, dict[str, Any]]:
         """Return how the heads were trained that this run has so far; trains none."""
@@ -87,7 +89,7 @@ class Pipeline:
     def files(self) -> dict[str, dict[str, str]]:
         """Return path and sha256 of the files to deploy and to read, as far as they are there."""
         places = {
-            "checkpoint": ("head candidate", "head.safetensors"),
+            "checkpoint": ("head candidate", HEAD_FILE),
             "predictions": ("predictions", "predictions.parquet"),
             "config": ("config", "config.json"),
         }
@@ -103,46 +105,15 @@ class Pipeline:
         text = json.dumps(self.config.to_dict(), indent=1)
         write_atomically(folder / "config.json", text)
 
-    def _head(self, side: Side) -> Artifact:
-        self.samples.split()
-        recipe = self.config.to_dict()["training"]
-        inputs = self.vectors.feature_digests(side) | {
-            "split": self.cache.artifacts["split"].sha256,
-            "recipe": recipe,
-            "seed": self.config.seed,
-            "device": self.config.device,
-        }
-
-        def build(folder: Path) -> None:
-            train, validation = self.samples.part("train"), self.samples.part("validation")
-            trained = fit_head(
-                self.vectors.features(side, train["id"]),
-                train["label"],
-                validation_features=self.vectors.features(side, validation["id"]),
-                validation_labels=validation["label"],
-                recipe=self.config.training,
-                seed=self.config.seed,
-                device=self.config.device,
-                ids=train["id"],
-                validation_ids=validation["id"],
-                name=f"train {side}",
-                progress=self._progress,
-            )
-            save_head(folder / "head.safetensors", trained, {"inputs": inputs})
-            facts = trained.to_dict() | {"recipe": recipe}
-            write_atomically(folder / "training.json", json.dumps(facts))
-
-        return self.cache.obtain(f"head {side}", inputs, build, stage=f"train {side}", kind="heads")
-
     def _scores(self, side: Side) -> Artifact:
         brought: Path | None = getattr(self.config, side).checkpoint
-        inputs = {"head": self._head(side).sha256} if brought is None else self._brought(side)
+        inputs = {"head": self.heads.head(side).sha256} if brought is None else self._brought(side)
 
         def build(folder: Path) -> None:
             ids = self.samples.split().test
             features = self.vectors.features(side, ids)
             if brought is None:
-                head = load_head(self._head(side).path / "head.safetensors")
+                head = load_head(self.heads.head(side).path / HEAD_FILE)
             else:
                 head = load_brought_head(brought, n_features=features.shape[1])
             scores = head.predict(features)

@@ -1,0 +1,243 @@
+"""The heads of a run: trained once for the declared seed, and, on request, for others beside it.
+
+The gate judges the head of the declared seed. Of the other seeds only validation numbers are kept,
+so that no other head can be judged or deployed in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from harness.artifacts import Artifact, write_atomically
+from harness.config import GateConfig
+from harness.pipeline.cache import StageCache
+from harness.pipeline.samples import Samples
+from harness.pipeline.vectors import Side, Vectors
+from harness.progress import Progress
+from harness.training import TrainedHead, fit_heads, save_head
+from harness.training.epoch_lines import describe_epoch
+from harness.training.history import (
+    EpochRecord,
+    read_history,
+    tensorboard_events,
+    write_history,
+)
+
+__all__ = ["HEAD_FILE", "Heads"]
+
+HEAD_FILE = "head.safetensors"
+_UNFINISHED = "unfinished"
+_SPREADS = "seed-spreads"
+
+
+class Heads:
+    """Trains the heads of both sides on the same rows, in the same order.
+
+    A training that is interrupted or killed goes on where its state was last saved when the same
+    head is asked for again.
+
+    Parameters
+    ----------
+    config : GateConfig
+        The recipe and the declared seed.
+    samples : Samples
+        The records and their split.
+    vectors : Vectors
+        Their features.
+    cache : StageCache
+        Keeps what is made.
+    progress : Progress
+        Shows how far training is.
+    """
+
+    def __init__(
+        self,
+        config: GateConfig,
+        samples: Samples,
+        vectors: Vectors,
+        cache: StageCache,
+        progress: Progress,
+    ) -> None:
+        self._config = config
+        self._samples = samples
+        self._vectors = vectors
+        self._cache = cache
+        self._progress = progress
+
+    def head(
+        self, side: Side, *, takes_signals: bool = False, events: Path | None = None
+    ) -> Artifact:
+        """Return a side's head for the declared seed.
+
+        Its folder holds ``head.safetensors``, the head that is to be evaluated, ``training.json``
+        and ``training.jsonl``; where that head is the best one, also ``final.safetensors``.
+
+        Parameters
+        ----------
+        side : Side
+        takes_signals : bool
+            On SIGINT or SIGTERM stop after the step, save, and raise ``TrainingInterrupted``.
+        events : Path, optional
+            Folder for TensorBoard's event files, one folder a side.
+        """
+        inputs = self._inputs(side)
+        recipe = inputs["recipe"]
+
+        def build(folder: Path) -> None:
+            with _events(events and events / side) as on_epoch, _resumable(folder) as unfinished:
+                (trained,) = self._fit(
+                    side,
+                    [self._config.seed],
+                    unfinished,
+                    takes_signals=takes_signals,
+                    on_epoch=on_epoch,
+                )
+                save_head(folder / HEAD_FILE, trained, {"inputs": inputs})
+                if trained.best is not None:
+                    save_head(
+                        folder / "final.safetensors", trained, {"inputs": inputs}, which="final"
+                    )
+                write_history(folder / "training.jsonl", trained.history)
+                facts = trained.to_dict() | {"recipe": recipe}
+                write_atomically(folder / "training.json", json.dumps(facts))
+
+        return self._cache.obtain(
+            f"head {side}", inputs, build, stage=f"train {side}", kind="heads", resumes=True
+        )
+
+    def training(self, side: Side) -> dict[str, Any]:
+        """Return how a side's head was trained, and ``spread`` where other seeds are known."""
+        facts = self._training(side)
+        inputs = self._inputs(side)
+        found = self._cache.find(_SPREADS, lambda made_from: made_from["head"] == inputs)
+        spreads = [_read_json(artifact.path / "spread.json") for artifact in found]
+        return facts | ({"spread": max(spreads, key=len)} if spreads else {})
+
+    def spread(
+        self, side: Side, n_seeds: int, *, takes_signals: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return how far the head's validation numbers depend on the seed.
+
+        Parameters
+        ----------
+        side : Side
+        n_seeds : int
+            The declared seed and the ones that follow it; at least 2.
+        takes_signals : bool
+            As for ``head``.
+
+        Returns
+        -------
+        list of dict of JSON values
+            One a seed, the declared one first: seed, evaluated, epochs_run, best_epoch,
+            validation_loss and validation_accuracy of the head that would be evaluated.
+        """
+        if n_seeds < 2:
+            raise ValueError(f"a spread takes at least 2 seeds, got {n_seeds}")
+        first = self._training(side)
+        others = range(first["seed"] + 1, first["seed"] + n_seeds)
+
+        def build(folder: Path) -> None:
+            with _resumable(folder) as unfinished:
+                trained = self._fit(side, others, unfinished, takes_signals=takes_signals)
+                rows = [first, *(head.to_dict() for head in trained)]
+                text = json.dumps([_validation_result(facts) for facts in rows])
+                write_atomically(folder / "spread.json", text)
+
+        artifact = self._cache.obtain(
+            f"spread {side}",
+            {"head": self._inputs(side), "n_seeds": n_seeds},
+            build,
+            stage=f"train {side} with {n_seeds - 1} other seeds",
+            kind=_SPREADS,
+            resumes=True,
+        )
+        rows: list[dict[str, Any]] = _read_json(artifact.path / "spread.json")
+        return rows
+
+    def _training(self, side: Side) -> dict[str, Any]:
+        facts: dict[str, Any] = _read_json(self.head(side).path / "training.json")
+        return facts
+
+    def _inputs(self, side: Side) -> dict[str, Any]:
+        """Return everything that a side's head depends on."""
+        self._samples.split()
+        return self._vectors.feature_digests(side) | {
+            "split": self._cache.artifacts["split"].sha256,
+            "recipe": self._config.to_dict()["training"],
+            "seed": self._config.seed,
+            "device": self._config.device,
+        }
+
+    def _fit(
+        self,
+        side: Side,
+        seeds: Sequence[int],
+        folder: Path,
+        *,
+        takes_signals: bool,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> tuple[TrainedHead, ...]:
+        train, validation = self._samples.part("train"), self._samples.part("validation")
+
+        def log(record: EpochRecord) -> None:
+            # The epoch's history is on disk by now; a seed's folder appears when its turn comes.
+            seed = [n for n in seeds if (folder / f"seed-{n}").exists()][-1]
+            history = read_history(folder / f"seed-{seed}" / "training.jsonl")
+            name = f"train {side}, seed {seed}"
+            self._progress.line(describe_epoch(name, self._config.training, history))
+            if on_epoch is not None:
+                on_epoch(record)
+
+        return fit_heads(
+            self._vectors.features(side, train["id"]),
+            train["label"],
+            seeds=seeds,
+            validation_features=self._vectors.features(side, validation["id"]),
+            validation_labels=validation["label"],
+            recipe=self._config.training,
+            device=self._config.device,
+            ids=train["id"],
+            validation_ids=validation["id"],
+            folder=folder,
+            name=f"train {side}",
+            progress=self._progress,
+            on_epoch=log,
+            takes_signals=takes_signals,
+        )
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[Path]:
+    """Yield where an unfinished training is kept; once it is finished, nothing of it stays."""
+    unfinished = folder / _UNFINISHED
+    for leftover in folder.iterdir():  # of a call that was killed while it wrote its results
+        if leftover != unfinished:
+            leftover.unlink()
+    yield unfinished
+    shutil.rmtree(unfinished)
+
+
+def _events(
+    folder: Path | None,
+) -> AbstractContextManager[Callable[[EpochRecord], None] | None]:
+    return nullcontext() if folder is None else tensorboard_events(folder)
+
+
+def _validation_result(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the validation numbers of the epoch that the evaluated head is from."""
+    is_best = facts["evaluated"] == "best"
+    epoch = facts["history"][facts["best_epoch"] - 1 if is_best else -1]
+    return {
+        **{key: facts[key] for key in ("seed", "evaluated", "epochs_run", "best_epoch")},
+        **{key: epoch[key] for key in ("validation_loss", "validation_accuracy")},
+    }
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

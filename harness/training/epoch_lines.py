@@ -1,0 +1,48 @@
+"""One line an epoch, for logs; what a terminal shows while an epoch runs is the trainer's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from harness.config import TrainingConfig
+from harness.training.history import EpochRecord
+from harness.training.schedule import judge_stopping
+
+__all__ = ["describe_epoch"]
+
+
+def describe_epoch(name: str, recipe: TrainingConfig, history: Sequence[EpochRecord]) -> str:
+    """Return a line on the last epoch: losses, metrics, speed, patience and time left.
+
+    Parameters
+    ----------
+    name : str
+        Of the training.
+    recipe : TrainingConfig
+        How many epochs there may be, and how patience is counted.
+    history : sequence of EpochRecord
+        All epochs so far, at least one.
+    """
+    last = history[-1]
+    stopping = judge_stopping(recipe, [record.validation_loss for record in history])
+    parts = (
+        f"{name}: epoch {last.epoch}/{recipe.epochs}",
+        f"learning rate {last.learning_rate:.3g}",
+        f"train loss {last.train_loss:.4f}",
+        f"validation loss {last.validation_loss:.4f}",
+        f"accuracy {last.validation_accuracy:.4f}",
+        f"precision {last.validation_precision:.4f}",
+        f"recall {last.validation_recall:.4f}",
+        f"{last.elapsed_seconds:.2f} s",
+        f"{last.rows_per_second:,.0f} rows/s",
+        f"patience left {stopping.patience_left}",
+        "done" if stopping.is_over else f"at most {_time_left(recipe, history)} left",
+    )
+    return ", ".join(parts)
+
+
+def _time_left(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> timedelta:
+    """Return how long the remaining epochs take at the pace so far, if none is spared."""
+    mean_seconds = sum(record.elapsed_seconds for record in history) / len(history)
+    return timedelta(seconds=round(mean_seconds * (recipe.epochs - len(history))))
