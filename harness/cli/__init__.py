@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from harness.cli import export, rehearse, stages, verdicts
+from harness.cli import doctor, export, rehearse, stages, verdicts
 from harness.errors import HarnessError, MissingInput
 
 __all__ = ["app", "main"]
@@ -21,6 +21,7 @@ COMMANDS = (
     verdicts.history,
     verdicts.selftest,
     rehearse.rehearse,
+    doctor.doctor,
 )
 
 app = typer.Typer(

@@ -1,0 +1,168 @@
+"""What the doctor says of a gate's settings: what is there, and how to get what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.data.formats.virnucpro import write_embeddings, write_merged
+from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.pipeline.doctor import Check, State
+from harness.pipeline.doctor.gate import check_gate
+
+MODEL = 'model = "weights"\n'
+KMER = '[nucleotide]\nkind = "kmer"\n'
+VECTORS = np.ones((2, 3), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with data of both classes, a random checkpoint and VirNucPro's files."""
+    place = tmp_path_factory.mktemp("gate")
+    for name in ("viral", "bacteria"):
+        for kind in ("nucleotide", "protein"):
+            (place / f"{name}_{kind}.fa").write_text(">a_chunk_1F1\nACG\n")
+    (place / "taxonomy.tsv").write_text("a\tViruses\n")
+    (place / "weights").mkdir()
+    write_random_checkpoint(
+        place / "weights", layers=2, hidden_size=16, heads=2, intermediate_size=32, seed=1
+    )
+    write_embeddings(place / "files" / "x_ESM.pt", ["a", "b"], VECTORS)
+    write_embeddings(place / "files" / "x_DNABERT_S.pt", ["a", "b"], VECTORS)
+    write_merged(place / "files" / "viral" / "x_merged.pt", ["a", "b"], VECTORS)
+    return place
+
+
+def examine(
+    folder: Path,
+    *,
+    baseline: str = MODEL,
+    candidate: str = MODEL,
+    nucleotide: str = KMER,
+    head: str = 'device = "cpu"\n',
+    data: str = 'taxonomy = "taxonomy.tsv"\n',
+) -> dict[str, Check]:
+    """Write settings and return the checks of them, by name."""
+    path = folder / "gate.toml"
+    path.write_text(
+        f'{head}[data]\nviral = ["viral"]\nnonviral = ["bacteria"]\n{data}'
+        f'[baseline]\nname = "B"\n{baseline}[candidate]\nname = "C"\n{candidate}{nucleotide}'
+    )
+    return {check.name: check for check in check_gate(path)}
+
+
+def test_gate_when_all_is_there_then_each_thing_is_described(folder: Path) -> None:
+    """Type, width, layers, random weights; files and their size."""
+    checks = examine(folder)
+
+    assert {check.state for check in checks.values()} == {State.OK}
+    for part in ("type esm", "layers: 2", "width 16", "float32", "random weights"):
+        assert part in checks["[baseline]"].detail
+    assert checks["[nucleotide]"].detail == "counts of 4-mers, width 256"
+    assert "viral: 2 files" in checks["viral data"].detail
+
+
+def test_gate_when_a_model_is_not_downloaded_then_the_command_is_named(folder: Path) -> None:
+    """The exact command, with the revision."""
+    side = 'model = "org/absent"\nrevision = "abc"\n'
+
+    check = examine(folder, candidate=side)["[candidate]"]
+
+    assert check.state is State.MISSING
+    assert "hf download org/absent --revision abc" in check.remedy
+
+
+def test_gate_when_the_device_is_not_there_then_it_is_missing(folder: Path) -> None:
+    """A gate for a GPU does not start on a machine without one."""
+    import torch
+
+    expected = State.OK if torch.cuda.is_available() else State.MISSING
+    assert examine(folder, head='device = "cuda"\n')["device"].state is expected
+
+
+def test_gate_when_dnabert_may_not_run_then_the_way_is_named(folder: Path) -> None:
+    """The doctor runs none of its code either."""
+    nucleotide = '[nucleotide]\nmodel = "zhihan1996/DNABERT-S"\n'
+
+    check = examine(folder, nucleotide=nucleotide)["[nucleotide]"]
+
+    assert check.state is State.MISSING
+    assert "trust_remote_code = true" in check.remedy
+
+
+def test_gate_when_results_are_brought_then_their_files_are_counted(folder: Path) -> None:
+    """Nothing needs a model then; nucleotides may be brought as well."""
+    checks = examine(
+        folder,
+        baseline='features = "files"\n',
+        candidate='embeddings = "files"\n',
+        nucleotide='[nucleotide]\nembeddings = "files"\n',
+    )
+
+    assert checks["[baseline]"].detail.startswith("B: features: 1 file")
+    assert checks["[candidate]"].detail.startswith("C: embeddings: 1 file")
+    assert checks["[nucleotide]"].detail.startswith("embeddings: 1 file")
+
+
+def test_gate_when_both_sides_bring_features_then_nucleotides_are_not_asked_for(
+    folder: Path,
+) -> None:
+    """Merged files hold both embeddings."""
+    features = 'features = "files"\n'
+
+    checks = examine(folder, baseline=features, candidate=features, nucleotide="")
+
+    assert checks["[nucleotide]"].detail.startswith("not used")
+
+
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [
+        ("", "names nothing that could be judged"),
+        ('predictions = "absent.csv"\n', "absent.csv is not there"),
+        ('embeddings = "weights"\n', r"holds no *_ESM.pt file"),
+        ('features = "weights"\n', r"holds no *_merged.pt file"),
+    ],
+)
+def test_gate_when_a_side_lacks_what_it_names_then_it_is_missing(
+    folder: Path, side: str, message: str
+) -> None:
+    """What is missing is named, not just that something is."""
+    check = examine(folder, baseline=side)["[baseline]"]
+
+    assert (check.state, message in check.detail) == (State.MISSING, True)
+
+
+def test_gate_when_data_are_not_there_then_each_file_is_named(folder: Path) -> None:
+    """Sequences keep the gate from starting; a missing taxonomy halts it later."""
+    text = 'taxonomy = "absent.tsv"\n'
+    head = 'device = "cpu"\n'
+
+    checks = examine(folder, data=text, head=head)
+    assert "absent.tsv" in checks["taxonomy"].detail
+    assert checks["taxonomy"].state is State.MISSING
+    assert examine(folder, data="")["taxonomy"].state is State.NOTE
+
+
+def test_gate_when_limits_are_loose_then_a_note_says_so(folder: Path) -> None:
+    """Such a run can pass and authorises nothing."""
+    checks = examine(folder, nucleotide=f'{KMER}[thresholds]\nmax_time_ratio = "0.9"\n')
+
+    assert "max_time_ratio" in checks["limits"].detail
+
+
+@pytest.mark.parametrize("text", [None, "nonsense = ", "unknown = 1"])
+def test_gate_when_the_settings_cannot_be_used_then_that_is_the_finding(
+    tmp_path: Path, text: str | None
+) -> None:
+    """No file, no TOML, no known key."""
+    path = tmp_path / "gate.toml"
+    if text is not None:
+        path.write_text(text)
+
+    (check,) = check_gate(path)
+
+    assert (check.name, check.state) == ("settings", State.MISSING)
+    assert "gate.toml" in check.detail
