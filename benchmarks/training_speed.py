@@ -17,18 +17,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
-from safetensors.numpy import save_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from harness.config import TrainingConfig
-from harness.embedding.store import ROWS_PER_SHARD, EmbeddingStore
+from harness.embedding.store import EmbeddingStore, write_store
 from harness.training.batches import BatchFeed
 from harness.training.features import BLOCK_ROWS, LabelledRows
 from harness.training.head import Head
@@ -40,6 +40,7 @@ CPU = torch.device("cpu")
 ROUNDS = 5
 STEPS_PER_ROUND = 200
 ROWS_PER_FILE = 10_000
+ROWS_PER_SHARD = 16_384
 WORKERS = 2
 
 Steps = Iterator[None]  # each `next` takes one step
@@ -199,13 +200,28 @@ def random_rows(n_rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(n_rows, width), torch.arange(n_rows) % 2
 
 
+class SameShard:
+    """An embedder that computes nothing."""
+
+    name = digest = "the same shard"
+
+    def __init__(self, width: int) -> None:
+        self.dim = width
+        self._vectors = np.random.default_rng(0).random((ROWS_PER_SHARD, width), dtype=np.float32)
+
+    def embed(
+        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return random vectors, the same for every shard."""
+        if on_progress is not None:
+            on_progress(len(sequences))
+        return self._vectors[: len(sequences)]
+
+
 def write_stream(folder: Path, n_shards: int, width: int) -> pd.Series[str]:
     """Write an embedding store of the same shard over and over, and return its ids."""
-    shard = np.random.default_rng(0).random((ROWS_PER_SHARD, width), dtype=np.float32)
-    for number in range(n_shards):
-        save_file({"embeddings": shard}, folder / f"shard-{number:05d}.safetensors")
     ids = pd.Series([f"r{row}" for row in range(n_shards * ROWS_PER_SHARD)], dtype="str")
-    pd.DataFrame({"id": ids}).to_parquet(folder / "index.parquet")
+    write_store(folder, ids, ids, SameShard(width), rows_per_shard=ROWS_PER_SHARD)
     return ids
 
 

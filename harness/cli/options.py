@@ -12,6 +12,7 @@ from harness.config import load_config
 from harness.errors import MissingInput
 
 if TYPE_CHECKING:
+    from harness.embedding.ranks import Ranks
     from harness.pipeline import Pipeline
     from harness.progress import Progress
 
@@ -28,8 +29,8 @@ VerdictOption = Annotated[Path, typer.Option("--verdict", help="The verdict.", m
 GATE_TOML, WORK, VERDICT = Path("gate.toml"), Path("work"), Path("reports/verdict.json")
 
 
-def open_pipeline(gate_config: Path, work_dir: Path) -> Pipeline:
-    """Return the stages of the run that a ``gate.toml`` describes.
+def open_pipeline(gate_config: Path, work_dir: Path, *, ranks: Ranks | None = None) -> Pipeline:
+    """Return the stages of the run that a ``gate.toml`` describes, for one of several ranks.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def open_pipeline(gate_config: Path, work_dir: Path) -> Pipeline:
             f"There is no {gate_config}",
             remedy="Write one (see README.md), or name it with --gate-config",
         )
-    return Pipeline(load_config(gate_config), work_dir, progress=open_progress())
+    config = load_config(gate_config)
+    return Pipeline(config, work_dir, progress=open_progress(), ranks=ranks)
 
 
 def open_progress() -> Progress:

@@ -16,7 +16,8 @@ import typer
 from harness.cli.options import GATE_TOML, WORK, ConfigOption, WorkOption, open_pipeline
 
 if TYPE_CHECKING:
-    from harness.pipeline import Side
+    from harness.embedding.joining import Rows
+    from harness.pipeline import Pipeline, Side
 
 __all__ = ["embed", "prepare", "split", "train"]
 
@@ -29,6 +30,13 @@ class Which(StrEnum):
     BOTH = "both"
     BASELINE = "baseline"
     CANDIDATE = "candidate"
+
+
+class Part(StrEnum):
+    """What of a record is embedded."""
+
+    NUCLEOTIDE = "nucleotide"
+    PROTEIN = "protein"
 
 
 def prepare(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) -> None:
@@ -58,16 +66,30 @@ def embed(
     which: Annotated[Which, typer.Argument()] = Which.BOTH,
     gate_config: ConfigOption = GATE_TOML,
     work_dir: WorkOption = WORK,
+    only: Annotated[Part | None, typer.Option("--only", help="Leave out the other part.")] = None,
 ) -> None:
-    """Embed all records; an interrupted extraction goes on where it stopped."""
+    """Embed all records; an interrupted extraction goes on where it stopped.
+
+    With device = "cuda" every GPU of this machine is used. On several machines, start the same
+    command with torchrun on each: torchrun --nnodes ... --nproc-per-node gpu --no-python harness
+    embed ...; they must share the work directory.
+    """
+    from harness.embedding.ranks import join_ranks
     from harness.pipeline import compute_threads
 
-    pipeline = open_pipeline(gate_config, work_dir)
-    with compute_threads(pipeline.config.threads):
-        pipeline.vectors.nucleotide_embeddings()
-        for side in _sides(which):
-            store = pipeline.vectors.embeddings(side)
-            typer.echo(f"{side}: {len(store):,} x {store.dim} in {store.folder}")
+    with join_ranks() as ranks:
+        pipeline = open_pipeline(gate_config, work_dir, ranks=ranks)
+        with compute_threads(pipeline.config.threads):
+            if only != Part.PROTEIN:
+                _show_rows(pipeline, "nucleotide", pipeline.vectors.nucleotide_embeddings())
+            for side in _sides(which) if only != Part.NUCLEOTIDE else ():
+                _show_rows(pipeline, side, pipeline.vectors.embeddings(side))
+
+
+def _show_rows(pipeline: Pipeline, name: str, embedded: Rows) -> None:
+    if pipeline.cache.ranks.is_first:
+        folder = pipeline.cache.artifacts[f"embeddings {name}"].path
+        typer.echo(f"{name}: {len(embedded):,} x {embedded.dim} in {folder}")
 
 
 def train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -31,17 +32,18 @@ __all__ = [
 
 
 def load_config(path: Path) -> GateConfig:
-    """Read a gate's settings from a TOML file.
+    """Read a gate's settings from a TOML file, or from the JSON that a run keeps of them.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, is not TOML, or holds unknown keys or unusable values.
+        If the file cannot be read, is neither, or holds unknown keys or unusable values.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+        text = path.read_text(encoding="utf-8")
+        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML or JSON: {error}") from error
     try:
         return GateConfig.from_dict(table, folder=path.resolve().parent)
     except ConfigError as error:

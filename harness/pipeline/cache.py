@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.artifacts import Artifact, ArtifactStore
+from harness.embedding.ranks import Ranks
 from harness.pipeline.log import StageLog
 
 __all__ = ["StageCache"]
@@ -21,16 +22,23 @@ class StageCache:
     ----------
     work_dir : Path
         Where artifacts are kept; several runs may share it.
+    ranks : Ranks, optional
+        The processes that go through the same stages together. The first holds the locks and makes
+        the artifacts; the others are told where they are.
 
     Attributes
     ----------
+    work_dir, ranks
+        As given.
     artifacts : dict of str to Artifact
         What this run has obtained, by name.
     log : StageLog
         How long each took.
     """
 
-    def __init__(self, work_dir: Path) -> None:
+    def __init__(self, work_dir: Path, ranks: Ranks | None = None) -> None:
+        self.work_dir = work_dir
+        self.ranks = ranks or Ranks()
         self.artifacts: dict[str, Artifact] = {}
         self.log = StageLog()
         self._store = ArtifactStore(work_dir)
@@ -45,6 +53,7 @@ class StageCache:
         stage: str | None = None,
         kind: str | None = None,
         resumes: bool = False,
+        is_shared: bool = False,
     ) -> Artifact:
         """Return an artifact, made or reused once a run.
 
@@ -58,16 +67,28 @@ class StageCache:
             Its name in the log, if it is worth one.
         kind : str, optional
             The folder of its kind, if not ``name``.
+        is_shared : bool
+            Whether all ranks call ``build`` together, rather than the first alone.
         """
+
+        def make() -> Artifact:
+            if self.ranks.is_first:
+                return self._make(kind or name, inputs, build, resumes, is_shared)
+            return self._join(build)
+
         if name not in self.artifacts:
             if stage is None:
-                artifact = self._store.obtain(kind or name, inputs, build, resumes=resumes)
+                artifact = make()
             else:
                 with self.log.stage(stage) as entry:
-                    artifact = self._store.obtain(kind or name, inputs, build, resumes=resumes)
+                    artifact = make()
                     entry.is_reused = artifact.is_reused
             self.artifacts[name] = artifact
         return self.artifacts[name]
+
+    def holds(self, kind: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether an artifact is there, made from ``inputs``."""
+        return self._store.holds(kind, inputs)
 
     def find(self, kind: str, is_wanted: Callable[[Mapping[str, Any]], bool]) -> list[Artifact]:
         """Return artifacts that are there, as ``ArtifactStore.find`` does."""
@@ -83,3 +104,28 @@ class StageCache:
     def made(self, name: str) -> Any:
         """Return what ``once`` has made under this name, or None."""
         return self._made.get(name)
+
+    def _make(
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        build: Callable[[Path], None],
+        resumes: bool,
+        is_shared: bool,
+    ) -> Artifact:
+        """Obtain an artifact as the first rank, which calls the others to a shared build."""
+
+        def build_together(folder: Path) -> None:
+            if is_shared:
+                self.ranks.tell(folder)
+            build(folder)
+
+        artifact = self._store.obtain(kind, inputs, build_together, resumes=resumes)
+        self.ranks.tell(artifact)
+        return artifact
+
+    def _join(self, build: Callable[[Path], None]) -> Artifact:
+        """Do what the first rank calls for, until it says where the artifact is."""
+        while isinstance(word := self.ranks.hear(), Path):
+            build(word)
+        return word

@@ -14,6 +14,7 @@ import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, write_atomically
 from harness.config import GateConfig
+from harness.embedding.ranks import Ranks
 from harness.gate.predictions import join_predictions, read_predictions
 from harness.pipeline.brought import brought_files, load_brought_head, require_brought
 from harness.pipeline.cache import StageCache
@@ -37,6 +38,8 @@ class Pipeline:
         Where artifacts are kept; several runs may share it.
     progress : Progress, optional
         Shows how far the stages are.
+    ranks : Ranks, optional
+        The processes that go through the stages together.
 
     Attributes
     ----------
@@ -51,10 +54,15 @@ class Pipeline:
     """
 
     def __init__(
-        self, config: GateConfig, work_dir: Path, *, progress: Progress | None = None
+        self,
+        config: GateConfig,
+        work_dir: Path,
+        *,
+        progress: Progress | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
-        self.cache = StageCache(work_dir)
+        self.cache = StageCache(work_dir, ranks)
         self._progress = progress or Progress()
         self.samples = Samples(config, work_dir, self.cache, self._progress)
         self.vectors = Vectors(config, self.samples, self.cache, self._progress)

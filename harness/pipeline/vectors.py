@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,9 @@ from harness.embedding import (
     LastColumns,
     MergedFeatures,
     load_embedder,
-    write_store,
 )
 from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.embedding.joining import Rows
 from harness.embedding.nucleotide.dnabert import load_dnabert
 from harness.embedding.virnucpro_files import (
     DNABERT_DIM,
@@ -34,6 +34,7 @@ from harness.embedding.virnucpro_files import (
 )
 from harness.errors import MissingInput
 from harness.pipeline.cache import StageCache
+from harness.pipeline.extraction import Extraction
 from harness.pipeline.samples import Samples
 from harness.progress import Progress
 
@@ -65,6 +66,7 @@ class Vectors:
         self._samples = samples
         self._cache = cache
         self._progress = progress
+        self._extraction = Extraction(samples, cache, progress)
 
     def has_model(self, side: Side) -> bool:
         """Whether a side names a protein embedder."""
@@ -88,19 +90,22 @@ class Vectors:
 
     def embeddings(self, side: Side) -> EmbeddingStore:
         """Return a side's protein embeddings of all records."""
-        return self._embed(side, "protein", self.embedder(side))
+        device, embedder = self._config.device, self.embedder(side)
+        return self._extraction.embed(side, "protein", embedder, device=device)
 
     def nucleotide_embedder(self) -> Embedder | None:
         """Return what embeds the nucleotides of both sides; None where embeddings are brought."""
         is_brought = self._config.nucleotide.embeddings is not None
         return None if is_brought else self._nucleotide_embedder()
 
-    def nucleotide_embeddings(self) -> EmbeddingStore | ImportedEmbeddings:
+    def nucleotide_embeddings(self) -> Rows:
         """Return the nucleotide embeddings of all records."""
         folder = self._config.nucleotide.embeddings
         if folder is not None:
             return self._import("nucleotide", lambda: find_nucleotide_files(folder), DNABERT_DIM)
-        return self._embed("nucleotide", "nucleotides", self._nucleotide_embedder())
+        device = "cpu" if self._config.nucleotide.kind == "kmer" else self._config.device
+        embedder = self._nucleotide_embedder()
+        return self._extraction.embed("nucleotide", "nucleotide", embedder, device=device)
 
     def brought(self, side: Side) -> ImportedEmbeddings | None:
         """Return the protein embeddings that a side brings, or None if it brings none."""
@@ -123,7 +128,7 @@ class Vectors:
 
         return self._cache.once(f"merged {side}", read)
 
-    def proteins(self, side: Side) -> EmbeddingStore | LastColumns | ImportedEmbeddings:
+    def proteins(self, side: Side) -> Rows:
         """Return the protein embeddings that a side's head sees."""
         if merged := self.merged(side):
             return LastColumns(merged, self.embedder(side).dim)
@@ -167,8 +172,11 @@ class Vectors:
                 remedy=f"Set `model` in [{side}] to a checkpoint folder or a hub id",
             )
         return load_embedder(
-            model, revision=settings.revision, dtype=settings.dtype, device=self._config.device
+            model, revision=settings.revision, dtype=settings.dtype, device=self._device()
         )
+
+    def _device(self) -> str:
+        return self._cache.ranks.claim_device(self._config.device)
 
     def _nucleotide_embedder(self) -> Embedder:
         settings = self._config.nucleotide
@@ -180,7 +188,7 @@ class Vectors:
                 settings.model,
                 revision=settings.revision,
                 trust_remote_code=settings.trust_remote_code,
-                device=self._config.device,
+                device=self._device(),
             )
 
         return self._cache.once("embedder nucleotide", load)
@@ -194,28 +202,6 @@ class Vectors:
             kind="models",
         )
         return artifact.path
-
-    def _embed(self, name: str, column: str, embedder: Embedder) -> EmbeddingStore:
-        records = self._samples.records()
-        inputs: dict[str, Any] = {
-            "records": self._cache.artifacts["records"].sha256,
-            "column": column,
-            "embedder": embedder.digest,
-        }
-
-        def build(folder: Path) -> None:
-            with self._progress.task(f"embed {name}", len(records), "sequences") as task:
-                write_store(folder, records["id"], records[column], embedder, task=task)
-
-        artifact = self._cache.obtain(
-            f"embeddings {name}",
-            inputs,
-            build,
-            stage=f"embed {name}",
-            kind="embeddings",
-            resumes=True,
-        )
-        return self._cache.once(f"store {name}", lambda: EmbeddingStore(artifact.path))
 
     def _import(
         self, name: str, find: Callable[[], tuple[Path, ...]], dim: int | None = None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from harness.embedding import EmbeddingStore, store, write_store
+from harness.embedding import EmbeddingStore, write_store
 from harness.errors import ArtifactError, DataError
 from harness.training.features import label_rows
 from harness.training.stored_rows import StoredRows
@@ -34,11 +34,8 @@ class _Table:
 
 
 @pytest.fixture
-def stores(
-    tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> tuple[EmbeddingStore, EmbeddingStore]:
+def stores(tmp_path: Path, rows: Rows) -> tuple[EmbeddingStore, EmbeddingStore]:
     """Return the rows' first five and last seven features as two stores of several shards."""
-    monkeypatch.setattr(store, "ROWS_PER_SHARD", 16)
     found = []
     for name, columns, ids in (
         ("first", slice(0, 5), rows.ids),
@@ -46,7 +43,7 @@ def stores(
     ):
         vectors = {i: rows.features[int(i[1:]), columns] for i in ids}
         (tmp_path / name).mkdir()
-        write_store(tmp_path / name, ids, ids, _Table(vectors))
+        write_store(tmp_path / name, ids, ids, _Table(vectors), rows_per_shard=16)
         found.append(EmbeddingStore(tmp_path / name))
     return found[0], found[1]
 

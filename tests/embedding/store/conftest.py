@@ -1,0 +1,50 @@
+"""Records, an embedder that counts what it is asked for, and a store of several shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from harness.embedding import KmerProfile, write_store
+
+IDS = [f"r{n}" for n in range(10)]
+SEQUENCES = ["ACGT" * 3 + "ACGT"[n % 4] * n for n in range(10)]
+ROWS_PER_SHARD = 3
+
+
+class Counting(KmerProfile):
+    """Notes the sequences that it embeds."""
+
+    def __init__(self, k: int = 2) -> None:
+        super().__init__(k)
+        self.asked: list[str] = []
+
+    def embed(
+        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Embed, and note what."""
+        self.asked += sequences
+        return super().embed(sequences, on_progress=on_progress)
+
+
+def write(folder: Path, embedder: KmerProfile | None = None, dtype: str = "float32") -> None:
+    """Write a store of the ten records, in shards of three rows."""
+    folder.mkdir(exist_ok=True)
+    made_by = embedder or KmerProfile(2)
+    write_store(folder, IDS, SEQUENCES, made_by, dtype=dtype, rows_per_shard=ROWS_PER_SHARD)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a finished store."""
+    write(tmp_path / "store")
+    return tmp_path / "store"
