@@ -5,7 +5,7 @@ The arithmetic is in ``harness.gate``; here it is only fed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,6 @@ from harness.data import compare_distributions, find_leaks
 from harness.errors import MissingInput
 from harness.gate import (
     CriterionResult,
-    State,
     StoreInspection,
     break_down,
     evaluate,
@@ -33,11 +32,9 @@ from harness.gate import (
     large_moves,
     predict_labels,
 )
-from harness.gate.accuracy.advice import lineage_steps
-from harness.gate.accuracy.learning import learning_steps, read_curve
 from harness.gate.predictions import ReportedMetrics, read_metrics
 from harness.gate.speed.neighbours import observe_device
-from harness.pipeline.brought import warn_of_brought
+from harness.pipeline.explanations import explain_baseline, explain_drop
 from harness.pipeline.facts import describe_run
 from harness.pipeline.stages import Pipeline
 from harness.pipeline.stopwatch import Stopwatch
@@ -103,19 +100,19 @@ class Judge:
         """Judge that the baseline beats the constant answer by more than the allowed drop."""
         if reported := self._reported():
             rows = self._candidate_rows()
-            return judge_baseline_unpaired(
+            result = judge_baseline_unpaired(
                 reported.accuracy,
                 reported.n_rows,
                 rows["label"],
                 predict_labels(rows["score"]),
                 groups=self._groups(rows),
             )
+            return explain_baseline(result, self.pipeline)
         table = self.pipeline.predictions()
         result = judge_baseline(
             table["label"], predict_labels(table["baseline_score"]), groups=self._groups(table)
         )
-        notes = warn_of_brought(self.pipeline.config, sides=("baseline",))
-        return replace(result, warnings=(*result.warnings, *notes))
+        return explain_baseline(result, self.pipeline)
 
     def accuracy_drop(self) -> CriterionResult:
         """Judge the candidate's accuracy against the baseline's, on the same test rows.
@@ -134,7 +131,7 @@ class Judge:
                 limit_points=limit,
                 requires_groups=True,
             )
-            return self._explained(result)
+            return explain_drop(result, self.pipeline)
         table = self.pipeline.predictions()
         result = judge_accuracy(
             table["label"],
@@ -146,8 +143,9 @@ class Judge:
         )
         before, after = (evaluate(table["label"], table[f"{side}_score"]).values for side in SIDES)
         moves = large_moves(before, after)
-        return self._explained(
+        return explain_drop(
             replace(result, warnings=(*result.warnings, *moves)),
+            self.pipeline,
             lineages=break_down(table.dropna(subset="lineage"), "lineage"),
         )
 
@@ -184,18 +182,6 @@ class Judge:
         """Return what this run has found out so far, as the verdict holds it; runs no stage."""
         timing = self._stopwatch.result if self._stopwatch else None
         return describe_run(self.pipeline, timing=timing)
-
-    def _explained(
-        self, result: CriterionResult, *, lineages: Sequence[Mapping[str, Any]] = ()
-    ) -> CriterionResult:
-        """Add where the heads come from, and, where the candidate lost, in which way it did."""
-        notes = warn_of_brought(self.pipeline.config)
-        result = replace(result, warnings=(*result.warnings, *notes))
-        if result.state is State.PASS or not result.value or result.value < 0:
-            return result
-        curves = {s: read_curve(facts) for s, facts in self.pipeline.trainings().items()}
-        steps = (*lineage_steps(lineages), *learning_steps(**curves))
-        return replace(result, next_steps=(*result.next_steps, *steps))
 
     def _inspect(self, side: Side) -> Iterator[StoreInspection]:
         vectors = self.pipeline.vectors

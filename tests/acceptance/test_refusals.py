@@ -51,6 +51,8 @@ def test_gate_when_the_candidates_features_are_shuffled_then_accuracy_fails(
 
     assert outcome.state("accuracy-drop") == "FAIL"
     assert outcome.exit_code == 1
+    assert "Lineages that lost most" in outcome.report
+    assert "The candidate fits even its training rows less well" in outcome.report
 
 
 def test_gate_when_the_candidates_embeddings_are_shuffled_then_integrity_fails(

@@ -79,7 +79,25 @@ def test_baseline_when_there_is_one_genome_then_inconclusive() -> None:
     result = judge(1000, wrong=50, n_genomes=1)
 
     assert result.state is State.INCONCLUSIVE
-    assert result.next_steps == ("Judge test rows of more than one genome.",)
+    assert len(result.next_steps) == 1
+    assert "from about 10 of them: genome 0 alone holds 100% of the rows" in result.next_steps[0]
+
+
+@pytest.mark.parametrize(("n_genomes", "state"), [(9, State.INCONCLUSIVE), (10, State.PASS)])
+def test_baseline_when_there_are_fewer_than_ten_genomes_then_inconclusive(
+    n_genomes: int, state: State
+) -> None:
+    """As for the drop: nine tell too little of others, however clear the bound looks."""
+    y = np.arange(900) % 2
+    predicted = y.copy()
+    predicted[::20] ^= 1
+
+    result = judge_baseline(y, predicted, groups=np.arange(900) % n_genomes)
+
+    assert result.interval is not None
+    assert result.interval[0] > 55
+    assert result.state is state
+    assert ("10 effective genomes (there are 9.0)" in result.detail) is (n_genomes == 9)
 
 
 def test_baseline_when_one_class_holds_nearly_all_then_inconclusive_whatever_it_does() -> None:
@@ -122,5 +140,7 @@ def test_baseline_unpaired_when_it_was_measured_on_few_rows_then_inconclusive() 
     """62% of 50 rows may be 51%."""
     y = np.arange(1000) % 2
 
-    assert judge_baseline_unpaired("0.62", 50, y, y).state is State.INCONCLUSIVE
+    few = judge_baseline_unpaired("0.62", 50, y, y)
+
+    assert (few.state, len(few.next_steps)) == (State.INCONCLUSIVE, 1)
     assert judge_baseline_unpaired("0.62", 50, [], []).state is State.INCONCLUSIVE

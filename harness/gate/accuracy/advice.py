@@ -15,7 +15,7 @@ import numpy as np
 from harness.gate.accuracy.design_effect import GenomeEffect
 from harness.gate.accuracy.drop import MIN_EFFECTIVE_GENOMES, DropFinding
 from harness.gate.accuracy.settling import MAX_SETTLING, SettlingSize
-from harness.gate.proof.outcomes import PairedOutcomes
+from harness.gate.proof.outcomes import Genomes, PairedOutcomes
 from harness.gate.result import State
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "genome_steps",
     "lineage_steps",
     "loss_steps",
+    "more_genomes_step",
     "pairing_step",
     "relative_warning",
     "settling_step",
@@ -128,10 +129,23 @@ def genome_steps(finding: DropFinding) -> tuple[str, ...]:
             "genome has one accession."
         )
     if finding.has_too_few_genomes:
-        steps.append(_more_genomes_step(finding))
+        steps.append(more_genomes_step(finding.effect, finding.genomes))
     if finding.settling is not None:
         steps.append(settling_step(finding.settling, finding.effect, of="drop"))
     return tuple(steps)
+
+
+def more_genomes_step(effect: GenomeEffect, genomes: Genomes) -> str:
+    """Say what to do about genomes that are too few, or too unequal, for a bound."""
+    largest = genomes.largest()
+    if largest["name"] is None:
+        return f"Judge at least {MIN_EFFECTIVE_GENOMES} test rows; there are {effect.n_rows}."
+    needed = math.ceil(MIN_EFFECTIVE_GENOMES * effect.n_genomes / effect.effective_genomes)
+    return (
+        f"Draw the test rows more evenly from the genomes, or from about {needed} of them: "
+        f"{largest['name']} alone holds {largest['share']:.0%} of the rows, so all "
+        f"{effect.n_genomes} count as {effect.effective_genomes:.1f} genomes."
+    )
 
 
 def pairing_step(baseline_n: int) -> str:
@@ -160,18 +174,6 @@ def settling_step(size: SettlingSize, effect: GenomeEffect, *, of: str) -> str:
     return (
         f"The {of} is too near the limit: over {MAX_SETTLING:,} rows or genomes would be needed. "
         "A better model will settle it, a larger test set will not."
-    )
-
-
-def _more_genomes_step(finding: DropFinding) -> str:
-    effect, largest = finding.effect, finding.genomes.largest()
-    if largest["name"] is None:
-        return f"Judge at least {MIN_EFFECTIVE_GENOMES} test rows; there are {effect.n_rows}."
-    needed = math.ceil(MIN_EFFECTIVE_GENOMES * effect.n_genomes / effect.effective_genomes)
-    return (
-        f"Draw the test rows more evenly from the genomes, or from about {needed} of them: "
-        f"{largest['name']} alone holds {largest['share']:.0%} of the rows, so all "
-        f"{effect.n_genomes} count as {effect.effective_genomes:.1f} genomes."
     )
 
 

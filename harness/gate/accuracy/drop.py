@@ -21,6 +21,7 @@ __all__ = [
     "DropFinding",
     "exact_points",
     "finite",
+    "lacking_genomes",
     "nothing_judged",
 ]
 
@@ -72,22 +73,13 @@ class DropFinding:
     @property
     def has_too_few_genomes(self) -> bool:
         """Whether too few genomes, or too unequal ones, make the bound itself doubtful."""
-        return (
-            self.effect.effective_genomes < MIN_EFFECTIVE_GENOMES
-            or self.effect.degrees_of_freedom < MIN_DEGREES_OF_FREEDOM
-        )
+        return bool(lacking_genomes(self.effect))
 
     @property
     def missing(self) -> tuple[str, ...]:
         """What a PASS lacks, for reading; empty if nothing."""
-        genomes, degrees = self.effect.effective_genomes, self.effect.degrees_of_freedom
-        lacking = []
-        if self.lacks_groups:
-            lacking.append("the genome of each row")
-        if genomes < MIN_EFFECTIVE_GENOMES:
-            lacking.append(f"{MIN_EFFECTIVE_GENOMES} effective genomes (there are {genomes:.1f})")
-        if degrees < MIN_DEGREES_OF_FREEDOM:
-            lacking.append(f"{MIN_DEGREES_OF_FREEDOM} degrees of freedom (there are {degrees:.1f})")
+        lacking = ["the genome of each row"] if self.lacks_groups else []
+        lacking += lacking_genomes(self.effect)
         if not self.is_bounded:
             limit, upper = float(self.limit_points), self.interval_points[1]
             lacking.append(f"an upper bound below {limit:g} points (it is {upper:.2f})")
@@ -134,6 +126,17 @@ class DropFinding:
             "missing": list(self.missing),
             "settling": None if self.settling is None else asdict(self.settling),
         }
+
+
+def lacking_genomes(effect: GenomeEffect) -> tuple[str, ...]:
+    """Return what the genomes of a test set lack for a bound to be trusted; empty if nothing."""
+    genomes, degrees = effect.effective_genomes, effect.degrees_of_freedom
+    lacking = []
+    if genomes < MIN_EFFECTIVE_GENOMES:
+        lacking.append(f"{MIN_EFFECTIVE_GENOMES} effective genomes (there are {genomes:.1f})")
+    if degrees < MIN_DEGREES_OF_FREEDOM:
+        lacking.append(f"{MIN_DEGREES_OF_FREEDOM} degrees of freedom (there are {degrees:.1f})")
+    return tuple(lacking)
 
 
 def exact_points(points: str | int | Fraction) -> Fraction:

@@ -69,14 +69,21 @@ def read_curve(training: Mapping[str, Any]) -> LearningCurve:
 
 
 def learning_steps(
-    candidate: LearningCurve | None = None, baseline: LearningCurve | None = None
+    curve: LearningCurve | None,
+    baseline: LearningCurve | None = None,
+    *,
+    name: str = "candidate",
 ) -> tuple[str, ...]:
-    """Say whether a candidate that lost accuracy learned too little or learned by heart.
+    """Say whether a head that is not accurate enough learned too little or learned by heart.
 
     Parameters
     ----------
-    candidate, baseline : LearningCurve, optional
-        Of the heads that were trained here; without the candidate's there is nothing to say.
+    curve : LearningCurve or None
+        Of the head; None if it was not trained here: then there is nothing to say.
+    baseline : LearningCurve, optional
+        Of the head that it is compared with.
+    name : str
+        Whose head it is.
 
     Returns
     -------
@@ -84,27 +91,27 @@ def learning_steps(
         Most useful first: training cut short; overfitting; what the baseline's losses on the same
         rows say; or that neither shows.
     """
-    if candidate is None:
+    if curve is None:
         return ()
     found = (
-        _cut_short_step(candidate),
-        _overfitting_step(candidate),
-        _against_baseline_step(candidate, baseline),
+        _cut_short_step(curve, name),
+        _overfitting_step(curve, name),
+        _against_baseline_step(curve, baseline),
     )
-    return tuple(step for step in found if step) or (_neither_step(candidate),)
+    return tuple(step for step in found if step) or (_neither_step(curve, name),)
 
 
-def _cut_short_step(curve: LearningCurve) -> str | None:
+def _cut_short_step(curve: LearningCurve, name: str) -> str | None:
     if curve.epochs_run < curve.epoch_limit or curve.best_epoch < curve.epochs_run:
         return None
     return (
-        f"Underfitting: the candidate's training ended at its limit of {curve.epoch_limit} epochs "
+        f"Underfitting: the {name}'s training ended at its limit of {curve.epoch_limit} epochs "
         f"with the lowest validation loss ({curve.last[1]:.4g}) in the last one. Raise [training] "
         "epochs, or the learning rate."
     )
 
 
-def _overfitting_step(curve: LearningCurve) -> str | None:
+def _overfitting_step(curve: LearningCurve, name: str) -> str | None:
     (train_then, best), (train_now, last) = curve.best, curve.last
     rise = last / best - 1 if best > 0 else 0.0
     if rise > NOTABLE_RISE and train_now < train_then:
@@ -114,13 +121,13 @@ def _overfitting_step(curve: LearningCurve) -> str | None:
             else "Judge the best epoch in place of the last ([training] save_best = true)"
         )
         return (
-            f"Overfitting: the candidate's validation loss rose by {rise:.0%} after epoch "
+            f"Overfitting: the {name}'s validation loss rose by {rise:.0%} after epoch "
             f"{curve.best_epoch} of {curve.epochs_run} (from {best:.4g} to {last:.4g}), while its "
             f"training loss fell from {train_then:.4g} to {train_now:.4g}. {remedy}."
         )
     if train_then > 0 and best > (1 + NOTABLE_GAP) * train_then:
         return (
-            f"Overfitting: in its best epoch ({curve.best_epoch}) the candidate's validation loss "
+            f"Overfitting: in its best epoch ({curve.best_epoch}) the {name}'s validation loss "
             f"is {best:.4g} against {train_then:.4g} in training. Train on more or more varied "
             "records, or raise [training] dropout."
         )
@@ -151,10 +158,10 @@ def _against_baseline_step(curve: LearningCurve, baseline: LearningCurve | None)
     return None
 
 
-def _neither_step(curve: LearningCurve) -> str:
+def _neither_step(curve: LearningCurve, name: str) -> str:
     train, validation = curve.best
     return (
-        f"The candidate's training shows neither under- nor overfitting: {curve.epochs_run} of at "
+        f"The {name}'s training shows neither under- nor overfitting: {curve.epochs_run} of at "
         f"most {curve.epoch_limit} epochs, the best one {curve.best_epoch}, with a training loss "
         f"of {train:.4g} and a validation loss of {validation:.4g}. Look at the embeddings next."
     )

@@ -33,6 +33,19 @@ def test_learning_when_it_ended_at_its_limit_and_was_still_falling_then_underfit
     assert "epochs, or the learning rate" in step
 
 
+def test_learning_when_it_is_the_baselines_head_then_its_name_is_told() -> None:
+    """A baseline near chance is looked at in the same way."""
+    histories = ([0.5], [0.5], 1), ([0.5, 0.1], [0.5, 0.6], 9), ([0.5], [0.5], 9)
+
+    steps = [
+        learning_steps(curve(train, validation, limit=limit), name="baseline")[0]
+        for train, validation, limit in histories
+    ]
+
+    assert all("the baseline's" in step.lower() for step in steps)
+    assert "candidate" not in " ".join(steps)
+
+
 def test_learning_when_it_was_stopped_by_patience_then_it_was_not_cut_short() -> None:
     """The limit was not reached, or the last epoch was not the best one."""
     stopped = learning_steps(curve([0.5, 0.4], [0.5, 0.4], limit=3))

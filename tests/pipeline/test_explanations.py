@@ -1,0 +1,90 @@
+"""What a run adds to the judged accuracy: where heads come from, and how they learned."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from harness.gate import CriterionResult, State
+from harness.pipeline.explanations import explain_baseline, explain_drop
+from harness.pipeline.stages import Pipeline
+
+LINEAGES = [{"group": "T4-like", "n": 100, "drop_points": 12.0}]
+OVERFITTED = {
+    "history": [
+        {"train_loss": 0.5, "validation_loss": 0.4},
+        {"train_loss": 0.1, "validation_loss": 0.8},
+    ],
+    "best_epoch": 1,
+    "evaluated": "final",
+    "recipe": {"epochs": 200},
+}
+
+
+def run(*, trained: tuple[str, ...] = (), brought: str | None = None) -> Pipeline:
+    """Return a run that has trained some heads, and whose baseline brings one or not."""
+    path = Path(brought) if brought else None
+    sides = {
+        "baseline": SimpleNamespace(predictions=None, checkpoint=path),
+        "candidate": SimpleNamespace(predictions=None, checkpoint=None),
+    }
+    trainings = dict.fromkeys(trained, OVERFITTED)
+    return cast(
+        "Pipeline", SimpleNamespace(config=SimpleNamespace(**sides), trainings=lambda: trainings)
+    )
+
+
+def result(state: State, value: int = 6, **facts: Any) -> CriterionResult:
+    """Return a judged drop of so many points."""
+    return CriterionResult(
+        id="accuracy-drop", state=state, value=Fraction(value), detail="", **facts
+    )
+
+
+def test_explain_drop_when_it_failed_then_lineages_and_learning_follow_the_steps() -> None:
+    """What was lost comes first, then where, then why."""
+    judged = result(State.FAIL, next_steps=("Win back 5 rows.",))
+
+    steps = explain_drop(judged, run(trained=("candidate",)), lineages=LINEAGES).next_steps
+
+    assert steps[0] == "Win back 5 rows."
+    assert "T4-like (12 of 100 rows" in steps[1]
+    assert steps[2].startswith("Overfitting: the candidate's validation loss rose")
+
+
+@pytest.mark.parametrize(
+    ("state", "value"), [(State.PASS, 1), (State.INCONCLUSIVE, 0), (State.INCONCLUSIVE, -2)]
+)
+def test_explain_drop_when_nothing_was_lost_then_nothing_is_explained(
+    state: State, value: int
+) -> None:
+    """A test set that is too small is not the head's fault."""
+    explained = explain_drop(
+        result(state, value), run(trained=("baseline", "candidate")), lineages=LINEAGES
+    )
+
+    assert explained == result(state, value)
+
+
+def test_explain_baseline_when_it_is_near_chance_then_its_training_is_looked_at() -> None:
+    """If it was trained here."""
+    trained = explain_baseline(result(State.FAIL), run(trained=("baseline",)))
+    foreign = explain_baseline(result(State.FAIL), run(trained=("candidate",)))
+
+    assert "the baseline's validation loss rose" in trained.next_steps[0]
+    assert foreign.next_steps == ()
+
+
+def test_explain_when_the_baseline_brings_a_head_then_a_pass_is_marked_as_well() -> None:
+    """In both criteria that rest on it, beside what they already say."""
+    brought = run(brought="heads/500_model.pth")
+    judged = result(State.PASS, warnings=("Recall moved.",))
+
+    for explain in (explain_baseline, explain_drop):
+        first, mark = explain(judged, brought).warnings
+        assert first == "Recall moved."
+        assert "not trained here (500_model.pth): it may have seen the test rows" in mark
