@@ -1,0 +1,346 @@
+"""Whether the gate refuses on the device that it will run on: faults planted, one run for each.
+
+    python -m benchmarks.device_refusals KIT WORK [FAULT ...] [--gigabytes 8]
+
+KIT is what ``harness rehearse`` wrote, WORK the work directory of a finished run on it, whose
+artifacts are used again. A fault is a file, a setting or a neighbour on the device; the gate is run
+as a user would run it, on the tests that concern the fault. Exit code 0: each run came out as
+expected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.test_set_scale import run_alone
+
+ROOT = Path(__file__).parents[1]
+BASELINE, CANDIDATE = "esm2_t36_3B_UR50D", "FastESM2_650"
+LOST_TENSOR = "esm.encoder.layer.0.intermediate.dense.weight"
+MEMORY_MESSAGE = "ran out of memory"
+TIMING = "time_the or half_the_time"  # the timing rounds, and the criterion that reads them
+NEIGHBOUR = """
+import torch
+busy = torch.ones(4096, 4096, device="cuda")
+print("busy", flush=True)
+while True:
+    for _ in range(100):
+        busy @ busy
+    torch.cuda.synchronize()
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What the faults are planted in.
+
+    Attributes
+    ----------
+    kit, work : Path
+        The rehearsal kit, and the work directory of a finished run on it.
+    scratch : Path
+        Takes what a fault writes, and the reports.
+    gpu_gigabytes : float
+        How much of a GPU a run may use whose memory is to run out.
+    """
+
+    kit: Path
+    work: Path
+    scratch: Path
+    gpu_gigabytes: float
+
+    def config(self, *changes: tuple[str, str]) -> Path:
+        """Return the kit's settings with some text replaced; each must be there."""
+        text = (self.kit / "gate.toml").read_text(encoding="utf-8")
+        text = text.replace('"data/', f'"{self.kit}/data/')
+        for name in (BASELINE, CANDIDATE):
+            text = text.replace(f'model = "{name}"', f'model = "{self.kit / name}"')
+        for old, new in changes:
+            if old not in text:
+                raise ValueError(f"{self.kit / 'gate.toml'} does not say {old!r}")
+            text = text.replace(old, new)
+        path = self.scratch / "gate.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A finished run of the gate.
+
+    Attributes
+    ----------
+    exit_code : int
+        pytest's.
+    verdict : dict
+        The content of ``verdict.json``.
+    text : str
+        What the run said: its output, its log and its report.
+    elapsed_seconds : float
+        Wall clock of the whole process.
+    """
+
+    exit_code: int
+    verdict: dict[str, Any]
+    text: str
+    elapsed_seconds: float
+
+    def row(self, criterion: str) -> dict[str, Any]:
+        """Return a criterion's row of the verdict."""
+        return next(row for row in self.verdict["criteria"] if row["id"] == criterion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One fault, and what the gate must make of it.
+
+    Attributes
+    ----------
+    what : str
+        What is wrong.
+    criterion, state : str
+        Which criterion must come out how.
+    tests : str
+        A pytest ``-k`` expression: the tests that are run.
+    plant : callable
+        Plants the fault, and runs the gate on it.
+    says : str
+        What the run must also say.
+    needs_gpu : bool
+        Whether it can be planted on a GPU alone.
+    """
+
+    what: str
+    criterion: str
+    state: str
+    tests: str
+    plant: Callable[[Bench, str], Run]
+    says: str = ""
+    needs_gpu: bool = False
+
+    def is_met(self, run: Run) -> bool:
+        """Whether a run came out as it must; every run of some tests alone halts."""
+        is_halted = run.exit_code == 1 and run.verdict["verdict"] == "HALT"
+        return (
+            is_halted and run.row(self.criterion)["state"] == self.state and self.says in run.text
+        )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Plant the faults that are named, or all that the device allows, and show what came of it."""
+    options = _parse(arguments)
+    has_gpu = run_alone(_has_gpu)
+    table = Table("fault", "criterion", "expected", "found", "exit code", "seconds", "")
+    n_missed = 0
+    with tempfile.TemporaryDirectory(prefix="device-refusals-") as scratch:
+        for name in options.faults or [n for n, f in FAULTS.items() if has_gpu or not f.needs_gpu]:
+            fault, folder = FAULTS[name], Path(scratch) / name
+            folder.mkdir()
+            bench = Bench(
+                kit=options.kit.resolve(),
+                work=options.work.resolve(),
+                scratch=folder,
+                gpu_gigabytes=options.gigabytes,
+            )
+            run = fault.plant(bench, fault.tests)
+            n_missed += not fault.is_met(run)
+            _show(fault, run, table)
+    Console(width=140).print(table)
+    return 1 if n_missed else 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.device_refusals")
+    parser.add_argument("kit", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=", ".join(FAULTS))
+    parser.add_argument("--gigabytes", type=float, default=8.0, help="for the fault 'memory'")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.faults) - set(FAULTS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(FAULTS)}")
+    return options
+
+
+def _show(fault: Fault, run: Run, table: Table) -> None:
+    row = run.row(fault.criterion)
+    table.add_row(
+        fault.what,
+        fault.criterion,
+        fault.state + (f", says {fault.says!r}" if fault.says else ""),
+        row["state"],
+        str(run.exit_code),
+        f"{run.elapsed_seconds:.0f}",
+        "as expected" if fault.is_met(run) else "NOT AS EXPECTED",
+    )
+    sys.stdout.write(f"{fault.what}\n  {row['state']}: {row['detail']}\n")
+    if not fault.is_met(run):
+        sys.stdout.write("\n".join(run.text.splitlines()[-60:]) + "\n")
+    sys.stdout.flush()
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _run_gate(
+    bench: Bench,
+    config: Path,
+    tests: str,
+    *options: str,
+    work: Path | None = None,
+    **environment: str,
+) -> Run:
+    reports, log = bench.scratch / "reports", bench.scratch / "log.txt"
+    command = [sys.executable, "-m", "pytest", "acceptance/", "-m", "gpu", "-k", tests, *options]
+    command += ["--gate-config", str(config), "--work-dir", str(work or bench.work)]
+    command += ["--report-dir", str(reports), "--log-file", str(log), "--log-file-level=WARNING"]
+    started = time.perf_counter()
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    elapsed_seconds = time.perf_counter() - started
+    verdict = reports / "verdict.json"
+    if not verdict.is_file():
+        raise SystemExit(f"{' '.join(command)} left no verdict:\n{done.stdout}\n{done.stderr}")
+    texts = [path.read_text(encoding="utf-8") for path in (log, reports / "report.md")]
+    return Run(
+        exit_code=done.returncode,
+        verdict=json.loads(verdict.read_text(encoding="utf-8")),
+        text="\n".join([*texts, done.stdout, done.stderr]),
+        elapsed_seconds=elapsed_seconds,
+    )
+
+
+def _slow(bench: Bench, tests: str) -> Run:
+    """Let the baseline's model stand for the candidate."""
+    config = bench.config((f'"{bench.kit / CANDIDATE}"', f'"{bench.kit / BASELINE}"'))
+    return _run_gate(bench, config, tests)
+
+
+def _shuffled(bench: Bench, tests: str) -> Run:
+    """Let the candidate bring its own features, each row under another record's id."""
+    folder = bench.scratch / "features"
+    run_alone(_write_shuffled, bench.config(), bench.work, folder)
+    model = f'model = "{bench.kit / CANDIDATE}"'
+    return _run_gate(bench, bench.config((model, f'{model}\nfeatures = "{folder}"')), tests)
+
+
+def _write_shuffled(config: Path, work: Path, folder: Path) -> None:
+    """Write merged files of shuffled rows, in a process that lets go of the device when it ends."""
+    from harness.config import load_config
+    from harness.data.formats.virnucpro import write_merged
+    from harness.pipeline import Pipeline
+
+    pipeline = Pipeline(load_config(config), work)
+    records = pipeline.samples.records()
+    features = pipeline.vectors.features("candidate", records["id"])
+    shuffled = np.random.default_rng(0).permutation(features)
+    for label, name in ((1, "viral"), (0, "nonviral")):
+        is_class = (records["label"] == label).to_numpy()
+        ids = records.loc[is_class, "id"].tolist()
+        path = folder / f"{name}_merged" / "output_1_merged.pt"
+        path.parent.mkdir(parents=True)
+        write_merged(path, ids, shuffled[is_class], label=label)
+
+
+def _incomplete(bench: Bench, tests: str) -> Run:
+    """Let the candidate's checkpoint lack one tensor."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = bench.scratch / "incomplete"
+    shutil.copytree(bench.kit / CANDIDATE, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    weights = load_file(bench.kit / CANDIDATE / "model.safetensors")
+    del weights[LOST_TENSOR]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = bench.config((f'"{bench.kit / CANDIDATE}"', f'"{folder}"'))
+    return _run_gate(bench, config, tests)
+
+
+def _crowded(bench: Bench, tests: str) -> Run:
+    """Let another process compute on the GPU meanwhile."""
+    with _neighbour():
+        return _run_gate(bench, bench.config(), tests)
+
+
+@contextmanager
+def _neighbour() -> Iterator[None]:
+    """Keep the GPU busy from another process, which is ended at the end."""
+    with subprocess.Popen([sys.executable, "-c", NEIGHBOUR], stdout=subprocess.PIPE) as process:
+        try:
+            if process.stdout is None or not process.stdout.readline():
+                raise SystemExit("the neighbour could not use the GPU")
+            yield
+        finally:
+            process.kill()
+
+
+def _cramped(bench: Bench, tests: str) -> Run:
+    """Let the memory of the GPU run out while the embeddings are made anew."""
+    plugin, limit = "benchmarks.memory_limit", str(bench.gpu_gigabytes)
+    fresh = bench.scratch / "work"
+    return _run_gate(bench, bench.config(), tests, "-p", plugin, work=fresh, GPU_GIGABYTES=limit)
+
+
+FAULTS = {
+    "slow": Fault(
+        what="the baseline's model as the candidate",
+        criterion="embedding-time",
+        state="FAIL",
+        tests=TIMING,
+        plant=_slow,
+    ),
+    "shuffled": Fault(
+        what="the candidate's rows shuffled",
+        criterion="accuracy-drop",
+        state="FAIL",
+        tests="points_of_accuracy",
+        plant=_shuffled,
+    ),
+    "incomplete": Fault(
+        what="a checkpoint that lacks a tensor",
+        criterion="embedding-integrity",
+        state="ERROR",
+        tests="embeddings_are_whole",
+        plant=_incomplete,
+        says=LOST_TENSOR.removeprefix("esm."),
+    ),
+    "crowded": Fault(
+        what="another process on the GPU",
+        criterion="embedding-time",
+        state="INCONCLUSIVE",
+        tests=TIMING,
+        plant=_crowded,
+        needs_gpu=True,
+    ),
+    "memory": Fault(
+        what="memory that runs out",
+        criterion="embedding-integrity",
+        state="PASS",
+        tests="embeddings_are_whole",
+        plant=_cramped,
+        says=MEMORY_MESSAGE,
+        needs_gpu=True,
+    ),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
