@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.embedding.nucleotide.dnabert import DnabertEmbedder
 from harness.gate import CriterionResult, break_down, compare_metrics, evaluate
 from harness.pipeline.brought import warn_of_brought
 from harness.pipeline.log import peak_memory_bytes
@@ -151,4 +152,12 @@ def _artifacts(pipeline: Pipeline) -> dict[str, dict[str, str]]:
         name: {"path": str(artifact.path), "sha256": artifact.sha256}
         for name, artifact in pipeline.cache.artifacts.items()
     }
-    return found | pipeline.files()
+    return found | _foreign_code(pipeline) | pipeline.files()
+
+
+def _foreign_code(pipeline: Pipeline) -> dict[str, dict[str, str]]:
+    """Return which code out of a checkpoint this run has run, if any."""
+    embedder = pipeline.cache.made("embedder nucleotide")
+    if not isinstance(embedder, DnabertEmbedder):
+        return {}
+    return {"nucleotide code": {"path": embedder.name, "sha256": embedder.code_sha256}}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import dynamic_module_utils
 
@@ -144,6 +145,24 @@ def test_load_when_a_hub_id_is_not_downloaded_then_the_command_is_named() -> Non
     """Nothing is downloaded by the gate."""
     with pytest.raises(MissingInput, match=f"hf download org/absent --revision {HASH}"):
         load_dnabert("org/absent", revision=HASH, trust_remote_code=True)
+
+
+@pytest.mark.parametrize("auto_map", ["modeling.Small", "org/dna--modeling.Small"])
+def test_load_when_a_hub_id_is_cached_at_the_commit_then_that_very_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, auto_map: str
+) -> None:
+    """Another revision in the cache, such as the newest of main, is left alone."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached = tmp_path / "hub" / "models--org--dna"
+    for revision, trace in ((HASH, "pinned"), (HASH[::-1], "main")):
+        write_checkpoint(cached / "snapshots" / revision, tmp_path / trace, auto_map=auto_map)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(HASH[::-1])
+
+    load_dnabert("org/dna", revision=HASH, trust_remote_code=True).embed(["ACGT"])
+
+    assert (tmp_path / "pinned").exists()
+    assert not (tmp_path / "main").exists()
 
 
 def test_load_when_nothing_is_named_then_the_choices_are() -> None:
