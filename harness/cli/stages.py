@@ -115,6 +115,9 @@ def train(
     pipeline = open_pipeline(gate_config, work_dir)
     with compute_threads(pipeline.config.threads), _explained_stop():
         for side in _sides(which):
+            if (own := getattr(pipeline.config, side).checkpoint) is not None:
+                typer.echo(f"{side}: brings a head of its own, {own}; none is trained")
+                continue
             head = pipeline.heads.head(side, takes_signals=True, events=tensorboard)
             facts = pipeline.training(side)
             typer.echo(f"{side}: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")

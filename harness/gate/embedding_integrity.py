@@ -6,7 +6,7 @@ Inspects stores and judges what it found; it makes no embeddings but a few to co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -192,10 +192,30 @@ def _largest_difference(store: Rows, embedder: Embedder, sample: pd.Series[str])
 
 
 def _next_steps(inspections: Sequence[StoreInspection]) -> tuple[str, ...]:
-    steps = []
-    for inspection in inspections:
-        if inspection.n_not_finite:
-            steps.append(f"Embed {inspection.name} in float32 or bfloat16: float16 can overflow.")
-        elif inspection.problems():
-            steps.append(f"Delete the store of {inspection.name} and embed its records again.")
-    return tuple(steps)
+    return tuple(step for inspection in inspections for step in _steps_for(inspection))
+
+
+def _steps_for(found: StoreInspection) -> Iterator[str]:
+    """Yield what to do about each problem of one store."""
+    if found.n_rows != found.n_records:
+        n_absent = found.n_records - found.n_rows
+        yield f"Embed the {n_absent:,} records that {found.name} lacks, with all others: again."
+    if found.dim != found.expected_dim:
+        yield (
+            f"Name the embedder that {found.name} was made by: rows of {found.dim} numbers are not "
+            f"those of one that yields {found.expected_dim}."
+        )
+    if found.n_not_finite:
+        yield (
+            f"Embed {found.name} again in float32 or bfloat16: float16 overflows beyond 65,504, "
+            f"and {found.n_not_finite:,} rows are not finite."
+        )
+        return  # the rest follows from it
+    if found.n_constant == found.dim:
+        yield f"Check the sequences and weights behind {found.name}: all its rows are alike."
+    if found.largest_difference is not None and not found.largest_difference <= found.tolerance:
+        yield (
+            f"Name the weights that {found.name} was made by, or delete it and embed again: of "
+            f"{found.n_recomputed} records embedded anew some differ by "
+            f"{found.largest_difference:.2g} of the largest value."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def test_judge_when_a_row_is_not_finite_then_fails_and_says_what_to_do(folder: P
 
     assert result.state is State.FAIL
     assert "1 rows that are not finite" in result.detail
-    assert "float16 can overflow" in result.next_steps[0]
+    assert "float16 overflows" in result.next_steps[0]
 
 
 def test_judge_when_all_rows_are_alike_then_fails(folder: Path) -> None:
@@ -99,3 +100,22 @@ def test_judge_when_there_is_no_store_then_it_is_a_mistake_of_the_caller() -> No
     """Nothing inspected is not a pass."""
     with pytest.raises(ValueError, match="at least one store"):
         judge_embeddings([])
+
+
+@pytest.mark.parametrize(
+    ("fault", "step"),
+    [
+        ({"n_rows": 5}, "Embed the 3 records that k-mers lacks"),
+        ({"dim": 16, "expected_dim": 1280}, "rows of 16 numbers are not those of one that yields"),
+        ({"n_not_finite": 2, "largest_difference": np.nan}, "float16 overflows beyond 65,504, and"),
+        ({"n_constant": 16}, "all its rows are alike"),
+        ({"largest_difference": 0.25}, "of 3 records embedded anew some differ by 0.25"),
+    ],
+)
+def test_judge_when_a_store_is_wrong_then_the_step_is_about_what_is_wrong(
+    folder: Path, fault: dict[str, Any], step: str
+) -> None:
+    """One problem, one step, with its numbers."""
+    (found,) = judge_embeddings([replace(inspect(folder), **fault)]).next_steps
+
+    assert step in found

@@ -51,7 +51,10 @@ def authorise(checkpoint: Path, verdict_path: Path) -> None:
         raise NotAuthorised(f"{verdict_path}: {'; '.join(reasons)}")
     expected = verdict.get("artifacts", {}).get("checkpoint", {}).get("sha256")
     if expected is None:
-        raise NotAuthorised(f"{verdict_path}: names no checkpoint; it authorises none")
+        raise NotAuthorised(
+            f"{verdict_path}: names no checkpoint, since the candidate's head was not trained by "
+            "that run; it authorises none"
+        )
     if (found := digest_file(checkpoint)) != expected:
         raise NotAuthorised(
             f"{checkpoint}: sha256 {found} is not the one that was judged, {expected}. "

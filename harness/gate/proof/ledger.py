@@ -114,20 +114,29 @@ class CriterionRun:
     def _unrecorded(self) -> CriterionResult:
         for phase in self.phases.values():
             if phase.outcome == "skipped" and not phase.is_expected_failure:
-                return self._not_run(f"Its test was skipped: {phase.reason}")
+                return self._not_run(
+                    f"Its test was skipped: {phase.reason}",
+                    f"Have {self.test} run: remove the skip, or supply what it asks for.",
+                )
         if "call" not in self.phases:
-            return self._not_run("The run stopped before its test was done.")
+            return self._stopped()
         return self._error("Its test ended without recording a result.")
 
     def _passed(self, recorded: CriterionResult) -> CriterionResult:
         if any(phase.is_expected_failure for phase in self.phases.values()):
             return self._error("Its test is marked xfail, so the PASS that it recorded is void.")
         if not {"call", "teardown"} <= set(self.phases):
-            return self._not_run("The run stopped before its test was done.")
+            return self._stopped()
         for when, phase in self.phases.items():
             if phase.outcome != "passed":
                 return self._error(f"Its test recorded PASS, but {when} {phase.outcome}.")
         return recorded
+
+    def _stopped(self) -> CriterionResult:
+        return self._not_run(
+            f"The run stopped before its test was done, after {len(self.phases)} of 3 phases.",
+            "Run all of acceptance/ again, to its end: finished stages are reused.",
+        )
 
     def _not_run(self, detail: str, *next_steps: str) -> CriterionResult:
         return CriterionResult(

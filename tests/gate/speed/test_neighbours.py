@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.gate.speed import neighbours
 from harness.gate.speed.neighbours import Observation, observe_cpu, observe_device, observe_gpu
 
 OURS = 505
@@ -135,7 +134,7 @@ def test_observe_device_when_on_a_gpu_then_memory_beside_our_own_is_counted(
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     answer = subprocess.CompletedProcess([], 0, stdout=log(gpu("a")))
-    monkeypatch.setattr(neighbours.subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: answer)
 
     assert observe_device("cuda:0").disturbances[0].startswith("5.0 GiB")
 

@@ -1,0 +1,31 @@
+"""What a criterion's test left behind, settled without pytest; tests/plugin has the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.gate.proof.ledger import CriterionRun, Phase
+from harness.gate.result import CriterionResult, State
+
+PASSED, SKIPPED = Phase(outcome="passed"), Phase(outcome="skipped", reason="not today")
+PASS = CriterionResult(id="x", state=State.PASS, detail="fine")
+
+
+@pytest.mark.parametrize(
+    ("phases", "results", "step"),
+    [
+        ({"setup": SKIPPED}, [], "Have acceptance/test_x.py run: remove the skip"),
+        ({"setup": PASSED}, [], "to its end"),
+        ({"setup": PASSED, "call": PASSED}, [PASS], "to its end"),
+    ],
+)
+def test_settle_when_a_test_did_not_end_then_it_is_not_run_and_says_what_to_do(
+    phases: dict[str, Phase], results: list[CriterionResult], step: str
+) -> None:
+    """Even a PASS that was recorded before the run stopped is none."""
+    run = CriterionRun(id="x", test="acceptance/test_x.py", phases=phases, results=results)
+
+    settled = run.settle()
+
+    assert settled.state is State.NOT_RUN
+    assert step in settled.next_steps[0]
