@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,15 @@ import numpy.typing as npt
 import pytest
 
 from harness.embedding import KmerProfile, write_store
+from harness.embedding.ranks import Ranks
 
 IDS = [f"r{n}" for n in range(10)]
 SEQUENCES = ["ACGT" * 3 + "ACGT"[n % 4] * n for n in range(10)]
 ROWS_PER_SHARD = 3
+
+# Processes are forked from a server that has imported what they need, so that many can be killed.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__, "pyarrow.parquet", "torch.distributed"])
 
 
 class Counting(KmerProfile):
@@ -31,11 +38,34 @@ class Counting(KmerProfile):
         return super().embed(sequences, on_progress=on_progress)
 
 
-def write(folder: Path, embedder: KmerProfile | None = None, dtype: str = "float32") -> None:
+class Waiting(KmerProfile):
+    """Goes on with a shard when it is told to."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(2)
+        self._pipe = pipe
+
+    def embed(
+        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Say that a shard is begun, and wait."""
+        self._pipe.send("begun")
+        self._pipe.recv()
+        return super().embed(sequences, on_progress=on_progress)
+
+
+def write(
+    folder: Path,
+    embedder: KmerProfile | None = None,
+    dtype: str = "float32",
+    ranks: Ranks | None = None,
+) -> None:
     """Write a store of the ten records, in shards of three rows."""
     folder.mkdir(exist_ok=True)
     made_by = embedder or KmerProfile(2)
-    write_store(folder, IDS, SEQUENCES, made_by, dtype=dtype, rows_per_shard=ROWS_PER_SHARD)
+    write_store(
+        folder, IDS, SEQUENCES, made_by, dtype=dtype, ranks=ranks, rows_per_shard=ROWS_PER_SHARD
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:

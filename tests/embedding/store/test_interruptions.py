@@ -5,44 +5,22 @@ The processes are forked from a server that has imported what they need, so that
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 from harness.artifacts import ArtifactStore
 from harness.embedding import EmbeddingStore, KmerProfile
 from harness.errors import ArtifactError
-from tests.embedding.store.conftest import Counting, contents, write
+from tests.embedding.store.conftest import CONTEXT, Counting, Waiting, contents, write
 
 FILE_CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "tempfile.mkstemp")
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.embedding.store.conftest", "pyarrow.parquet"])
-
-
-class Waiting(KmerProfile):
-    """Goes on with a shard when it is told to."""
-
-    def __init__(self, pipe: Connection) -> None:
-        super().__init__(2)
-        self._pipe = pipe
-
-    def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Say that a shard is begun, and wait."""
-        self._pipe.send("begun")
-        self._pipe.recv()
-        return super().embed(sequences, on_progress=on_progress)
 
 
 def obtain(work_dir: Path, embedder: KmerProfile, inputs: str = "") -> bool:
