@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,8 +30,10 @@ class Format(StrEnum):
     """How a verdict is rendered."""
 
     MARKDOWN = "markdown"
+    HTML = "html"
     JSON = "json"
     TERMINAL = "terminal"
+    MODEL_CARD = "model-card"
 
 
 def report(
@@ -40,27 +42,41 @@ def report(
 ) -> None:
     """Render a verdict again, without running anything."""
     from harness.gate.proof.verdict import read_verdict
+
+    typer.echo(_render(read_verdict(verdict), fmt, verdict.parent), nl=False)
+
+
+def _render(content: dict[str, Any], fmt: Format, folder: Path) -> str:
     from harness.report.figures import draw_figures
+    from harness.report.html import panel_page
     from harness.report.machine import render_json
     from harness.report.markdown import render_markdown
+    from harness.report.modelcard import render_model_card
+
+    if fmt is Format.JSON:
+        return render_json(content)
+    if fmt is Format.MODEL_CARD:
+        return render_model_card(content)
+    if fmt is Format.TERMINAL:
+        return _render_terminal(content, folder)
+    figures = draw_figures(content, folder / "figures")
+    if fmt is Format.HTML:
+        return panel_page(content, figures)
+    return render_markdown(content, figures, folder=folder)
+
+
+def _render_terminal(content: dict[str, Any], folder: Path) -> str:
     from harness.report.terminal import render_terminal
 
-    content = read_verdict(verdict)
-    if fmt is Format.JSON:
-        typer.echo(render_json(content), nl=False)
-    elif fmt is Format.TERMINAL:
-        console = Console()
-        text = render_terminal(
-            content,
-            width=console.width,
-            is_terminal=console.is_terminal,
-            use_colour=console.is_terminal and not console.no_color,
-            report_path=str(verdict.parent / "report.html"),
-        )
-        typer.echo(text, nl=False)
-    else:
-        figures = draw_figures(content, verdict.parent / "figures")
-        typer.echo(render_markdown(content, figures, folder=verdict.parent), nl=False)
+    console = Console()
+    text = render_terminal(
+        content,
+        width=console.width,
+        is_terminal=console.is_terminal,
+        use_colour=console.is_terminal and not console.no_color,
+        report_path=str(folder / "report.html"),
+    )
+    return f"{text}\n"
 
 
 def verify(

@@ -160,7 +160,9 @@ class Gate:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:
         """Name the HTML report."""
-        report.title = "Acceptance of the candidate"
+        from harness.report.html import TITLE
+
+        report.title = TITLE
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str]) -> None:

@@ -18,7 +18,12 @@ from harness.report.content.contents import build_document
 from harness.report.content.document import Figure
 from harness.report.escaping import visible
 
-__all__ = ["criteria_panel"]
+__all__ = ["TITLE", "criteria_panel", "panel_page"]
+
+TITLE = "Acceptance of the candidate"
+# Characters of a cell that fits on a phone, of one that fits on a desktop, and of a word that
+# fits nowhere.
+SHORT, MEDIUM, LONG_WORD = 20, 34, 30
 
 
 def criteria_panel(verdict: Mapping[str, Any], figures: Sequence[Figure]) -> str:
@@ -41,6 +46,15 @@ def criteria_panel(verdict: Mapping[str, Any], figures: Sequence[Figure]) -> str
     return template.render(document=build_document(verdict, figures), style=style)
 
 
+def panel_page(verdict: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+    """Return the panel as a page of its own: the HTML report without pytest's part."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{TITLE}</title>\n</head>\n<body>\n<h1>{TITLE}</h1>\n"
+        f"{criteria_panel(verdict, figures)}\n</body>\n</html>\n"
+    )
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -51,9 +65,16 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["embedded"] = _embedded
+    environment.filters |= {"embedded": _embedded, "width_class": _width_class}
     environment.tests["block"] = lambda block, name: type(block).__name__ == name
     return environment
+
+
+def _width_class(text: str) -> str:
+    """Return how a cell may be broken: nowhere, on a phone only, or, a digest say, anywhere."""
+    if max(map(len, text.split()), default=0) > LONG_WORD:
+        return " gate-long"
+    return " gate-short" if len(text) < SHORT else " gate-medium" if len(text) < MEDIUM else ""
 
 
 def _embedded(png: Path) -> str:

@@ -120,7 +120,7 @@ def test_embed_when_no_model_is_named_then_the_setting_is(
     assert "[baseline] names no model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("fmt", ["markdown", "json", "terminal"])
+@pytest.mark.parametrize("fmt", ["markdown", "html", "json", "terminal", "model-card"])
 def test_report_when_the_run_halted_then_every_format_says_so(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

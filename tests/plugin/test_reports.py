@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from harness.cli.verdicts import Format, report
 from tests.plugin.conftest import Project
 
 FACTS = {
@@ -56,6 +57,26 @@ def test_reports_when_rendered_then_all_tell_the_verdict_and_the_criteria(
     assert "data:image/png;base64," in texts["html"]
     assert list((reports / "figures").glob("*.svg"))
     assert outcome.outlines[-1] == "PASS (REHEARSAL): Rehearsal passed - reports/report.html"
+
+
+@pytest.mark.slow
+def test_reports_when_rendered_again_then_are_the_same_to_the_byte(
+    rendered: Project, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """`harness report` has only the verdict to go by, and that is enough."""
+    rendered.run()
+    reports = rendered.root / "reports"
+    before = {path.name: path.read_bytes() for path in (reports / "figures").iterdir()}
+    for path in (reports / "figures").iterdir():
+        path.unlink()
+    capfdbinary.readouterr()
+    report(reports / "verdict.json", Format.MARKDOWN)
+    assert capfdbinary.readouterr().out == (reports / "report.md").read_bytes()
+    assert {path.name: path.read_bytes() for path in (reports / "figures").iterdir()} == before
+    report(reports / "verdict.json", Format.HTML)
+    panel = capfdbinary.readouterr().out.partition(b"<section")[2].partition(b"</section>")[0]
+    assert panel in (reports / "report.html").read_bytes()
+    assert len(panel) > len(before["confusion.png"])
 
 
 def test_reports_when_run_passes_then_lie_in_the_report_directory(passing: Project) -> None:

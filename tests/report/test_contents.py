@@ -9,7 +9,7 @@ import pytest
 from harness.report.content.contents import build_document
 from harness.report.content.document import Table
 from harness.report.content.evidence import evidence_blocks, show_value
-from harness.report.content.outcome import read_criteria, read_outcome
+from harness.report.content.outcome import read_blockers, read_criteria, read_outcome
 from harness.report.content.wording import (
     label,
     show_bytes,
@@ -77,7 +77,7 @@ def test_labels_carry_the_unit_of_the_name(name: str, heading: str) -> None:
 def test_evidence_of_single_values_is_one_table() -> None:
     """Values of a kind are told together, exact settings as decimals, empty ones left out."""
     table = _table({"learning_rate": "1/5000", "memory_bytes": 2**31, "note": None, "gone": []})
-    assert table.rows == (("Learning rate", "0.0002"), ("Memory (bytes)", "2.00 GiB"))
+    assert table.rows == (("Learning rate", "0.0002"), ("Memory", "2.00 GiB"))
 
 
 def test_evidence_of_objects_by_name_is_a_table_with_the_names() -> None:
@@ -108,7 +108,10 @@ def test_reasons_of_a_halt_are_told_in_a_line(failed: Verdict) -> None:
     """The criteria by their state, other problems after them."""
     failed["halted_by"] += ["writing report.md: disk full", "and so on"]
     because = read_outcome(failed).because
-    assert because == "failed: accuracy-drop; also: writing report.md: disk full; and 1 more"
+    assert because == (
+        "failed: accuracy-drop (7.1111 points; limit: below 5); "
+        "also: writing report.md: disk full; and 1 more"
+    )
 
 
 def test_reasons_of_many_criteria_are_counted(halted: Verdict) -> None:
@@ -131,3 +134,19 @@ def test_breakdowns_keep_the_order_of_the_verdict(passed: Verdict) -> None:
     (table,) = section.blocks
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["90-99", "100-"]
+
+
+def test_because_of_a_criterion_without_a_value_names_it_alone(failed: Verdict) -> None:
+    """An exception leaves nothing to compare."""
+    failed["criteria"][0] |= {"state": "ERROR", "value": None, "limit": None}
+    assert read_outcome(failed).because.startswith("broke down: accuracy-drop")
+
+
+def test_blockers_of_one_exception_in_several_tests_are_one(failed: Verdict) -> None:
+    """What broke is told once, whatever tests and phases it hit."""
+    for row, phase in zip(failed["criteria"], ("call", "setup"), strict=False):
+        detail = f"Its test failed in {phase}: OSError: no space left"
+        row |= {"state": "ERROR", "detail": detail, "next_steps": [f"Read {row['id']}."]}
+    (blocker,) = read_blockers(read_criteria(failed))
+    assert blocker.criteria == ("accuracy-drop", "embedding-time")
+    assert blocker.next_steps == ("Read accuracy-drop.",)

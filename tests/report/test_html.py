@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.report.figures import Figure
-from harness.report.html import criteria_panel
+from harness.report.html import criteria_panel, panel_page
 
 Verdict = dict[str, Any]
 Drawn = tuple[Verdict, list[Figure]]
@@ -123,6 +123,22 @@ def test_panel_banner_is_green_only_for_a_deployment(
     """A rehearsal that passed must not look like a go."""
     panel = criteria_panel(request.getfixturevalue(kind), [])
     assert f'<div class="gate-banner gate-{banner}">' in panel
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("short", "short"), ("of middling length", "short"), ("x" * 64, "long")]
+)
+def test_panel_cells_break_where_they_must(name: str, width: str, passed: Verdict) -> None:
+    """A digest is broken anywhere, a number nowhere."""
+    passed["environment"] = {"what": name}
+    assert f'<td class="gate-number gate-{width}">{name}</td>' in criteria_panel(passed, [])
+
+
+def test_page_is_the_panel_and_a_title(drawn: Drawn) -> None:
+    """Rendered again without pytest, the report holds the very panel of the run."""
+    page = panel_page(*drawn)
+    assert criteria_panel(*drawn) in page
+    assert [tag for tag, _ in _elements(page)][:4] == ["html", "head", "meta", "title"]
 
 
 def test_panel_tables_can_be_scrolled_by_keyboard(passed: Verdict) -> None:

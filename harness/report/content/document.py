@@ -129,6 +129,8 @@ class Criterion:
 
     Attributes
     ----------
+    question : str
+        What it asks, for readers who do not know its name; empty if it has no such text.
     value, limit, interval : str
         With their unit; empty where there is none.
     """
@@ -136,6 +138,7 @@ class Criterion:
     id: str
     state: str
     symbol: str
+    question: str
     value: str
     limit: str
     interval: str

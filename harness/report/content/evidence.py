@@ -91,19 +91,21 @@ def _facts_table(facts: Mapping[str, Any], *, title: str) -> Table:
         if inner := as_mapping(value):
             flat |= {f"{label(key)}: {name}": show_value(item) for name, item in inner.items()}
         else:
-            flat[label(key)] = _show_fact(key, value)
+            name, text = _show_fact(key, value)
+            flat[name] = text
     rows = tuple(list(flat.items())[:MOST_ROWS])
     columns = (Column(title="What"), Column(title="Value", kind="number"))
     return Table(title=title, columns=columns, rows=rows, note=_rest(len(flat)))
 
 
-def _show_fact(key: str, value: object) -> str:
+def _show_fact(key: str, value: object) -> tuple[str, str]:
+    """Return name and value; the unit stands at one of the two."""
     number = as_number(value) if isinstance(value, int | float) else _fraction(value)
     if number is not None and key.endswith("_bytes"):
-        return show_bytes(number)
+        return label(key.removesuffix("_bytes")), show_bytes(number)
     if number is not None and key.endswith("_seconds"):
-        return show_seconds(number)
-    return show_value(value if number is None else number)
+        return label(key.removesuffix("_seconds")), show_seconds(number)
+    return label(key), show_value(value if number is None else number)
 
 
 def _fraction(value: object) -> float | None:

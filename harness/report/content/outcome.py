@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,16 @@ _COMPARISONS = {
     "embedding-integrity": "at most",
 }
 
+# What each criterion asks, for readers who do not know its name.
+_QUESTIONS = {
+    "accuracy-drop": "How much accuracy does the candidate lose against the baseline?",
+    "embedding-time": "How long does the candidate take to embed, against the baseline?",
+    "representative-split": "Is the test set like the data it was drawn from?",
+    "split-integrity": "Do test and training part share a sequence?",
+    "baseline-sanity": "Is the baseline better than a constant answer?",
+    "embedding-integrity": "Is every stored embedding what its model computes?",
+}
+
 # How the states are told in a sentence, worst first.
 _TOLD = {
     "ERROR": "broke down",
@@ -32,6 +43,7 @@ _TOLD = {
     "NOT_RUN": "not run",
 }
 MOST_NAMES = 3
+_FAILED_IN = re.compile(r"^Its test failed in \w+: ")
 NO_CHECKPOINT = "The candidate's head was not trained here: there is no checkpoint to authorise."
 
 
@@ -73,10 +85,10 @@ def read_criteria(verdict: Mapping[str, Any]) -> tuple[Criterion, ...]:
 
 def read_blockers(criteria: Sequence[Criterion]) -> tuple[Blocker, ...]:
     """Return what keeps criteria from passing, each thing once."""
-    groups: dict[tuple[str, str, tuple[str, ...]], list[Criterion]] = {}
+    groups: dict[tuple[str, ...], list[Criterion]] = {}
     for row in criteria:
         if row.state != "PASS":
-            groups.setdefault((row.state, row.detail, row.next_steps), []).append(row)
+            groups.setdefault((row.state, *_cause(row)), []).append(row)
     return tuple(
         Blocker(
             criteria=tuple(row.id for row in rows),
@@ -89,17 +101,32 @@ def read_blockers(criteria: Sequence[Criterion]) -> tuple[Blocker, ...]:
     )
 
 
+def _cause(row: Criterion) -> tuple[str, ...]:
+    """Return what tells causes apart: for an exception not the test or the phase it hit."""
+    if row.state != "ERROR":
+        return (row.detail, *row.next_steps)
+    return (_FAILED_IN.sub("", row.detail),)
+
+
 def _because(criteria: Sequence[Criterion], problems: Sequence[str]) -> str:
     parts = []
     for state, words in _TOLD.items():
-        names = [row.id for row in criteria if row.state == state]
-        if len(names) > MOST_NAMES:
-            parts.append(f"{words}: {len(names)} of {len(criteria)} criteria")
-        elif names:
-            parts.append(f"{words}: {', '.join(names)}")
+        rows = [row for row in criteria if row.state == state]
+        if len(rows) > MOST_NAMES:
+            parts.append(f"{words}: {len(rows)} of {len(criteria)} criteria")
+        elif rows:
+            parts.append(f"{words}: {', '.join(map(_name_and_value, rows))}")
     parts += [f"also: {problem}" for problem in problems[:1]]
     parts += [f"and {len(problems) - 1} more"] if len(problems) > 1 else []
     return "; ".join(parts)
+
+
+def _name_and_value(row: Criterion) -> str:
+    """Return the criterion with its value and limit, the unit once."""
+    if not (row.value and row.limit):
+        return row.id
+    limit = row.limit.removesuffix(row.value.partition(" ")[2]).strip()
+    return f"{row.id} ({row.value}; limit: {limit})"
 
 
 def _answer(word: str, *, is_rehearsal: bool, is_loose: bool, may_deploy: bool) -> str:
@@ -155,7 +182,8 @@ def _criterion(row: Mapping[str, Any]) -> Criterion:
         id=name,
         state=state,
         symbol=SYMBOLS.get(state, "!"),
-        value=_with_unit(as_text(row.get("value")), unit),
+        question=_QUESTIONS.get(name, ""),
+        value=_with_unit(as_text(row.get("value")).replace("-", "\N{MINUS SIGN}"), unit),
         limit=" ".join(filter(None, (_COMPARISONS.get(name), _with_unit(limit, unit))))
         if limit
         else "",
