@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.figure
 import pandas as pd
 import pytest
 
 from harness.artifacts import digest_file
 from harness.report.figures import Figure, draw_figures
 from harness.report.html import criteria_panel
+from harness.report.plots.samples import draw_gc
+from harness.report.plots.source import read_source
 
 Verdict = dict[str, Any]
 Drawn = tuple[Verdict, list[Figure]]
@@ -169,3 +172,13 @@ def test_figures_load_matplotlib_late_and_pyplot_never(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_histograms_of_both_classes_fit_their_axes(passed: Verdict) -> None:
+    """The axis that both share reaches up to the higher of the two."""
+    low, high = ({"gc": {"edges": [0, 0.5, 1], "train": [x, 0], "test": [x, 0]}} for x in (0.1, 1))
+    passed["criteria"][2]["evidence"]["histograms"] = {"0": low, "1": high}
+    figure = mpl.figure.Figure()
+    draw_gc(read_source(passed), figure)
+    assert all(axes.get_ylim()[0] == 0 for axes in figure.axes)
+    assert all(axes.get_ylim()[1] >= 100 for axes in figure.axes)

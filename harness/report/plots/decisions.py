@@ -30,7 +30,7 @@ def draw_confusion(source: Source, figure: Figure) -> str | None:
     shown = {side: matrix for side, matrix in counts.items() if matrix is not None}
     if not shown:
         return None
-    figure.set_size_inches(3.4 * len(shown), 3.4)
+    figure.set_size_inches(2.6 * len(shown), 2.9)
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, (side, matrix) in zip(panels, shown.items(), strict=True):
         _draw_matrix(axes, matrix)
@@ -43,7 +43,7 @@ def draw_scores(source: Source, figure: Figure) -> str | None:
     scores = source.scores
     if scores is None or len(scores.y_score) < len(SIDES):
         return None
-    figure.set_size_inches(6.6, 4.3)
+    figure.set_size_inches(5.2, 4.0)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, is_viral, words in zip(panels, (False, True), CLASSES, strict=True):
         chosen = scores.y_true == is_viral
@@ -58,7 +58,7 @@ def draw_scores(source: Source, figure: Figure) -> str | None:
     if len(scores.y_true) > MOST_DOTS:
         _draw_cells(figure, panels, scores)
     panels[0].set_ylabel("Candidate's score (probability)")
-    legend_below(figure, columns=3)
+    legend_below(figure)
     differ = (scores.y_score["baseline"] > 0.5) != (scores.y_score["candidate"] > 0.5)
     return (
         f"Candidate's score against the baseline's for {len(scores.y_true):,} test rows; "
@@ -83,7 +83,7 @@ def _draw_matrix(axes: Axes, matrix: Floats) -> None:
             ha="center",
             va="center",
             color="white" if share > 0.55 else "black",
-            fontsize=11,
+            fontsize=10.5,
         )
     axes.set_xticks([0, 1], CLASSES)
     axes.set_yticks([0, 1], CLASSES, rotation=90, va="center")

@@ -32,7 +32,7 @@ def draw_training(source: Source, figure: Figure) -> str | None:
     histories = {s: as_rows(as_mapping(training.get(s)).get("history")) for s in SIDES}
     if not any(_curve(rows, "validation_loss") for rows in histories.values()):
         return None
-    figure.set_size_inches(6.2, 5.2)
+    figure.set_size_inches(5.2, 4.8)
     loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     for side, rows in histories.items():
         colour, name = COLOURS[side], source.name(side)
@@ -55,7 +55,7 @@ def draw_timing(source: Source, figure: Figure) -> str | None:
     closing = _usable(as_numbers(timing.get("closing_baseline_seconds")))
     if not all(seconds.values()):
         return None
-    figure.set_size_inches(6.2, 2.6)
+    figure.set_size_inches(5.2, 2.9)
     axes = figure.subplots()
     markers = {"baseline": "o", "candidate": "D"}
     for place, (side, rounds) in enumerate(seconds.items()):
@@ -77,7 +77,7 @@ def draw_timing(source: Source, figure: Figure) -> str | None:
     axes.set(xlabel="Seconds a round; the bar is the mean", xlim=(0, None), ylim=(1.6, -0.6))
     axes.set_yticks([0, 1], [source.name(side).replace(": ", "\n", 1) for side in SIDES])
     axes.grid(visible=False, axis="y")
-    legend_below(figure, columns=2)
+    legend_below(figure)
     means = {side: fmean(rounds) for side, rounds in seconds.items()}
     return (
         f"Timed rounds: baseline {means['baseline']:.3g} s and candidate "
@@ -96,7 +96,7 @@ def draw_drop(source: Source, figure: Figure) -> str | None:
     if not drops:
         return None
     shown = sorted(drops, key=lambda row: -row[1])[:MOST_GROUPS][::-1]
-    figure.set_size_inches(6.4, 1.5 + 0.22 * len(shown))
+    figure.set_size_inches(5.2, 1.5 + 0.22 * len(shown))
     axes = figure.subplots()
     for place, (_, drop, ends, _) in enumerate(shown):
         if ends is not None and all(map(can_be_drawn, ends)):
@@ -112,7 +112,7 @@ def draw_drop(source: Source, figure: Figure) -> str | None:
     axes.set_yticks(range(len(shown)), [_group_label(name, n) for name, _, _, n in shown])
     edge = max(10, 2 * (limit or 0), *(1.5 * abs(drop) for _, drop, _, _ in shown))
     axes.set(xlim=(-edge, edge))
-    axes.set_xlabel("Drop (points, right is worse); 95% interval, cut at the edge")
+    axes.set_xlabel("Drop (points, right is worse)\n95% interval, cut at the edge")
     worst = shown[-1]
     return (
         f"Accuracy drop of {len(shown)} of {len(drops)} lineages; largest: {worst[0]} with "

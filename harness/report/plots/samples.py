@@ -26,7 +26,7 @@ def draw_lineages(source: Source, figure: Figure) -> str | None:
     shares = _shares(source)
     if not any(train or test for _, train, test in shares):
         return None
-    figure.set_size_inches(6.4, 1.6 + 0.22 * len(shares))
+    figure.set_size_inches(5.2, 1.6 + 0.22 * len(shares))
     axes = figure.subplots()
     places = range(len(shares))
     for place, (_, train, test) in enumerate(shares):
@@ -61,7 +61,7 @@ def draw_identity(source: Source, figure: Figure) -> str | None:
     bins = [(as_text(row.get("bin")), 100 * (as_number(row.get("share")) or 0)) for row in rows]
     if not all(can_be_drawn(share) for _, share in bins) or not any(share for _, share in bins):
         return None
-    figure.set_size_inches(6.4, 3.2)
+    figure.set_size_inches(5.2, 2.9)
     axes = figure.subplots()
     places = range(len(bins))
     axes.bar(places, [share for _, share in bins], color=COLOURS["test"])
@@ -97,14 +97,14 @@ def _draw_histograms(source: Source, figure: Figure, key: str, xlabel: str) -> s
     }
     if not found:
         return None
-    figure.set_size_inches(6.4, 3.3)
+    figure.set_size_inches(5.2, 3.1)
     panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (class_name, (edges, *shares)) in zip(panels, found.items(), strict=True):
         for part, line, heights in zip(PARTS, ("-", "--"), shares, strict=True):
             axes.stairs(heights, edges, color=COLOURS[part], linestyle=line, label=part)
-        axes.set(title=class_name, xlabel=xlabel, ylim=(0, None))
+        axes.set(title=class_name, xlabel=xlabel)
         axes.margins(x=0.03)
-    panels[0].set_ylabel("Rows (%)")
+    panels[0].set(ylabel="Rows (%)", ylim=(0, None))  # last, since it ends the fitting of both
     legend_below(figure, columns=2)
     return f"{xlabel}: distribution of the training rows and of the test rows, in percent."
 

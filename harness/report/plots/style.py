@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -25,6 +26,7 @@ COLOURS = {
     "guide": "#8A8A8A",
 }
 PNG_DPI = 130
+COLOURS_IN_PNG = 256
 LABEL_CHARACTERS = 30
 
 _SETTINGS: dict[str, Any] = {
@@ -72,8 +74,18 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
         layout.execute(figure)
         figure.set_layout_engine("none")
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    _save_png(figure, png)
     return svg, png
+
+
+def _save_png(figure: Figure, path: Path) -> None:
+    """Write a PNG of at most 256 colours, a third of the size and to the eye the same."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(COLOURS_IN_PNG).save(path, format="png", optimize=True)
 
 
 def legend_below(figure: Figure, *, columns: int = 1) -> None:
