@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from harness.embedding.esm.encoder import Encoder, Layer, Norm
 from harness.embedding.esm.engine import Engine
 from harness.embedding.esm.products import Linear, to_float8
 
-__all__ = ["build_encoder", "build_engine"]
+__all__ = ["assemble_engine", "build_engine"]
 
 DTYPES = {
     "float32": torch.float32,
@@ -50,18 +51,37 @@ def build_engine(
     CheckpointError
         If the weights do not fit the configuration.
     """
-    place = torch.device(device)
     require_device(device, dtype)
-    weights = checkpoint.read_weights(dtype=DTYPES[dtype], device=place)
-    encoder = build_encoder(
-        weights,
-        n_layers=checkpoint.shape["num_hidden_layers"],
-        n_heads=checkpoint.shape["num_attention_heads"],
-        eps=checkpoint.shape["layer_norm_eps"],
-        is_float8=dtype == "float8",
-        is_compiled=place.type == "cuda",
+    weights = checkpoint.read_weights(dtype=DTYPES[dtype], device=torch.device(device))
+    return assemble_engine(
+        weights, checkpoint.shape, dtype=dtype, device=device, token_budget=token_budget
     )
-    bytes_per_token = ACTIVATIONS * checkpoint.dim * DTYPES[dtype].itemsize
+
+
+def assemble_engine(
+    weights: Mapping[str, torch.Tensor],
+    config: Mapping[str, Any],
+    *,
+    dtype: str,
+    device: str,
+    token_budget: int | None = None,
+) -> Engine:
+    """Put an engine together from weights that are on the device already.
+
+    Parameters
+    ----------
+    weights : mapping of name to tensor
+        By transformers' names, in the dtype to compute in.
+    config : mapping
+        With hidden_size, num_hidden_layers, num_attention_heads and layer_norm_eps.
+    dtype, device, token_budget
+        As for :func:`build_engine`.
+    """
+    place = torch.device(device)
+    encoder = _build_encoder(
+        weights, config, is_float8=dtype == "float8", is_compiled=place.type == "cuda"
+    )
+    bytes_per_token = ACTIVATIONS * encoder.dim * DTYPES[dtype].itemsize
     return Engine(
         encoder,
         device=place,
@@ -70,30 +90,13 @@ def build_engine(
     )
 
 
-def build_encoder(
+def _build_encoder(
     weights: Mapping[str, torch.Tensor],
+    config: Mapping[str, Any],
     *,
-    n_layers: int,
-    n_heads: int,
-    eps: float,
-    is_float8: bool = False,
-    is_compiled: bool = False,
+    is_float8: bool,
+    is_compiled: bool,
 ) -> Encoder:
-    """Put an encoder together from weights by transformers' names.
-
-    Parameters
-    ----------
-    weights : mapping of name to tensor
-        As ``read_weights`` returns them, all on one device.
-    n_layers, n_heads : int
-    eps : float
-        Of the layer normalisations.
-    is_float8 : bool
-        Round the linear layers' weights to float8.
-    is_compiled : bool
-        As for ``Encoder``.
-    """
-
     def linear(*names: str) -> Linear:
         """Return one linear layer whose outputs are those of several, one after the other."""
         weight, bias = (torch.cat([weights[f"{n}.{kind}"] for n in names]) for kind in KINDS)
@@ -101,7 +104,7 @@ def build_encoder(
         return to_float8(whole) if is_float8 else whole
 
     def norm(name: str) -> Norm:
-        return Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
+        return Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], config["layer_norm_eps"])
 
     def layer(number: int) -> Layer:
         prefix = f"encoder.layer.{number}"
@@ -117,8 +120,8 @@ def build_encoder(
 
     return Encoder(
         weights["embeddings.word_embeddings.weight"],
-        [layer(number) for number in range(n_layers)],
+        [layer(number) for number in range(config["num_hidden_layers"])],
         norm("encoder.emb_layer_norm_after"),
-        n_heads=n_heads,
+        n_heads=config["num_attention_heads"],
         is_compiled=is_compiled,
     )

@@ -56,16 +56,16 @@ class Engine:
     ) -> None:
         self.token_budget = token_budget
         self.n_out_of_memory = 0
-        self._encoder = encoder
-        self._device = device
-        self._is_packed = is_packed
+        self.encoder = encoder
+        self.device = device
+        self.is_packed = is_packed
 
     def embed(
         self, sequences: Sequence[str], on_progress: Callable[[int], None] | None = None
     ) -> npt.NDArray[np.float32]:
         """Return the mean hidden state of each sequence's residues, float32 (n_sequences, dim)."""
         lengths = token_lengths(sequences)
-        finished = _Finished(on_progress, self._device)
+        finished = _Finished(on_progress, self.device)
         order, pooled = [], []
         with self._on_device():
             waiting = self._batches([np.arange(len(lengths))], lengths)
@@ -92,7 +92,7 @@ class Engine:
 
     def _batches(self, rows: Iterable[Rows], lengths: Lengths) -> deque[Rows]:
         every = np.concatenate(list(rows))
-        divide = packed_batches if self._is_packed else equal_length_batches
+        divide = packed_batches if self.is_packed else equal_length_batches
         return deque(every[part] for part in divide(lengths[every], self.token_budget))
 
     def _try(self, sequences: Sequence[str], rows: Rows) -> torch.Tensor | None:
@@ -102,7 +102,7 @@ class Engine:
         except torch.OutOfMemoryError as error:
             if len(rows) == 1:
                 raise DeviceError(
-                    f"{self._device}: memory does not suffice for one protein of "
+                    f"{self.device}: memory does not suffice for one protein of "
                     f"{len(sequences[rows[0]])} residues. Use a GPU with more memory, or end what "
                     "else runs on this one"
                 ) from error
@@ -110,7 +110,7 @@ class Engine:
         self.n_out_of_memory += 1
         self.token_budget //= 2
         _log.warning(
-            "%s ran out of memory: going on with %d tokens a batch", self._device, self.token_budget
+            "%s ran out of memory: going on with %d tokens a batch", self.device, self.token_budget
         )
         return None
 
@@ -119,7 +119,7 @@ class Engine:
         lengths = tokenised.lengths
         starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
         positions = np.arange(len(starts)) - starts
-        layout = Packed(lengths, self._device) if self._is_packed else EqualLengths(len(lengths))
+        layout = Packed(lengths, self.device) if self.is_packed else EqualLengths(len(lengths))
         return self._encode(tokenised.tokens, positions, layout)
 
     def _embed_padded_batch(self, sequences: list[str]) -> torch.Tensor:
@@ -129,16 +129,16 @@ class Engine:
         tokens = np.full(is_token.shape, PADDING, dtype=np.int32)
         tokens[is_token] = tokenised.tokens
         positions = np.broadcast_to(numbers, is_token.shape)
-        layout = Padded(tokenised.lengths, self._device)
+        layout = Padded(tokenised.lengths, self.device)
         return self._encode(tokens.reshape(-1), positions.reshape(-1), layout)
 
     def _encode(
         self, tokens: npt.NDArray[np.int32], positions: npt.NDArray[np.int64], layout: Layout
     ) -> torch.Tensor:
         with torch.no_grad():
-            hidden = self._encoder(
-                to_device(tokens, self._device),
-                to_device(positions.astype(np.int32), self._device),
+            hidden = self.encoder(
+                to_device(tokens, self.device),
+                to_device(positions.astype(np.int32), self.device),
                 layout.attend,
             )
             return layout.pool(hidden)
@@ -147,13 +147,13 @@ class Engine:
         self, order: Sequence[Rows], pooled: Sequence[torch.Tensor]
     ) -> npt.NDArray[np.float32]:
         """Return the vectors of all batches as one array in the order of the sequences."""
-        embeddings = np.empty((sum(map(len, pooled)), self._encoder.dim), dtype=np.float32)
+        embeddings = np.empty((sum(map(len, pooled)), self.encoder.dim), dtype=np.float32)
         if pooled:
             embeddings[np.concatenate(order)] = torch.cat(list(pooled)).cpu().numpy()
         return embeddings
 
     def _on_device(self) -> AbstractContextManager[object]:
-        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
 
 class _Finished:
