@@ -1,18 +1,25 @@
 """The criteria: numbers and thresholds in, a result out; and the verdict they add up to.
 
-``judge_accuracy`` and ``judge_time`` are useful on their own.
+``judge_accuracy`` and ``judge_time`` are useful on their own. A name is imported when it is first
+asked for, so that reading a verdict loads no statistics (``harness verify`` answers at once).
 """
 
-from harness.gate.accuracy.criterion import judge_accuracy, judge_accuracy_unpaired
-from harness.gate.baseline import judge_baseline, judge_baseline_unpaired
-from harness.gate.embedding_integrity import StoreInspection, inspect_store, judge_embeddings
-from harness.gate.metrics.breakdown import break_down
-from harness.gate.metrics.intervals import compare_metrics
-from harness.gate.metrics.scores import evaluate, large_moves, predict_labels
-from harness.gate.representative import judge_representative
-from harness.gate.result import REQUIRED_CRITERIA, CriterionResult, State
-from harness.gate.speed.criterion import judge_time
-from harness.gate.split_integrity import judge_split_integrity
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.gate.accuracy.criterion import judge_accuracy, judge_accuracy_unpaired
+    from harness.gate.baseline import judge_baseline, judge_baseline_unpaired
+    from harness.gate.embedding_integrity import StoreInspection, inspect_store, judge_embeddings
+    from harness.gate.metrics.breakdown import break_down
+    from harness.gate.metrics.intervals import compare_metrics
+    from harness.gate.metrics.scores import evaluate, large_moves, predict_labels
+    from harness.gate.representative import judge_representative
+    from harness.gate.result import REQUIRED_CRITERIA, CriterionResult, State
+    from harness.gate.speed.criterion import judge_time
+    from harness.gate.split_integrity import judge_split_integrity
 
 __all__ = [
     "REQUIRED_CRITERIA",
@@ -34,3 +41,24 @@ __all__ = [
     "large_moves",
     "predict_labels",
 ]
+
+_MODULES = {
+    "accuracy.criterion": ("judge_accuracy", "judge_accuracy_unpaired"),
+    "baseline": ("judge_baseline", "judge_baseline_unpaired"),
+    "embedding_integrity": ("StoreInspection", "inspect_store", "judge_embeddings"),
+    "metrics.breakdown": ("break_down",),
+    "metrics.intervals": ("compare_metrics",),
+    "metrics.scores": ("evaluate", "large_moves", "predict_labels"),
+    "representative": ("judge_representative",),
+    "result": ("REQUIRED_CRITERIA", "CriterionResult", "State"),
+    "speed.criterion": ("judge_time",),
+    "split_integrity": ("judge_split_integrity",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module (PEP 562)."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
