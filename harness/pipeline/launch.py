@@ -51,21 +51,20 @@ def run_on_ranks(n_processes: int, arguments: Sequence[str], say: Callable[[str]
     """
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*torchrun, "--nproc-per-node", str(n_processes), "-m", "harness.cli", *arguments]
-    child = subprocess.Popen(
+    with subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         env=_divide_cores(n_processes),
-    )
-    try:
-        lines = _pass_on(child, say)
-        exit_code = child.wait()
-    except BaseException:
-        child.terminate()  # torchrun ends its processes; what they have written is kept
-        child.wait()
-        raise
+    ) as child:
+        try:
+            lines = _pass_on(child, say)
+            exit_code = child.wait()
+        except BaseException:
+            child.terminate()  # torchrun ends its processes; what they have written is kept
+            raise
     if exit_code:
         raise HarnessError(_explain(exit_code, lines, arguments))
 
