@@ -125,8 +125,8 @@ class CapturedSteps:
             self._features[:n_rows].copy_(features)
             self._targets[:n_rows].copy_(targets)
             self._take(n_rows)
-            self._step.dropout_state[1] += n_steps
-            self._n_batches += n_steps
+            self._step.dropout_state[1].add_(n_steps)
+            self._n_batches.add_(n_steps)
         return self._step.losses[:n_steps]
 
     def _take(self, n_rows: int) -> None:
@@ -147,7 +147,8 @@ class CapturedSteps:
 def record_graph(work: Work) -> Work:
     """Record work on the current CUDA device as a graph, and return what replays it."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Of this thread alone: meanwhile another one may wait for a copy (``streaming``).
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         work()
     return graph.replay
 

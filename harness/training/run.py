@@ -117,10 +117,10 @@ class TrainingRun:
         self._engine.seed_dropout(dropout_seed(self._seeds, epoch=self._epoch))
 
     def _train_epoch(self, stop: StopRequest, task: Task) -> None:
+        began = self._setup.clock() - self._trained_seconds
         order = draw_order(self._seeds, epoch=self._epoch, n_rows=len(self._setup.data.train))
         usable = order[: self._n_usable]
         losses = self._losses
-        began = self._setup.clock() - self._trained_seconds
         n_shown = losses.n_done
         batches = self._setup.feed.batches(
             usable, first_step=n_shown, n_batches=self._engine.batches_per_call

@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from harness.config import TrainingConfig
+from harness.training import run
+from harness.training.captured import CapturedSteps
 from harness.training.head import Head
 from harness.training.steps import TrainingStep
+from tests.training.conftest import QUICK, Fit
 
 if TYPE_CHECKING:
     from harness.training.fused import FusedStep
@@ -106,3 +109,25 @@ def test_masks_then_depend_on_the_seed_and_the_number_of_the_step_alone() -> Non
     assert not torch.equal(first, _dropped(seed, before=3 + 2**32, step=0))
     assert not torch.equal(first, _dropped(seed + 1, before=3, step=0))
     assert first.float().mean().item() == pytest.approx(0.25, abs=0.1)
+
+
+def test_training_with_fused_steps_then_losses_are_those_of_the_written_out_steps(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first launch to the last, and then through the validation."""
+    from harness.training.fused import FusedStep
+
+    recipe = replace(QUICK, epochs=2, dropout=Fraction(0), learning_rate=RATE)
+    expected = fit(recipe=recipe)
+
+    def choose(head: Head, recipe: TrainingConfig, *, allows_tf32: bool) -> CapturedSteps:
+        step = FusedStep(head, recipe, n_steps=3, allows_tf32=allows_tf32)
+        return CapturedSteps(head, recipe, step=step, record=lambda work: work)
+
+    monkeypatch.setattr(CapturedSteps, "batches_per_call", 3)
+    monkeypatch.setattr(run, "choose_engine", choose)
+    found = fit(recipe=recipe)
+
+    for one, other in zip(found.history, expected.history, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, abs=1e-5)
+        assert one.validation_loss == pytest.approx(other.validation_loss, abs=1e-5)
