@@ -151,9 +151,7 @@ def join_ranks(environ: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
 def _named_errors(ranks: Ranks) -> Iterator[None]:
     try:
         yield
-    except MissingInput as error:
-        raise MissingInput(f"{ranks}: {error.what}", remedy=error.remedy) from error
-    except HarnessError as error:
+    except HarnessError as error:  # whole on one line: torchrun prints a lot below it
         raise HarnessError(f"{ranks}: {error}") from error
     except Exception as error:
         error.add_note(f"{ranks}: ended by this error")
