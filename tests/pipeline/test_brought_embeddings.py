@@ -114,9 +114,9 @@ def test_nucleotides_when_they_are_not_as_wide_as_dnaberts_then_the_file_is_name
     """Another model's vectors are refused before anything is trained on them."""
     run = open_run()
     bring(run, tmp_path / "files")
-    write_embeddings(tmp_path / "files" / "z_DNABERT_S.pt", ["more"], np.ones((1, 7), np.float32))
+    write_embeddings(tmp_path / "files" / "a_DNABERT_S.pt", ["more"], np.ones((1, 7), np.float32))
 
-    with pytest.raises(DataError, match=r"z_DNABERT_S\.pt: 7 values a row .* expected 768"):
+    with pytest.raises(DataError, match=r"a_DNABERT_S\.pt: 7 values a row .* expected 768"):
         run.vectors.nucleotide_embeddings()
 
 

@@ -69,7 +69,9 @@ class RemoteCheckpoint:
         from transformers import AutoTokenizer
 
         with self._named_errors("tokeniser"):
-            tokeniser: Tokeniser = AutoTokenizer.from_pretrained(self.model, **self._pinned())
+            tokeniser: Tokeniser = AutoTokenizer.from_pretrained(
+                self.model, trust_remote_code=True, **self._pinned()
+            )
         return tokeniser
 
     def load_model(self) -> torch.nn.Module:
@@ -87,22 +89,20 @@ class RemoteCheckpoint:
         from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
         with self._named_errors("model"):
-            config = AutoConfig.from_pretrained(self.model, **self._pinned())
-            pinned = {key: v for key, v in self._pinned().items() if key != "trust_remote_code"}
+            config = AutoConfig.from_pretrained(
+                self.model, trust_remote_code=True, **self._pinned()
+            )
             built = get_class_from_dynamic_module(
-                config.auto_map["AutoModel"], self.model, **pinned
+                config.auto_map["AutoModel"], self.model, **self._pinned()
             )
             model: torch.nn.Module = built(config)
         _fill(model, self._read_weights(), self.folder)
         return model.float().eval()
 
     def _pinned(self) -> dict[str, Any]:
-        """Return what keeps transformers to this very revision, of the code as well."""
-        pins = {"revision": self.revision, "code_revision": self.revision}
-        return (pins if self.revision else {}) | {
-            "trust_remote_code": True,
-            "local_files_only": True,
-        }
+        """Return what keeps transformers to this very revision, of weights and code alike."""
+        pin = {"revision": self.revision} if self.revision else {}
+        return {"local_files_only": True, **pin}
 
     def _weight_file(self) -> Path:
         for name in _WEIGHT_FILES:

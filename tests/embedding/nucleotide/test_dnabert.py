@@ -29,8 +29,12 @@ from transformers import BertConfig, PreTrainedModel
 Path({trace!r}).touch()
 
 
+class SmallConfig(BertConfig):
+    pass
+
+
 class Small(PreTrainedModel):
-    config_class = BertConfig
+    config_class = SmallConfig
     base_model_prefix = "bert"
 
     def __init__(self, config):
@@ -58,8 +62,9 @@ def _own_module_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def write_checkpoint(folder: Path, trace: Path, *, auto_map: str = "modeling.Small") -> Path:
     """Write a checkpoint with code that leaves a trace, a tokeniser, and random weights."""
     folder.mkdir(parents=True)
-    config = {"model_type": "bert", "hidden_size": 8, "vocab_size": len(WORDS)}
-    config |= {"auto_map": {"AutoModel": auto_map} if auto_map else {}}
+    config: dict[str, Any] = {"model_type": "bert", "hidden_size": 8, "vocab_size": len(WORDS)}
+    if auto_map:
+        config |= {"auto_map": {"AutoModel": auto_map, "AutoConfig": f"{auto_map}Config"}}
     tokeniser = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
     table: dict[str, Any] = {
         "version": "1.0",
