@@ -26,6 +26,7 @@ def describe_epoch(name: str, recipe: TrainingConfig, history: Sequence[EpochRec
     """
     last = history[-1]
     stopping = judge_stopping(recipe, [record.validation_loss for record in history])
+    is_over = stopping.is_over or last.epoch == recipe.epochs
     parts = (
         f"{name}: epoch {last.epoch}/{recipe.epochs}",
         f"learning rate {last.learning_rate:.3g}",
@@ -37,7 +38,7 @@ def describe_epoch(name: str, recipe: TrainingConfig, history: Sequence[EpochRec
         f"{last.elapsed_seconds:.2f} s",
         f"{last.rows_per_second:,.0f} rows/s",
         f"patience left {stopping.patience_left}",
-        "done" if stopping.is_over else f"at most {_time_left(recipe, history)} left",
+        "done" if is_over else f"at most {_time_left(recipe, history)} left",
     )
     return ", ".join(parts)
 

@@ -1,0 +1,240 @@
+"""Heads of a run: never lost, the declared seed judged, the other seeds beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.config import GateConfig, load_config
+from harness.pipeline import Pipeline, Side, heads
+from harness.pipeline.facts import describe_run
+from harness.pipeline.vectors import Vectors
+from harness.progress import Progress
+from harness.training import TrainedHead, fit_head, fit_heads, load_head
+from harness.training.checkpoints import read_head_metadata
+from tests.cli.test_commands import write_sequences
+
+SETTINGS = """
+device = "cpu"
+threads = 1
+[data]
+viral = ["viral"]
+nonviral = ["bacteria"]
+[baseline]
+name = "baseline"
+random_weights = {layers = 1, hidden_size = 16, heads = 1, intermediate_size = 16, seed = 1}
+[candidate]
+name = "candidate"
+random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8, seed = 2}
+[nucleotide]
+kind = "kmer"
+k = 2
+[training]
+epochs = 6
+hidden_dim = 8
+learning_rate = "0.02"
+"""
+Open = Callable[..., Pipeline]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with gate.toml and a work directory in which all but the heads is made."""
+    folder = tmp_path_factory.mktemp("run")
+    write_sequences(folder).write_text(SETTINGS)
+    pipeline = Pipeline(load_config(folder / "gate.toml"), folder / "work")
+    pipeline.samples.split()
+    for side in ("baseline", "candidate"):
+        pipeline.vectors.feature_digests(side)
+    return folder
+
+
+@pytest.fixture
+def open_run(embedded: Path, tmp_path: Path) -> Open:
+    """Return a call that opens the run in a work directory of the test's own."""
+    shutil.copytree(embedded / "work", tmp_path / "work")
+    config = load_config(embedded / "gate.toml")
+
+    def call(
+        *, work_dir: Path | None = None, stream: Progress | None = None, **training: Any
+    ) -> Pipeline:
+        return Pipeline(
+            with_training(config, training), work_dir or tmp_path / "work", progress=stream
+        )
+
+    return call
+
+
+def with_training(config: GateConfig, changes: dict[str, Any]) -> GateConfig:
+    """Return the settings with another recipe."""
+    return replace(config, training=replace(config.training, **changes))
+
+
+def files_of(folder: Path) -> dict[str, Any]:
+    """Return what an artifact holds, without times: bytes of heads, and the rest as values."""
+    content: dict[str, Any] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    facts = json.loads(content["training.json"])
+    for record in facts["history"]:
+        del record["elapsed_seconds"], record["rows_per_second"]
+    lines = content["training.jsonl"].splitlines()
+    return content | {"training.json": facts, "training.jsonl": len(lines), "manifest.json": ""}
+
+
+class _Interrupting(Progress):
+    """Ctrl-C, as pytest lets it happen: after an epoch, within whatever runs then."""
+
+    def __init__(self, n_epochs: int) -> None:
+        super().__init__()
+        self._n_epochs = n_epochs
+
+    def line(self, text: str) -> None:
+        self._n_epochs -= 1
+        if self._n_epochs == 0:
+            raise KeyboardInterrupt
+
+
+def test_training_that_is_interrupted_then_the_next_run_goes_on_to_the_same_artifact(
+    open_run: Open, embedded: Path, tmp_path: Path
+) -> None:
+    """Nothing but the times tells which of the two was interrupted."""
+    shutil.copytree(embedded / "work", tmp_path / "whole")
+    expected = open_run(work_dir=tmp_path / "whole").heads.head("candidate")
+    with pytest.raises(KeyboardInterrupt):
+        open_run(stream=_Interrupting(4)).heads.head("candidate")
+    (unfinished,) = (tmp_path / "work" / "heads").glob("*.partial/unfinished")
+    (unfinished.parent / ".head.safetensors.torn").write_text("a write that was killed")
+    log = io.StringIO()
+
+    found = open_run(stream=Progress(log)).heads.head("candidate")
+
+    assert log.getvalue().startswith("train candidate, seed 42: epoch 5/6, ")
+    assert files_of(found.path) == files_of(expected.path)
+
+
+@pytest.mark.parametrize("save_best", [True, False])
+def test_head_then_the_final_model_is_always_there(open_run: Open, save_best: bool) -> None:
+    """The best one is a file beside it, and the file to judge says which of the two it is."""
+    folder = open_run(save_best=save_best).heads.head("candidate").path
+
+    which = {path.name: read_head_metadata(path)["which"] for path in folder.glob("*.safetensors")}
+    expected = {"head.safetensors": "best", "final.safetensors": "final"}
+    assert which == (expected if save_best else {"head.safetensors": "final"})
+
+
+def test_log_then_has_a_line_an_epoch(open_run: Open) -> None:
+    """With the losses, in the order of the epochs."""
+    log = io.StringIO()
+
+    open_run(stream=Progress(log)).heads.head("baseline")
+
+    starts = [line.split(", learning rate")[0] for line in log.getvalue().splitlines()]
+    expected = [f"train baseline, seed 42: epoch {epoch}/6" for epoch in range(1, 7)]
+    assert [start for start in starts if start in expected] == expected
+
+
+def features(pipeline: Pipeline, side: Side) -> dict[str, Any]:
+    """Return the rows that a side's heads are trained on, as ``fit_head`` takes them."""
+    parts = {name: pipeline.samples.part(name) for name in ("train", "validation")}
+    return {
+        "features": pipeline.vectors.features(side, parts["train"]["id"]),
+        "labels": parts["train"]["label"],
+        "validation_features": pipeline.vectors.features(side, parts["validation"]["id"]),
+        "validation_labels": parts["validation"]["label"],
+    }
+
+
+def test_spread_then_each_seed_is_trained_on_the_same_rows(open_run: Open) -> None:
+    """A seed's numbers are those of a training with it alone."""
+    pipeline = open_run()
+
+    spread = pipeline.heads.spread("candidate", 3)
+
+    rows = features(pipeline, "candidate")
+    alone = [fit_head(**rows, recipe=pipeline.config.training, seed=seed) for seed in (42, 43, 44)]
+    assert [row["seed"] for row in spread] == [42, 43, 44]
+    assert [row["validation_loss"] for row in spread] == [
+        trained.history[-1].validation_loss for trained in alone
+    ]
+
+
+def test_spread_when_the_best_heads_were_kept_then_their_epoch_counts(open_run: Open) -> None:
+    """The numbers are those of the heads that would be evaluated."""
+    pipeline = open_run(save_best=True)
+
+    (first, _) = pipeline.heads.spread("candidate", 2)
+
+    losses = [record["validation_loss"] for record in pipeline.training("candidate")["history"]]
+    assert first["validation_loss"] == losses[first["best_epoch"] - 1] == min(losses)
+
+
+def test_spread_then_reads_no_test_row(open_run: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test set is read once, by the head that is judged."""
+    read: list[str] = []
+    original = Vectors.features
+
+    def spy(self: Vectors, side: Side, ids: pd.Series[str]) -> Any:
+        read.extend(ids)
+        return original(self, side, ids)
+
+    monkeypatch.setattr(Vectors, "features", spy)
+    pipeline = open_run()
+
+    pipeline.heads.spread("baseline", 2)
+
+    assert read
+    assert not set(read) & set(pipeline.samples.split().test)
+
+
+def test_spread_when_another_seed_is_better_then_the_declared_one_is_judged(
+    open_run: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verdict shows the others, and judges none of them."""
+
+    def flatter(*arguments: Any, **keywords: Any) -> tuple[TrainedHead, ...]:
+        return tuple(map(perfect, fit_heads(*arguments, **keywords)))
+
+    def perfect(trained: TrainedHead) -> TrainedHead:
+        if trained.seed == 42:
+            return trained
+        better = [replace(r, validation_loss=0.0) for r in trained.history]
+        return replace(trained, history=tuple(better))
+
+    monkeypatch.setattr(heads, "fit_heads", flatter)
+    open_run().heads.spread("candidate", 3)
+    pipeline = open_run()
+
+    scores = pipeline.scores("candidate").set_index("id")["score"]
+
+    judged = Path(pipeline.files()["checkpoint"]["path"])
+    ids = pipeline.samples.split().test
+    expected = load_head(judged).predict(pipeline.vectors.features("candidate", ids))
+    np.testing.assert_array_equal(scores.loc[ids], expected)
+    assert read_head_metadata(judged)["seed"] == 42
+    shown = describe_run(pipeline)["training"]["candidate"]["spread"]
+    assert [row["validation_loss"] == 0 for row in shown] == [False, True, True]
+
+
+def test_training_then_shows_the_widest_spread_of_the_very_same_inputs(open_run: Open) -> None:
+    """None of another recipe or another side."""
+    pipeline = open_run()
+    for n_seeds in (3, 2):
+        pipeline.heads.spread("candidate", n_seeds)
+    open_run(epochs=2).heads.spread("candidate", 4)
+
+    assert len(pipeline.training("candidate")["spread"]) == 3
+    assert "spread" not in pipeline.training("baseline")
+
+
+def test_spread_of_one_seed_then_error(open_run: Open) -> None:
+    """One number has no spread."""
+    with pytest.raises(ValueError, match="at least 2 seeds, got 1"):
+        open_run().heads.spread("candidate", 1)

@@ -1,0 +1,36 @@
+"""One line an epoch: what a log says while a head is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.config import TrainingConfig
+from harness.training.epoch_lines import describe_epoch
+from tests.training.test_history import RECORD
+
+RECIPE = TrainingConfig(epochs=100, patience=3)
+
+
+def test_line_then_tells_everything_of_the_last_epoch() -> None:
+    """The time left is that of all remaining epochs at the mean pace so far."""
+    history = [RECORD, replace(RECORD, epoch=2, validation_loss=0.3, elapsed_seconds=4.0)]
+
+    assert describe_epoch("train baseline", RECIPE, history) == (
+        "train baseline: epoch 2/100, learning rate 0.0002, train loss 0.5000, "
+        "validation loss 0.3000, accuracy 0.7500, precision 0.5000, recall 0.6250, 4.00 s, "
+        "50 rows/s, patience left 2, at most 0:04:54 left"
+    )
+
+
+def test_line_when_patience_is_over_then_says_that_it_is_done() -> None:
+    """Nothing follows."""
+    history = [replace(RECORD, epoch=epoch) for epoch in range(1, 5)]
+
+    assert describe_epoch("x", RECIPE, history).endswith("patience left 0, done")
+
+
+def test_line_of_the_last_epoch_then_says_that_it_is_done() -> None:
+    """Even with patience left."""
+    line = describe_epoch("x", replace(RECIPE, epochs=1), [RECORD])
+
+    assert line.endswith("patience left 3, done")
