@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import load_config
-from harness.embedding import open_checkpoint
+from harness.embedding import load_embedder, open_checkpoint
 from harness.errors import DataError, MissingInput
 from harness.pipeline import rehearsal
 from harness.pipeline.rehearsal import SCALES, gate_toml, write_kit
@@ -51,7 +51,7 @@ def test_kit_when_a_checkpoint_is_opened_then_it_is_of_the_hubs_form_and_random(
 
     assert (checkpoint.model_type, len(checkpoint.weight_files)) == (model_type, n_files)
     assert checkpoint.random_seed is not None
-    assert checkpoint.load().config.hidden_size == checkpoint.dim
+    assert load_embedder(str(kit / name)).embed(["MKVLAAGICW"]).shape == (1, checkpoint.dim)
 
 
 def test_kit_when_the_code_of_a_checkpoint_runs_then_it_shows(kit: Path, tmp_path: Path) -> None:
