@@ -54,6 +54,16 @@ def test_tensors_and_plain_values_then_come_back(
     assert loaded == content
 
 
+def test_plain_values_alone_then_read_without_torchs_slow_unpickler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Millions of numbers in lists are the nucleotide embeddings of VirNucPro."""
+    content = {"ids": ["a", "b"], "data": [{"label": "a", "mean": [0.5, -1.0]}, (None, True)]}
+    torch.save(content, tmp_path / "x.pt")
+    monkeypatch.delattr(torch, "load")
+    assert load_restricted(tmp_path / "x.pt") == content
+
+
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_torch_file_that_runs_code_then_refused_and_nothing_is_run(
