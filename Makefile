@@ -1,6 +1,7 @@
 # make accept   environment, then the acceptance gate on real sequences with tiny models (CPU)
 # make test     environment, then the test suite
 # make selftest the gate on planted faults: each must be noticed
+# make samples  the sample reports in docs/samples/, made anew
 # make check    everything that a pull request must pass
 # make clean    remove what these left behind
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: accept test selftest check clean
+.PHONY: accept test selftest samples check clean
 .DELETE_ON_ERROR:
 
 accept: $(INSTALLED)
@@ -20,6 +21,10 @@ test: $(INSTALLED)
 
 selftest: $(INSTALLED)
 	$(BIN)/harness selftest
+
+# The reports under docs/samples/, from three runs of the gate.
+samples: $(INSTALLED)
+	$(BIN)/python docs/samples/make.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
