@@ -37,6 +37,8 @@ DNABERT_DIM = 768  # of DNABERT-S, whatever its checkpoint's revision
 
 _INDEX = "index.parquet"
 
+_Part = tuple[Path, tuple[str, ...]]  # a file and the ids of its rows
+
 
 class ImportedEmbeddings:
     """Read access to what ``import_embeddings`` wrote; the rows stay on disk until asked for.
@@ -122,7 +124,7 @@ def import_embeddings(
     DataError
         If files cannot be used; all are listed, with the first record at fault.
     """
-    parts: list[StoredIds] = []
+    parts: list[_Part] = []
     problems: list[str] = []
     for path in paths:
         try:
@@ -139,9 +141,6 @@ def import_embeddings(
     if problems:
         raise DataError(f"{len(problems)} of {len(paths)} files:\n" + "\n".join(problems))
     _index(parts).to_parquet(folder / _INDEX)
-
-
-StoredIds = tuple[Path, tuple[str, ...]]
 
 
 def _find(folder: Path, ending: str) -> tuple[Path, ...]:
@@ -170,7 +169,7 @@ def _check_rows(stored: StoredFeatures, dim: int | None) -> None:
         )
 
 
-def _index(parts: Sequence[StoredIds]) -> pd.DataFrame:
+def _index(parts: Sequence[_Part]) -> pd.DataFrame:
     sizes = [len(ids) for _, ids in parts]
     table = pd.DataFrame(
         {
