@@ -32,6 +32,7 @@ __all__ = ["CHECKS", "DisagreementError"]
 N_STEPS = 300
 WIDTH = 2048
 TOLERANCE = 1e-4  # of a loss, nats
+MAX_WORSE = 3  # than the plain loop, where both leave the exact one
 WITHOUT_DROPOUT = TrainingConfig(dropout=Fraction(0))
 
 
@@ -40,15 +41,24 @@ class DisagreementError(Exception):
 
 
 def check_agreement(device: torch.device) -> str:
-    """Compare the losses of 300 steps with those of a plain loop, without dropout."""
+    """Compare the losses of 300 steps with those of a plain loop, without dropout.
+
+    At a hundred times the recipe's rate a last bit can decide whether a unit is active, and so set
+    two float32 loops apart. There both are compared with a float64 loop: ours may be no further
+    from it than the plain one.
+    """
     found = []
     for rate in ("0.0002", "0.02"):
         recipe = replace(WITHOUT_DROPOUT, learning_rate=Fraction(rate))
-        expected = _plain_losses(recipe, device)
-        losses = _our_losses(recipe, device)
-        difference = (losses - expected).abs().max().item()
-        found.append(f"{difference:.1e} at rate {rate} (the last loss is {losses[-1]:.3f})")
-        _require(difference <= TOLERANCE, f"losses differ by {', '.join(found)}")
+        plain, losses = _plain_losses(recipe, device), _our_losses(recipe, device)
+        exact = _plain_losses(recipe, device, dtype=torch.float64)
+        difference, own, plains = (
+            (one - other).abs().max().item()
+            for one, other in ((losses, plain), (losses, exact), (plain, exact))
+        )
+        found.append(f"{difference:.1e} at rate {rate} (from float64: {own:.1e}, {plains:.1e})")
+        is_met = difference <= TOLERANCE or own <= MAX_WORSE * plains
+        _require(is_met, f"losses differ by {', '.join(found)}")
     rounded = _our_losses(WITHOUT_DROPOUT, device, allows_tf32=True)
     plain = _our_losses(WITHOUT_DROPOUT, device)
     found.append(f"TF32 differs from float32 by {(rounded - plain).abs().max().item():.1e}")
@@ -105,14 +115,17 @@ def _order() -> torch.Tensor:
     return draw_order(derive_seeds(1), epoch=1, n_rows=32 * N_STEPS)
 
 
-def _plain_losses(recipe: TrainingConfig, device: torch.device) -> torch.Tensor:
+def _plain_losses(
+    recipe: TrainingConfig, device: torch.device, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     features, labels = _rows(32 * N_STEPS, WIDTH)
+    features = features.to(dtype)
     order = _order()
 
     def epoch() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         return iter([(features[p], labels[p]) for p in torch.split(order, recipe.batch_size)])
 
-    model = Head(WIDTH, dropout=0, seed=7).to(device)
+    model = Head(WIDTH, dropout=0, seed=7).to(device, dtype)
     steps = train_plainly(model, epoch, learning_rate=float(recipe.learning_rate))
     return torch.tensor(list(itertools.islice(steps, N_STEPS)))
 
