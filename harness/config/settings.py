@@ -31,7 +31,8 @@ DEPLOYMENT_TIME_RATIO = Fraction(1, 2)
 DEPLOYMENT_RUNS = 3
 
 SAMPLING_UNITS = ("record", "window", "genome")
-DTYPES = ("float32", "bfloat16", "float16")
+# float8: bfloat16, with the linear layers in float8, on GPUs that multiply it.
+DTYPES = ("float32", "bfloat16", "float16", "float8")
 NUCLEOTIDE_KINDS = ("model", "embeddings", "kmer")
 
 

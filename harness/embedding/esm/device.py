@@ -38,7 +38,9 @@ def require_device(device: str, dtype: str = "float32") -> None:
 
 
 def fitting_budget(device: torch.device, bytes_per_token: int) -> int:
-    """Return how many tokens a batch may hold: halved until half of the free memory suffices.
+    """Return how many tokens a batch may hold: halved until a quarter of the memory suffices.
+
+    The memory in all counts, not what is free now, so that equal GPUs get equal batches.
 
     Parameters
     ----------
@@ -48,9 +50,9 @@ def fitting_budget(device: torch.device, bytes_per_token: int) -> int:
     """
     if device.type == "cpu":
         return CPU_TOKENS
-    free_bytes, _ = torch.cuda.mem_get_info(device)
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
     budget = GPU_TOKENS
-    while budget > SMALLEST_BUDGET and budget * bytes_per_token > free_bytes // 2:
+    while budget > SMALLEST_BUDGET and budget * bytes_per_token > total_bytes // 4:
         budget //= 2
     return budget
 

@@ -78,6 +78,10 @@ class EsmEmbedder:
         """Most tokens in a batch: halved each time that the device's memory did not suffice."""
         return self._engine.token_budget
 
+    def limit_tokens(self, token_budget: int) -> None:
+        """Let no batch hold more tokens than this; a smaller budget stays."""
+        self._engine.token_budget = min(self._engine.token_budget, token_budget)
+
     @property
     def n_out_of_memory(self) -> int:
         """How often the device's memory did not suffice."""

@@ -141,7 +141,8 @@ def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     # Static but for the axes that are marked: sizes of another model must not become variables.
-    return torch.compile(function, dynamic=False, fullgraph=True)
+    options = {"coordinate_descent_tuning": True}  # of the small kernels' tiles: some seconds
+    return torch.compile(function, dynamic=False, fullgraph=True, options=options)
 
 
 def _vary_first_axis(*tensors: torch.Tensor) -> None:
