@@ -13,7 +13,7 @@ from harness.embedding.esm.encoder import Encoder, Layer, Norm
 from harness.embedding.esm.engine import Engine
 from harness.embedding.esm.products import Linear, to_float8
 
-__all__ = ["assemble_engine", "build_engine"]
+__all__ = ["assemble_engine", "build_encoder", "build_engine"]
 
 DTYPES = {
     "float32": torch.float32,
@@ -78,7 +78,7 @@ def assemble_engine(
         As for :func:`build_engine`.
     """
     place = torch.device(device)
-    encoder = _build_encoder(
+    encoder = build_encoder(
         weights, config, is_float8=dtype == "float8", is_compiled=place.type == "cuda"
     )
     bytes_per_token = ACTIVATIONS * encoder.dim * DTYPES[dtype].itemsize
@@ -90,13 +90,25 @@ def assemble_engine(
     )
 
 
-def _build_encoder(
+def build_encoder(
     weights: Mapping[str, torch.Tensor],
     config: Mapping[str, Any],
     *,
-    is_float8: bool,
-    is_compiled: bool,
+    is_float8: bool = False,
+    is_compiled: bool = False,
 ) -> Encoder:
+    """Put an encoder together from weights by transformers' names.
+
+    Parameters
+    ----------
+    weights, config
+        As for :func:`assemble_engine`.
+    is_float8 : bool
+        Round the linear layers' weights to float8.
+    is_compiled : bool
+        As for ``Encoder``.
+    """
+
     def linear(*names: str) -> Linear:
         """Return one linear layer whose outputs are those of several, one after the other."""
         weight, bias = (torch.cat([weights[f"{n}.{kind}"] for n in names]) for kind in KINDS)

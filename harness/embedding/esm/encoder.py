@@ -141,8 +141,10 @@ def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     # Static but for the axes that are marked: sizes of another model must not become variables.
-    options = {"coordinate_descent_tuning": True}  # of the small kernels' tiles: some seconds
-    return torch.compile(function, dynamic=False, fullgraph=True, options=options)
+    # The tiles of the small kernels are tuned, which takes some seconds.
+    return torch.compile(
+        function, dynamic=False, fullgraph=True, options={"coordinate_descent_tuning": True}
+    )
 
 
 def _vary_first_axis(*tensors: torch.Tensor) -> None:
