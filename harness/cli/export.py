@@ -104,7 +104,7 @@ def _head_as_onnx(source: Path, target: Path) -> None:
 
 def _run_for_virnucpro(source: Path, target: Path, *, side: ExportedSide, work_dir: Path) -> None:
     from harness.data.formats.virnucpro import NUCLEOTIDE_ENDING
-    from harness.embedding.virnucpro_export import export_embeddings
+    from harness.embedding.virnucpro.export import export_embeddings
     from harness.pipeline import compute_threads
 
     pipeline = open_pipeline(source, work_dir)

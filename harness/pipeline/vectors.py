@@ -25,7 +25,7 @@ from harness.embedding import (
 from harness.embedding.esm.random_weights import write_random_checkpoint
 from harness.embedding.joining import Rows
 from harness.embedding.nucleotide.dnabert import load_dnabert
-from harness.embedding.virnucpro_files import (
+from harness.embedding.virnucpro.files import (
     DNABERT_DIM,
     ImportedEmbeddings,
     find_nucleotide_files,

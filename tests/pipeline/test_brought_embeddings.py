@@ -11,7 +11,7 @@ import pytest
 
 from harness.config import load_config
 from harness.data.formats.virnucpro import write_embeddings
-from harness.embedding.virnucpro_files import DNABERT_DIM
+from harness.embedding.virnucpro.files import DNABERT_DIM
 from harness.errors import DataError, MissingInput
 from harness.gate.result import State
 from harness.pipeline import Judge, Pipeline

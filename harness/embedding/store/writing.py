@@ -20,7 +20,7 @@ from harness.embedding.embedder import Embedder
 from harness.embedding.ranks import Ranks
 from harness.embedding.store.dtypes import DTYPES, narrow
 from harness.embedding.store.layout import INDEX, Manifest, StorePlan, choose_rows_per_shard
-from harness.embedding.throughput import Meter, add_throughputs
+from harness.embedding.store.throughput import Meter, add_throughputs
 from harness.errors import ArtifactError, DataError
 from harness.progress import Progress
 

@@ -13,7 +13,7 @@ from harness.data.read import source_files
 from harness.embedding.esm.checkpoint import find_checkpoint, open_checkpoint
 from harness.embedding.esm.device import require_device
 from harness.embedding.nucleotide.remote_code import open_remote_checkpoint
-from harness.embedding.virnucpro_files import find_nucleotide_files, find_protein_files
+from harness.embedding.virnucpro.files import find_nucleotide_files, find_protein_files
 from harness.errors import HarnessError, MissingInput
 from harness.pipeline.doctor.check import Check, State, found, note
 from harness.pipeline.vectors import SIDES, Side

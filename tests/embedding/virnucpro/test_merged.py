@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from harness.data.formats.virnucpro import write_merged
-from harness.embedding.merged import LastColumns, MergedFeatures
+from harness.embedding.virnucpro.merged import LastColumns, MergedFeatures
 from harness.errors import DataError
 
 FEATURES = np.arange(20, dtype=np.float32).reshape(5, 4)

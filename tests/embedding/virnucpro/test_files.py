@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.data.formats.virnucpro import write_embeddings
-from harness.embedding.virnucpro_files import (
+from harness.embedding.virnucpro.files import (
     ImportedEmbeddings,
     find_nucleotide_files,
     find_protein_files,

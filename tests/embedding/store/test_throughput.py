@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.embedding.nucleotide.kmer import KmerProfile
-from harness.embedding.throughput import Meter, Throughput, add_throughputs
+from harness.embedding.store.throughput import Meter, Throughput, add_throughputs
 
 
 class Task:

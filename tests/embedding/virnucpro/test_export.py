@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from harness.data.formats.virnucpro import write_embeddings
-from harness.embedding import virnucpro_export
-from harness.embedding.merged import MergedFeatures
-from harness.embedding.virnucpro_export import export_embeddings
-from harness.embedding.virnucpro_files import (
+from harness.embedding.virnucpro import export
+from harness.embedding.virnucpro.export import export_embeddings
+from harness.embedding.virnucpro.files import (
     DNABERT_DIM,
     ImportedEmbeddings,
     find_nucleotide_files,
     find_protein_files,
     import_embeddings,
 )
+from harness.embedding.virnucpro.merged import MergedFeatures
 
 IDS = [f"r{n}" for n in range(7)]
 RECORDS = pd.DataFrame({"id": IDS, "label": [1, 0, 1, 1, 0, 1, 1]})
@@ -39,7 +39,7 @@ def imported(folder: Path, vectors: npt.NDArray[np.float32]) -> ImportedEmbeddin
 @pytest.fixture
 def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder of exported files, three rows in each."""
-    monkeypatch.setattr(virnucpro_export, "ROWS_PER_FILE", 3)
+    monkeypatch.setattr(export, "ROWS_PER_FILE", 3)
     nucleotide, protein = imported(tmp_path / "n", NUCLEOTIDE), imported(tmp_path / "p", PROTEIN)
     export_embeddings(RECORDS, nucleotide, protein, tmp_path / "out")
     return tmp_path / "out"

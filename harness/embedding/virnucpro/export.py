@@ -15,7 +15,7 @@ from harness.data.formats.virnucpro import (
     write_merged,
 )
 from harness.embedding.joining import Rows
-from harness.embedding.virnucpro_files import DNABERT_DIM
+from harness.embedding.virnucpro.files import DNABERT_DIM
 from harness.progress import Task
 
 __all__ = ["FOLDERS", "ROWS_PER_FILE", "export_embeddings"]
