@@ -157,6 +157,11 @@ def open_checkpoint(folder: Path) -> EsmCheckpoint:
     if missing := [key for key in _SHAPE_KEYS if not isinstance(config.get(key), int)]:
         raise CheckpointError(f"{folder / 'config.json'}: {missing[0]} must be a whole number")
     _check_architecture(config, folder)
+    if config["vocab_size"] < len(TOKENS):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: vocab_size is {config['vocab_size']}; ESM2 has "
+            f"{len(TOKENS)} tokens. Is this another model?"
+        )
     _check_vocabulary(folder)
     shape = {key: config[key] for key in _SHAPE_KEYS} | {
         "max_position_embeddings": config.get("max_position_embeddings", 1026),
@@ -208,15 +213,26 @@ def _check_architecture(config: dict[str, Any], folder: Path) -> None:
 
 
 def _check_vocabulary(folder: Path) -> None:
-    path = folder / "vocab.txt"
-    if not path.is_file():
-        return
-    tokens = tuple(path.read_text(encoding="utf-8").split())
-    if tokens != TOKENS:
-        different = [t for t in (*tokens, *TOKENS) if (t in tokens) != (t in TOKENS)]
-        raise CheckpointError(
-            f"{path}: is not ESM2's vocabulary; differs in {different[:5] or 'order'}"
-        )
+    for name, read in (("vocab.txt", _listed_tokens), ("tokenizer.json", _numbered_tokens)):
+        path = folder / name
+        if path.is_file() and (tokens := read(path)) != TOKENS:
+            different = [t for t in (*tokens, *TOKENS) if (t in tokens) != (t in TOKENS)]
+            raise CheckpointError(
+                f"{path}: is not ESM2's vocabulary; differs in {different[:5] or 'order'}. "
+                "Is this another model, or another revision?"
+            )
+
+
+def _listed_tokens(path: Path) -> tuple[str, ...]:
+    return tuple(path.read_text(encoding="utf-8").split())
+
+
+def _numbered_tokens(path: Path) -> tuple[str, ...]:
+    try:
+        numbers: dict[str, int] = _read_json(path)["model"]["vocab"]
+        return tuple(sorted(numbers, key=numbers.__getitem__))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: holds no vocabulary ({error!r})") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

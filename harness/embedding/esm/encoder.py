@@ -73,7 +73,6 @@ class Encoder:
         self._layers = layers
         self._last_norm = last_norm
         self._n_heads = n_heads
-        self._is_compiled = is_compiled
         self._project = _compiled(_project) if is_compiled else _project
         self._mix = _compiled(_mix) if is_compiled else _mix
         channels = self.dim // n_heads
@@ -98,17 +97,11 @@ class Encoder:
         angles = positions[:, None, None] * self._frequencies  # (token, 1, channel / 2)
         cos, sin = angles.cos(), angles.sin()
         hidden = functional.embedding(tokens, self._embedding)  # (token, dim)
-        if self._is_compiled:
-            _vary_first_axis(cos, sin, hidden)
         for layer in self._layers:
             rotated, value = self._project(hidden, layer, cos, sin, self._n_heads)
             query, key = rotated.chunk(2, dim=1)
             attended = attend(query, key, value).flatten(1)  # (token, dim)
-            if self._is_compiled:
-                _vary_first_axis(attended)
             hidden = self._mix(hidden, attended, layer)
-            if self._is_compiled:
-                _vary_first_axis(hidden)
         return _normalise(hidden, self._last_norm)
 
 
@@ -140,13 +133,17 @@ def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Static but for the axes that are marked: sizes of another model must not become variables.
-    # The tiles of the small kernels are tuned, which takes some seconds.
-    return torch.compile(
+    """Compile a function once for all numbers of tokens, the first axis of its tensors."""
+    # Static but for that axis: the sizes of another model must not become variables. The tiles of
+    # the small kernels are tuned, which takes some seconds.
+    compiled = torch.compile(
         function, dynamic=False, fullgraph=True, options={"coordinate_descent_tuning": True}
     )
 
+    def call(*arguments: Any) -> Any:
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor):
+                torch._dynamo.maybe_mark_dynamic(argument, 0)
+        return compiled(*arguments)
 
-def _vary_first_axis(*tensors: torch.Tensor) -> None:
-    for tensor in tensors:
-        torch._dynamo.maybe_mark_dynamic(tensor, 0)
+    return call

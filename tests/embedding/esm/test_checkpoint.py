@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.embedding.esm.alphabet import TOKENS
 from harness.embedding.esm.checkpoint import find_checkpoint, open_checkpoint
 from harness.embedding.esm.embedder import load_embedder
 from harness.errors import CheckpointError, MissingInput
@@ -130,6 +131,7 @@ def test_load_when_weights_do_not_fit_then_they_are_named(
         ({"model_type": "bert"}, "model_type is 'bert'; expected"),
         ({"hidden_size": "16"}, "hidden_size must be a whole number"),
         ({"position_embedding_type": "absolute"}, "position_embedding_type is 'absolute'"),
+        ({"vocab_size": 20}, "vocab_size is 20; ESM2 has 33"),
     ],
 )
 def test_open_when_it_is_another_model_then_refused(
@@ -149,6 +151,32 @@ def test_open_when_the_vocabulary_differs_then_the_difference_is_named(folder: P
 
     with pytest.raises(CheckpointError, match=r"is not ESM2's vocabulary.*<gap>"):
         open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ((*TOKENS[:-1], "<gap>"), r"tokenizer\.json: is not ESM2's vocabulary.*<gap>"),
+        (TOKENS[::-1], "differs in order"),
+        (None, "holds no vocabulary"),
+    ],
+)
+def test_open_when_the_tokenisers_vocabulary_differs_then_the_difference_is_named(
+    folder: Path, tokens: tuple[str, ...] | None, message: str
+) -> None:
+    """The newer form of a tokeniser numbers its tokens."""
+    vocab = {token: number for number, token in enumerate(tokens)} if tokens else None
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}}))
+
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(folder)
+
+
+def test_find_checkpoint_when_a_folder_is_given_a_revision_then_refused(folder: Path) -> None:
+    """Which revision a folder holds cannot be known, unless it is called like it."""
+    assert find_checkpoint(str(folder), folder.name) == folder
+    with pytest.raises(CheckpointError, match="has no revision 'abc'"):
+        find_checkpoint(str(folder), "abc")
 
 
 def test_open_when_a_shard_is_missing_then_it_is_named(folder: Path) -> None:

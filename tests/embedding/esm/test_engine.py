@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from harness.embedding.esm import encoder as encoder_module
 from harness.embedding.esm.building import build_encoder, build_engine
 from harness.embedding.esm.checkpoint import open_checkpoint
 from harness.embedding.esm.encoder import Attend, Encoder
@@ -140,7 +137,14 @@ def test_encoder_when_compiled_then_once_for_all_numbers_of_tokens(
     from torch._dynamo.testing import CompileCounter
 
     counter = CompileCounter()
-    monkeypatch.setattr(encoder_module, "_compiled", partial(compile_with, counter))
+    compile_function = torch.compile
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda function, *, options, **settings: compile_function(
+            function, backend=counter, **settings
+        ),
+    )
     torch._dynamo.reset()
     checkpoint = open_checkpoint(checkpoint_folder)
     weights = checkpoint.read_weights(dtype=torch.float32, device=CPU)
@@ -153,8 +157,3 @@ def test_encoder_when_compiled_then_once_for_all_numbers_of_tokens(
         )
 
     assert counter.frame_count == 2
-
-
-def compile_with(counter: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile as the encoder does, with a backend that only counts."""
-    return torch.compile(function, dynamic=False, fullgraph=True, backend=counter)
