@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar in a terminal, a line a stage and a minute in a log.
+"""Progress of long work: a live bar in a terminal, a line a minute in a log, and one at the end.
 
 Where the output goes is decided by the caller; nothing here knows pytest.
 """
@@ -35,7 +35,7 @@ class Progress:
     stream : text stream, optional
         Where to show it; without one nothing is shown.
     is_live : bool
-        Draw moving bars (a terminal) rather than a line a minute and at a stage's end (a log).
+        Draw moving bars (a terminal) rather than a line a minute (a log).
     clock : callable
         Seconds.
     """
@@ -59,22 +59,22 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Write a line to a log; a terminal shows moving bars instead."""
-        if self._stream is not None and not self._is_live:
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
+        if not self._is_live:
+            self.say(text)
 
     @contextmanager
     def task(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
         """Watch one stretch of work of ``total`` steps (None: unknown) counted in ``unit``."""
         if self._stream is None:
             yield _Unwatched()
-        elif self._is_live:
+            return
+        tally = _Tally(name, unit, self._clock)
+        if self._is_live:
             with _live_bar(self._stream, unit) as bar:
-                yield _Bar(bar, bar.add_task(name, total=total, note=""))
+                yield _Bar(tally, bar, bar.add_task(name, total=total, note=""))
         else:
-            task = _Lines(self.say, name, total, unit, self._clock)
-            yield task
-            task.close()
+            yield _Lines(tally, total, self.say)
+        self.say(tally.close())
 
 
 class _Unwatched:
@@ -82,60 +82,67 @@ class _Unwatched:
         """Show nothing."""
 
 
-class _Lines:
-    def __init__(
-        self,
-        say: Callable[[str], None],
-        name: str,
-        total: float | None,
-        unit: str,
-        clock: Callable[[], float],
-    ) -> None:
-        self._say = say
+class _Tally:
+    """What is done of one stretch of work, for the lines that say so."""
+
+    def __init__(self, name: str, unit: str, clock: Callable[[], float]) -> None:
         self._name = name
-        self._total = total
         self._unit = unit
         self._clock = clock
-        self._started = self._last_line = clock()
+        self._started = clock()
         self._done: float = 0
         self._note = ""
 
-    def advance(self, steps: float = 1, note: str = "") -> None:
+    def add(self, steps: float, note: str) -> float:
+        """Count steps; return how many seconds all of them took so far."""
         self._done += steps
         self._note = note or self._note
-        now = self._clock()
-        if now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            self._say(self._describe(f"{_count(self._done)}{self._remaining(now)}"))
+        return self._clock() - self._started
 
-    def close(self) -> None:
-        elapsed = self._clock() - self._started
-        self._say(self._describe(f"{_count(self._done)} {self._unit} in {elapsed:.1f} s"))
+    def describe(self, elapsed_seconds: float, total: float | None) -> str:
+        if total is None or not self._done:
+            return self._line(f"{_count(self._done)} {self._unit}")
+        left = timedelta(seconds=round(elapsed_seconds * (total - self._done) / self._done))
+        return self._line(f"{_count(self._done)} of {_count(total)} {self._unit}, {left} left")
 
-    def _remaining(self, now: float) -> str:
-        if self._total is None or not self._done:
-            return f" {self._unit}"
-        left = (now - self._started) * (self._total - self._done) / self._done
-        return f" of {_count(self._total)} {self._unit}, {timedelta(seconds=round(left))} left"
+    def close(self) -> str:
+        elapsed_seconds = self._clock() - self._started
+        return self._line(f"{_count(self._done)} {self._unit} in {elapsed_seconds:.1f} s")
 
-    def _describe(self, text: str) -> str:
+    def _line(self, text: str) -> str:
         return f"{self._name}: {text}" + (f" ({self._note})" if self._note else "")
+
+
+class _Lines:
+    def __init__(self, tally: _Tally, total: float | None, say: Callable[[str], None]) -> None:
+        self._tally = tally
+        self._total = total
+        self._say = say
+        self._last_line_seconds = 0.0
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        elapsed_seconds = self._tally.add(steps, note)
+        if elapsed_seconds - self._last_line_seconds >= SECONDS_BETWEEN_LINES:
+            self._last_line_seconds = elapsed_seconds
+            self._say(self._tally.describe(elapsed_seconds, self._total))
+
+
+class _Bar:
+    def __init__(self, tally: _Tally, bar: RichProgress, task: TaskID) -> None:
+        self._tally = tally
+        self._bar = bar
+        self._task = task
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        self._tally.add(steps, note)
+        self._bar.advance(self._task, steps)
+        if note:
+            self._bar.update(self._task, note=note)
 
 
 def _count(number: float) -> str:
     """Return a number of steps for people: whole steps, or megabytes with their decimals."""
     return f"{number:,.0f}" if number >= 1000 else f"{number:g}"
-
-
-class _Bar:
-    def __init__(self, bar: RichProgress, task: TaskID) -> None:
-        self._bar = bar
-        self._task = task
-
-    def advance(self, steps: float = 1, note: str = "") -> None:
-        self._bar.advance(self._task, steps)
-        if note:
-            self._bar.update(self._task, note=note)
 
 
 def _live_bar(stream: TextIO, unit: str) -> RichProgress:

@@ -48,6 +48,17 @@ def test_task_when_live_then_the_bar_shows_name_and_note() -> None:
     assert "\x1b[" in stream.getvalue()
 
 
+def test_task_when_live_then_a_line_stays_when_the_bar_is_gone() -> None:
+    """What it came to, and how fast, is still there afterwards."""
+    stream = io.StringIO()
+
+    with Progress(stream, is_live=True).task("embed", total=3, unit="sequences") as task:
+        task.advance(3, note="9 tokens/s")
+
+    last = stream.getvalue().splitlines()[-1]
+    assert re.search(r"embed: 3 sequences in \d+\.\d s \(9 tokens/s\)$", last)
+
+
 def test_note_when_live_and_long_then_bar_and_counts_stay_in_sight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
