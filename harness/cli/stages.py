@@ -16,6 +16,7 @@ import typer
 from harness.cli.options import GATE_TOML, WORK, ConfigOption, WorkOption, open_pipeline
 
 if TYPE_CHECKING:
+    from harness.config import ModelConfig
     from harness.embedding.joining import Rows
     from harness.pipeline import Pipeline, Side
 
@@ -70,9 +71,9 @@ def embed(
 ) -> None:
     """Embed all records; an interrupted extraction goes on where it stopped.
 
-    With device = "cuda" every GPU of this machine is used. On several machines, start the same
-    command with torchrun on each: torchrun --nnodes ... --nproc-per-node gpu --no-python harness
-    embed ...; they must share the work directory.
+    What a side brings is left as it is. With device = "cuda" every GPU of this machine is used. On
+    several machines, start the same command with torchrun on each: torchrun --nnodes ...
+    --nproc-per-node gpu --no-python harness embed ...; they must share the work directory.
     """
     from harness.embedding.ranks import join_ranks
     from harness.pipeline import compute_threads
@@ -81,15 +82,37 @@ def embed(
         pipeline = open_pipeline(gate_config, work_dir, ranks=ranks)
         with compute_threads(pipeline.config.threads):
             if only != Part.PROTEIN:
-                _show_rows(pipeline, "nucleotide", pipeline.vectors.nucleotide_embeddings())
+                _show(pipeline, _embed_nucleotides(pipeline))
             for side in _sides(which) if only != Part.NUCLEOTIDE else ():
-                _show_rows(pipeline, side, pipeline.vectors.embeddings(side))
+                _show(pipeline, _embed_proteins(pipeline, side))
 
 
-def _show_rows(pipeline: Pipeline, name: str, embedded: Rows) -> None:
+def _embed_nucleotides(pipeline: Pipeline) -> str:
+    """Return what there is to say of them; they are part of the features that a side brings."""
+    if pipeline.config.baseline.features and pipeline.config.candidate.features:
+        return "nucleotide: both sides bring features; nothing is embedded"
+    return _describe(pipeline, "nucleotide", pipeline.vectors.nucleotide_embeddings())
+
+
+def _embed_proteins(pipeline: Pipeline, side: Side) -> str:
+    """Return what there is to say of them; the model of a side that brings them is only timed."""
+    settings: ModelConfig = getattr(pipeline.config, side)
+    brought = settings.features or settings.embeddings
+    if not pipeline.vectors.has_model(side):
+        brought = brought or settings.predictions or settings.metrics
+    if brought is not None:
+        return f"{side}: brings {brought}; nothing is embedded"
+    return _describe(pipeline, side, pipeline.vectors.embeddings(side))
+
+
+def _describe(pipeline: Pipeline, name: str, embedded: Rows) -> str:
+    folder = pipeline.cache.artifacts[f"embeddings {name}"].path
+    return f"{name}: {len(embedded):,} x {embedded.dim} in {folder}"
+
+
+def _show(pipeline: Pipeline, line: str) -> None:
     if pipeline.cache.ranks.is_first:
-        folder = pipeline.cache.artifacts[f"embeddings {name}"].path
-        typer.echo(f"{name}: {len(embedded):,} x {embedded.dim} in {folder}")
+        typer.echo(line)
 
 
 def train(

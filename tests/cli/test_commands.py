@@ -120,6 +120,47 @@ def test_embed_when_no_model_is_named_then_the_setting_is(
     assert "[baseline] names no model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("brought", ["features", "embeddings", "predictions", "metrics"])
+def test_embed_when_a_side_brings_what_is_needed_then_the_other_is_embedded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    brought: str,
+) -> None:
+    """What was computed elsewhere is named, and left as it is."""
+    config = write_sequences(tmp_path)
+    text = config.read_text().replace('name = "b"\n', f'name = "b"\n{brought} = "elsewhere"\n')
+    shape = "random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8}\n"
+    config.write_text(f'{text}{shape}[nucleotide]\nkind = "kmer"\nk = 2\n')
+
+    code = run(
+        monkeypatch, "embed", "--gate-config", str(config), "--work-dir", str(tmp_path / "work")
+    )
+
+    said = capsys.readouterr().out
+    assert code == 0
+    assert f"baseline: brings {tmp_path / 'elsewhere'}; nothing is embedded" in said
+    assert "candidate: 120 x 8 in " in said
+
+
+def test_embed_when_both_sides_bring_features_then_no_nucleotides_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are in the features already, so no embedder of theirs need be named."""
+    config = write_sequences(tmp_path)
+    text = config.read_text()
+    for name in ("b", "c"):
+        text = text.replace(f'name = "{name}"\n', f'name = "{name}"\nfeatures = "elsewhere"\n')
+    config.write_text(text)
+
+    code = run(
+        monkeypatch, "embed", "--gate-config", str(config), "--work-dir", str(tmp_path / "work")
+    )
+
+    assert code == 0
+    assert "nucleotide: both sides bring features" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("fmt", ["markdown", "html", "json", "terminal", "model-card"])
 def test_report_when_the_run_halted_then_every_format_says_so(
     tmp_path: Path,
