@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import platform
 from dataclasses import replace
 from fractions import Fraction
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,10 +21,9 @@ if TYPE_CHECKING:
     from harness.training.fused import FusedStep
 
 pytestmark = pytest.mark.skipif(
-    find_spec("triton") is None, reason="Triton comes with PyTorch's CUDA builds only"
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="no Triton is installed on other platforms",
 )
-# To be set before Triton is imported for the first time.
-os.environ.setdefault("TRITON_INTERPRET", "1")
 
 RATE = Fraction(1, 10)
 RECIPE = TrainingConfig(batch_size=6, hidden_dim=20, dropout=Fraction(0), learning_rate=RATE)
@@ -89,14 +87,13 @@ def test_fused_step_with_dropout_then_gradients_are_those_of_the_same_mask(
 
 def _dropped(seed: int, before: int, step: int) -> torch.Tensor:
     """Return which of the units that would be active a step drops."""
-    batch, recipe = _batch(16), replace(RECIPE, batch_size=16, dropout=Fraction(1, 4))
-    whole = _fused(_head(), replace(recipe, dropout=Fraction(0)))
-    masked = _fused(_head(), recipe)
-    masked.dropout_state.copy_(torch.tensor([seed, before]))
-    whole(*batch, step=0)
-    masked(*batch, step=step)
-    dropped: torch.Tensor = masked._kept == 0
-    return dropped[whole._kept > 0]
+    recipe = replace(RECIPE, batch_size=16, dropout=Fraction(1, 4))
+    fused, head = _fused(_head(), recipe), _head()
+    fused.dropout_state.copy_(torch.tensor([seed, before]))
+    features, targets = _batch(16)
+    fused(features, targets, step=step)
+    is_active = head.train().bn1(head.hidden_layer(features)) > 0
+    return fused._kept[is_active] == 0
 
 
 def test_masks_then_depend_on_the_seed_and_the_number_of_the_step_alone() -> None:
@@ -117,14 +114,14 @@ def test_training_with_fused_steps_then_losses_are_those_of_the_written_out_step
     """From the first launch to the last, and then through the validation."""
     from harness.training.fused import FusedStep
 
-    recipe = replace(QUICK, epochs=2, dropout=Fraction(0), learning_rate=RATE)
+    recipe = replace(QUICK, epochs=2, batch_size=32, dropout=Fraction(0), learning_rate=RATE)
     expected = fit(recipe=recipe)
 
     def choose(head: Head, recipe: TrainingConfig, *, allows_tf32: bool) -> CapturedSteps:
-        step = FusedStep(head, recipe, n_steps=3, allows_tf32=allows_tf32)
+        step = FusedStep(head, recipe, n_steps=2, allows_tf32=allows_tf32)
         return CapturedSteps(head, recipe, step=step, record=lambda work: work)
 
-    monkeypatch.setattr(CapturedSteps, "batches_per_call", 3)
+    monkeypatch.setattr(CapturedSteps, "batches_per_call", 2)
     monkeypatch.setattr(run, "choose_engine", choose)
     found = fit(recipe=recipe)
 
