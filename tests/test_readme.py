@@ -1,0 +1,81 @@
+"""What README.md shows can be done: its example runs, and what it names is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from harness.cli import app
+from harness.config import GateConfig
+from harness.gate.result import State
+from harness.pipeline.rehearsal import SCALES, write_kit
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+TARGETS = sorted({*re.findall(r"(?:`|^)make ([a-z]+)", README, flags=re.M)})
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined] # it is a group
+
+
+def block(language: str) -> str:
+    """Return README's only code block of a language, without the indentation of its list."""
+    (found,) = re.findall(rf"^ *```{language}\n(.*?)^ *```$", README, flags=re.M | re.S)
+    return re.sub(r"^   (?=\S)", "", found, flags=re.M)
+
+
+def test_readme_when_its_example_is_run_then_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As printed, from a folder that looks like a checkout with a kit."""
+    (tmp_path / "acceptance").symlink_to(ROOT / "acceptance")
+    write_kit(tmp_path / "kit", SCALES["tiny"], data=ROOT / "acceptance" / "data")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+
+    exec(compile(block("python"), "README.md", "exec"), names)
+
+    assert names["vectors"].shape == (4520, 32)  # type: ignore[attr-defined]
+    assert names["y_pred"].shape == (452,)  # type: ignore[attr-defined]
+
+
+def test_readme_when_its_settings_are_read_then_they_are_a_deployments() -> None:
+    """Whoever starts from them is not looser than a deployment allows."""
+    config = GateConfig.from_dict(tomllib.loads(block("toml")))
+
+    assert config.looser_than_deployment() == ()
+    assert config.nucleotide.kind == "embeddings"
+
+
+def test_readme_when_commands_are_listed_then_all_of_them_and_their_options_are() -> None:
+    """The table has a row for each command, and no row or option that is not there."""
+    (table,) = re.findall(r"^\| `harness \.\.\.` [^\n]*\n(.*?)\n\n", README, flags=re.M | re.S)
+    rows = re.findall(r"^\| `([a-z]+)(.*)", table, flags=re.M)
+
+    assert {name for name, _ in rows} == {*COMMANDS}
+    for name, rest in rows:
+        known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z]+", rest)) <= known, name
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_readme_when_it_names_a_make_target_then_it_is_there(target: str) -> None:
+    """Nobody types a command that was renamed."""
+    assert f"\n{target}: " in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_readme_when_states_are_explained_then_none_is_left_out() -> None:
+    """A reader of a report finds every state there is."""
+    assert all(re.search(rf"\b{state.value}\b", README) for state in State)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_when_it_links_to_files_then_they_are_there(page: Path) -> None:
+    """Links and pictures of all pages; those to the network are left alone."""
+    links = re.findall(r"\]\(<?([^)#>]+)[^)]*\)", page.read_text(encoding="utf-8"))
+
+    missing = [to for to in links if "://" not in to and not (page.parent / to).exists()]
+    assert missing == []
