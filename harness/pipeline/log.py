@@ -41,12 +41,16 @@ class StageLog:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageTime]:
-        """Measure one stage; it stays in the log when it fails."""
+        """Measure one stage; it stays in the log when it fails, and the exception names it."""
         entry = StageTime(name=name)
         self.stages.append(entry)
         started = self.clock()
         try:
             yield entry
+        except Exception as error:
+            if not hasattr(error, "__notes__"):  # the innermost stage is the one that failed
+                error.add_note(f"(stage: {name})")
+            raise
         finally:
             entry.elapsed_seconds = self.clock() - started
 

@@ -105,6 +105,8 @@ class Gate:
                 report.user_properties += self._publish_properties(run)
         elif isinstance(error, MissingInput):
             self._ledger.excuse(item.nodeid, f"missing: {error.what}")
+        elif error is not None and report.failed and report.when == "setup":
+            self._ledger.fail_set_up(item.nodeid, one_line(error))
         return report
 
     def _publish_properties(self, run: CriterionRun) -> list[tuple[str, object]]:

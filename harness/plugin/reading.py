@@ -38,6 +38,7 @@ def phase_of(report: pytest.TestReport, error: BaseException | None) -> Phase:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's name and the first line of its message."""
+    """Return an exception's name, the first line of its message, and the stage that it ended."""
     first_line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    parts = [type(error).__name__, first_line]
+    return " ".join([": ".join(filter(None, parts)), *getattr(error, "__notes__", [])[:1]])

@@ -30,6 +30,16 @@ def test_stage_when_it_fails_then_it_is_in_the_log_all_the_same() -> None:
     assert [entry["name"] for entry in log.to_list()] == ["train"]
 
 
+def test_stage_when_one_inside_it_fails_then_the_exception_names_that_one_alone() -> None:
+    """Whoever reads of the failure learns what was being done."""
+    log = StageLog()
+
+    with pytest.raises(OSError, match="full") as caught, log.stage("train"), log.stage("embed"):
+        raise OSError("full")
+
+    assert caught.value.__notes__ == ["(stage: embed)"]
+
+
 def test_peak_memory_when_asked_then_it_is_in_bytes() -> None:
     """A Python process holds megabytes, not kilobytes and not terabytes."""
     assert 10_000_000 < peak_memory_bytes() < 10**12

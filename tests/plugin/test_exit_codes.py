@@ -97,6 +97,41 @@ def test_run_when_plain_tests_miss_the_same_input_then_it_is_told_once(passing: 
     assert passing.verdict["halted_by"] == ["missing: There is no GPU"]
 
 
+BROKEN_SET_UP = """
+    @pytest.fixture(scope="session")
+    def store():
+        error = OSError("no space left")
+        error.add_note("(stage: embed baseline)")  # as the log of stages does
+        raise error
+
+    def test_one(store): pass
+    def test_two(store): pass
+"""
+
+
+def test_run_when_the_set_up_of_plain_tests_fails_then_the_stage_is_told_once(
+    passing: Project,
+) -> None:
+    """What broke, and in which stage, says more than which tests it hit."""
+    passing.write(BROKEN_SET_UP)
+    assert passing.run().ret == pytest.ExitCode.TESTS_FAILED
+    assert passing.verdict["halted_by"] == [
+        "the set-up of 2 tests failed: OSError: no space left (stage: embed baseline)"
+    ]
+
+
+def test_run_when_the_set_up_of_a_criterion_fails_alike_then_its_row_tells_it(
+    project: Project,
+) -> None:
+    """The same exception is not a second problem."""
+    project.write_passing(without=["embedding-time"])
+    criterion = '@pytest.mark.criterion("embedding-time")\n    def test_time(store, record): pass\n'
+    project.write(f"{BROKEN_SET_UP}\n    {criterion}")
+    project.run()
+    assert project.verdict["halted_by"] == ["embedding-time: ERROR"]
+    assert project.row("embedding-time")["detail"].endswith("no space left (stage: embed baseline)")
+
+
 def test_run_when_a_plain_test_is_skipped_then_may_pass(passing: Project) -> None:
     """Only criteria have to be evaluated."""
     passing.write("def test_plain(): pytest.skip('no MMseqs2')")

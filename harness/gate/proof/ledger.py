@@ -7,7 +7,7 @@ to a verdict is :mod:`harness.gate.proof.verdict`'s work.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -153,7 +153,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._runs: dict[str, CriterionRun] = {}
-        self._failed_phases: dict[str, str] = {}
+        self._failed_phases: dict[str, str] = {}  # by test
+        self._failed_set_ups: dict[str, list[str]] = {}  # tests by reason
         self._excused: set[str] = set()
         self._problems: dict[str, None] = {}  # in order, each once
 
@@ -181,6 +182,11 @@ class Ledger:
         """Note that some test failed, whether it judges a criterion or not."""
         if test not in self._excused:
             self._failed_phases.setdefault(test, when)
+
+    def fail_set_up(self, test: str, reason: str) -> None:
+        """Note why a test that judges no criterion did not begin; told once for all it hits."""
+        self._excused.add(test)
+        self._failed_set_ups.setdefault(reason, []).append(test)
 
     def excuse(self, test: str, problem: str) -> None:
         """Have a problem, told once for all tests that it hits, stand for a test's failure."""
@@ -212,9 +218,19 @@ class Ledger:
 
     def problems(self) -> list[str]:
         """Return what blocks besides the criteria, failures that no criterion's state tells too."""
-        told = {row["test"] for row in self.rows() if row["state"] != State.PASS}
-        failed = {test: when for test, when in self._failed_phases.items() if test not in told}
-        return [*(f"{test} failed in {when}" for test, when in failed.items()), *self._problems]
+        blocking = [row for row in self.rows() if row["state"] != State.PASS]
+        tests = {row["test"] for row in blocking}
+        told = "\n".join(row["detail"] for row in blocking)
+        failed = {test: when for test, when in self._failed_phases.items() if test not in tests}
+        return [
+            *(f"{test} failed in {when}" for test, when in failed.items()),
+            *(
+                _set_up_problem(reason, hit)
+                for reason, hit in self._failed_set_ups.items()
+                if reason not in told
+            ),
+            *self._problems,
+        ]
 
     def _row(self, criterion_id: str) -> dict[str, Any]:
         run = self._runs.get(criterion_id)
@@ -227,3 +243,8 @@ class Ledger:
             next_steps=("Run all of acceptance/ at once, and mend what could not be collected.",),
         )
         return absent.to_dict() | {"test": None}
+
+
+def _set_up_problem(reason: str, tests: Sequence[str]) -> str:
+    hit = f"{len(tests)} tests" if len(tests) > 1 else tests[0].rpartition("::")[2]
+    return f"the set-up of {hit} failed: {reason}"
