@@ -16,7 +16,14 @@ from typing import BinaryIO, cast
 from harness.errors import DataError, MissingInput
 from harness.progress import Task
 
-__all__ = ["find_files", "named_errors", "open_input", "read_blocks", "size_megabytes"]
+__all__ = [
+    "find_files",
+    "named_errors",
+    "open_input",
+    "read_blocks",
+    "require_files",
+    "size_megabytes",
+]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK_BYTES = 1 << 22  # the fastest of 2**18 to 2**24
@@ -125,6 +132,24 @@ def find_files(folder: Path, endings: Collection[str]) -> tuple[Path, ...]:
             folders.sort()
             found += [Path(place, name) for name in names if name.endswith(tuple(endings))]
     return tuple(sorted(found))
+
+
+def require_files(folder: Path, ending: str) -> tuple[Path, ...]:
+    """Return the files below a folder whose names end so, as ``find_files``; at least one.
+
+    Raises
+    ------
+    MissingInput
+        If there is none, or no such folder.
+    DataError
+        As ``find_files``.
+    """
+    files = find_files(folder, (ending,))
+    if not files:
+        raise MissingInput(
+            f"{folder} holds no *{ending} file", remedy="Name the folder that holds them"
+        )
+    return files
 
 
 def _raise(error: OSError) -> None:

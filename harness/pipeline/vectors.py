@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,8 @@ import pandas as pd
 
 from harness.artifacts import digest_file
 from harness.config import GateConfig, ModelConfig, RandomWeights
+from harness.data.formats.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
+from harness.data.inputs import require_files
 from harness.embedding import (
     Embedder,
     EmbeddingStore,
@@ -28,8 +29,6 @@ from harness.embedding.nucleotide.dnabert import load_dnabert
 from harness.embedding.virnucpro.files import (
     DNABERT_DIM,
     ImportedEmbeddings,
-    find_nucleotide_files,
-    find_protein_files,
     import_embeddings,
 )
 from harness.errors import MissingInput
@@ -102,7 +101,7 @@ class Vectors:
         """Return the nucleotide embeddings of all records."""
         folder = self._config.nucleotide.embeddings
         if folder is not None:
-            return self._import("nucleotide", lambda: find_nucleotide_files(folder), DNABERT_DIM)
+            return self._import("nucleotide", folder, NUCLEOTIDE_ENDING, DNABERT_DIM)
         device = "cpu" if self._config.nucleotide.kind == "kmer" else self._config.device
         embedder = self._nucleotide_embedder()
         return self._extraction.embed("nucleotide", "nucleotide", embedder, device=device)
@@ -112,7 +111,7 @@ class Vectors:
         folder = self._settings(side).embeddings
         if folder is None:
             return None
-        return self._import(_brought_name(side), lambda: find_protein_files(folder))
+        return self._import(_brought_name(side), folder, PROTEIN_ENDING)
 
     def merged(self, side: Side) -> MergedFeatures | None:
         """Return the features that a side brings, or None if it brings none."""
@@ -204,10 +203,10 @@ class Vectors:
         return artifact.path
 
     def _import(
-        self, name: str, find: Callable[[], tuple[Path, ...]], dim: int | None = None
+        self, name: str, source: Path, ending: str, dim: int | None = None
     ) -> ImportedEmbeddings:
         def make() -> ImportedEmbeddings:
-            files = find()
+            files = require_files(source, ending)
             inputs = {"files": [digest_file(path) for path in files], "dim": dim}
 
             def build(folder: Path) -> None:

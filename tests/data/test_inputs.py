@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.inputs import find_files, read_blocks, size_megabytes
+from harness.data.inputs import find_files, read_blocks, require_files, size_megabytes
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 
@@ -132,3 +132,11 @@ def test_progress_of_a_packed_file_then_counts_megabytes_on_disk(tmp_path: Path)
     with Progress(stream).task("reading", unit="MB") as task:
         list(read_blocks(path, task=task, block_bytes=500))
     assert stream.getvalue().startswith(f"reading: {size_megabytes(path):g} MB")
+
+
+def test_require_files_when_there_is_none_then_the_ending_is_named(tmp_path: Path) -> None:
+    """What was looked for, and where."""
+    (tmp_path / "output_1_ESM.pt").touch()
+
+    with pytest.raises(MissingInput, match=r"holds no \*_DNABERT_S\.pt file. Name the folder"):
+        require_files(tmp_path, "_DNABERT_S.pt")

@@ -14,8 +14,8 @@ from itertools import chain
 from pathlib import Path
 
 from harness.data.formats.virnucpro import MERGED_ENDING, StoredFeatures, read_merged
-from harness.data.inputs import find_files
-from harness.errors import DataError, MissingInput
+from harness.data.inputs import require_files
+from harness.errors import DataError
 
 __all__ = ["label_from_folder", "read_merged_folder"]
 
@@ -44,12 +44,7 @@ def read_merged_folder(
         files, or a label is unclear or contradicts its folder's name.
     """
     # Names count, so "." becomes one, and links keep theirs.
-    paths = find_files(Path(os.path.abspath(folder)), (MERGED_ENDING,))  # noqa: PTH100 - resolve() follows
-    if not paths:
-        raise MissingInput(
-            f"{folder} holds no *{MERGED_ENDING} file",
-            remedy="Name the folder that holds VirNucPro's merged folders",
-        )
+    paths = require_files(Path(os.path.abspath(folder)), MERGED_ENDING)  # noqa: PTH100 - resolve() follows
     files, problems = [], []
     for path in paths:
         try:

@@ -14,22 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.data.formats.virnucpro import (
-    NUCLEOTIDE_ENDING,
-    PROTEIN_ENDING,
-    StoredFeatures,
-    read_embeddings,
-)
-from harness.data.inputs import find_files
+from harness.data.formats.virnucpro import StoredFeatures, read_embeddings
 from harness.embedding.joining import locate
-from harness.errors import ArtifactError, DataError, MissingInput
+from harness.errors import ArtifactError, DataError
 from harness.progress import Task
 
 __all__ = [
     "DNABERT_DIM",
     "ImportedEmbeddings",
-    "find_nucleotide_files",
-    "find_protein_files",
     "import_embeddings",
 ]
 
@@ -93,16 +85,6 @@ class ImportedEmbeddings:
         return result
 
 
-def find_nucleotide_files(folder: Path) -> tuple[Path, ...]:
-    """Return all ``*_DNABERT_S.pt`` files below a folder, sorted by path; MissingInput if none."""
-    return _find(folder, NUCLEOTIDE_ENDING)
-
-
-def find_protein_files(folder: Path) -> tuple[Path, ...]:
-    """Return all ``*_ESM.pt`` files below a folder, sorted by path; MissingInput if none."""
-    return _find(folder, PROTEIN_ENDING)
-
-
 def import_embeddings(
     paths: Sequence[Path], folder: Path, *, dim: int | None = None, task: Task | None = None
 ) -> None:
@@ -141,16 +123,6 @@ def import_embeddings(
     if problems:
         raise DataError(f"{len(problems)} of {len(paths)} files:\n" + "\n".join(problems))
     _index(parts).to_parquet(folder / _INDEX)
-
-
-def _find(folder: Path, ending: str) -> tuple[Path, ...]:
-    paths = find_files(folder, (ending,))
-    if not paths:
-        raise MissingInput(
-            f"{folder} holds no *{ending} file",
-            remedy="Name the folder that holds what VirNucPro's tools wrote",
-        )
-    return paths
 
 
 def _check_rows(stored: StoredFeatures, dim: int | None) -> None:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from harness.config import GateConfig, ModelConfig, load_config
 from harness.data.formats.genbank import genbank_files
-from harness.data.formats.virnucpro import MERGED_ENDING
-from harness.data.inputs import find_files, size_megabytes
+from harness.data.formats.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDING
+from harness.data.inputs import require_files, size_megabytes
 from harness.data.read import source_files
 from harness.embedding.esm.checkpoint import find_checkpoint, open_checkpoint
 from harness.embedding.esm.device import require_device
 from harness.embedding.nucleotide.remote_code import open_remote_checkpoint
-from harness.embedding.virnucpro.files import find_nucleotide_files, find_protein_files
 from harness.errors import HarnessError, MissingInput
 from harness.pipeline.doctor.check import Check, State, found, note
 from harness.pipeline.vectors import SIDES, Side
@@ -89,15 +88,9 @@ def _describe_model(settings: ModelConfig) -> list[str]:
 def _describe_brought(settings: ModelConfig) -> list[str]:
     parts = []
     if settings.features is not None:
-        files = find_files(settings.features, (MERGED_ENDING,))
-        if not files:
-            raise MissingInput(
-                f"{settings.features} holds no *{MERGED_ENDING} file",
-                remedy="Name the folder that holds VirNucPro's merged folders",
-            )
-        parts.append(f"features: {_count(files)}")
+        parts.append(f"features: {_count(require_files(settings.features, MERGED_ENDING))}")
     if settings.embeddings is not None:
-        parts.append(f"embeddings: {_count(find_protein_files(settings.embeddings))}")
+        parts.append(f"embeddings: {_count(require_files(settings.embeddings, PROTEIN_ENDING))}")
     for key in ("predictions", "metrics", "checkpoint"):
         path: Path | None = getattr(settings, key)
         if path is not None:
@@ -112,7 +105,7 @@ def _find_nucleotides(config: GateConfig) -> str:
     if settings.kind == "kmer":
         return f"counts of {settings.k}-mers, width {4**settings.k}"
     if settings.embeddings is not None:
-        return f"embeddings: {_count(find_nucleotide_files(settings.embeddings))}"
+        return f"embeddings: {_count(require_files(settings.embeddings, NUCLEOTIDE_ENDING))}"
     checkpoint = open_remote_checkpoint(
         settings.model,
         revision=settings.revision,

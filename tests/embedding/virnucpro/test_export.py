@@ -10,14 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.data.formats.virnucpro import write_embeddings
+from harness.data.formats.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING, write_embeddings
+from harness.data.inputs import require_files
 from harness.embedding.virnucpro import export
 from harness.embedding.virnucpro.export import export_embeddings
 from harness.embedding.virnucpro.files import (
     DNABERT_DIM,
     ImportedEmbeddings,
-    find_nucleotide_files,
-    find_protein_files,
     import_embeddings,
 )
 from harness.embedding.virnucpro.merged import MergedFeatures
@@ -49,10 +48,10 @@ def test_export_when_read_back_then_every_record_has_its_vectors(
     exported: Path, tmp_path: Path
 ) -> None:
     """What is written can be brought to a gate again."""
-    for find, expected in ((find_nucleotide_files, NUCLEOTIDE), (find_protein_files, PROTEIN)):
-        folder = tmp_path / find.__name__
+    for ending, expected in ((NUCLEOTIDE_ENDING, NUCLEOTIDE), (PROTEIN_ENDING, PROTEIN)):
+        folder = tmp_path / ending
         folder.mkdir()
-        import_embeddings(find(exported), folder)
+        import_embeddings(require_files(exported, ending), folder)
         np.testing.assert_array_equal(ImportedEmbeddings(folder).rows(IDS), expected)
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.formats.virnucpro import write_embeddings
+from harness.data.formats.virnucpro import PROTEIN_ENDING, write_embeddings
+from harness.data.inputs import require_files
 from harness.embedding.virnucpro.files import (
     ImportedEmbeddings,
-    find_nucleotide_files,
-    find_protein_files,
     import_embeddings,
 )
-from harness.errors import ArtifactError, DataError, MissingInput
+from harness.errors import ArtifactError, DataError
 
 VECTORS = np.arange(20, dtype=np.float32).reshape(5, 4)
 
@@ -38,7 +37,7 @@ def target(tmp_path: Path) -> Path:
 
 def test_rows_when_asked_across_files_then_each_id_gets_its_own(files: Path, target: Path) -> None:
     """Rows are joined by id, whatever file they are in."""
-    import_embeddings(find_protein_files(files), target)
+    import_embeddings(require_files(files, PROTEIN_ENDING), target)
 
     store = ImportedEmbeddings(target)
 
@@ -48,7 +47,7 @@ def test_rows_when_asked_across_files_then_each_id_gets_its_own(files: Path, tar
 
 def test_rows_when_a_record_is_missing_then_it_is_named(files: Path, target: Path) -> None:
     """Rows in are rows out, or an error."""
-    import_embeddings(find_protein_files(files), target)
+    import_embeddings(require_files(files, PROTEIN_ENDING), target)
 
     with pytest.raises(DataError, match="1 of 2 records have no embedding, such as 'r9'"):
         ImportedEmbeddings(target).rows(["r0", "r9"])
@@ -61,7 +60,7 @@ def test_import_when_an_id_stands_in_two_files_then_both_are_named(
     write_embeddings(files / "viral" / "output_2_ESM.pt", ["r4"], VECTORS[:1])
 
     with pytest.raises(DataError, match=r"'r4' in .*other/output_1_ESM.pt and .*output_2_ESM.pt"):
-        import_embeddings(find_protein_files(files), target)
+        import_embeddings(require_files(files, PROTEIN_ENDING), target)
 
 
 def test_import_when_files_are_at_fault_then_each_is_listed_with_its_record(
@@ -78,7 +77,7 @@ def test_import_when_files_are_at_fault_then_each_is_listed_with_its_record(
         match=r"(?s)2 of 4 files:.*not finite, the first is that of 'r6'"
         r".*output_3_ESM.pt: 3 values a row from 'r7' on, expected 4",
     ):
-        import_embeddings(find_protein_files(files), target)
+        import_embeddings(require_files(files, PROTEIN_ENDING), target)
 
 
 def test_import_when_another_width_is_asked_for_then_the_file_is_refused(
@@ -86,13 +85,7 @@ def test_import_when_another_width_is_asked_for_then_the_file_is_refused(
 ) -> None:
     """DNABERT-S gives 768 numbers; other widths are another model's."""
     with pytest.raises(DataError, match="4 values a row from 'r3' on, expected 768"):
-        import_embeddings(find_protein_files(files), target, dim=768)
-
-
-def test_find_when_only_the_other_kind_is_there_then_missing_input(files: Path) -> None:
-    """The ending that was looked for is named."""
-    with pytest.raises(MissingInput, match=r"holds no \*_DNABERT_S\.pt file"):
-        find_nucleotide_files(files)
+        import_embeddings(require_files(files, PROTEIN_ENDING), target, dim=768)
 
 
 @pytest.mark.parametrize("name", ["part-00000.npy", "index.parquet"])
@@ -100,7 +93,7 @@ def test_open_when_a_converted_file_is_damaged_then_it_is_named(
     files: Path, target: Path, name: str
 ) -> None:
     """A damaged part or index is never read as data."""
-    import_embeddings(find_protein_files(files), target)
+    import_embeddings(require_files(files, PROTEIN_ENDING), target)
     (target / name).write_bytes(b"junk")
 
     with pytest.raises(ArtifactError, match=name):
