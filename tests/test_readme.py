@@ -79,3 +79,14 @@ def test_page_when_it_links_to_files_then_they_are_there(page: Path) -> None:
 
     missing = [to for to in links if "://" not in to and not (page.parent / to).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_when_it_names_files_and_modules_then_they_are_there(page: Path) -> None:
+    """What stands in code spans, and the modules that are to be run."""
+    text = page.read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:harness|acceptance|tests|benchmarks|docs)/[\w./-]*)`", text)
+    modules = re.findall(r"python -m (benchmarks[\w.]*\w)", text)
+    paths += [f"{name.replace('.', '/')}.py" for name in modules]
+
+    assert [path for path in paths if not (ROOT / path).exists()] == []
