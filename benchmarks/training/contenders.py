@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -112,7 +113,7 @@ def our_loop(
 ) -> Steps:
     """Take the steps of ``fit_head``, and look at the losses as often."""
     head = Head(rows.n_features).to(device)
-    engine = choose_engine(head, RECIPE, allows_tf32=allows_tf32)
+    engine = choose_engine(head, replace(RECIPE, allows_tf32=allows_tf32))
     feed = BatchFeed(rows, batch_size=RECIPE.batch_size, device=device, is_streamed=is_streamed)
     n_usable = n_usable_rows(len(rows), RECIPE.batch_size)
     losses = EpochLosses(n_rows=n_usable, batch_size=RECIPE.batch_size, device=device)

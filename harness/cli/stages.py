@@ -136,7 +136,8 @@ def train(
     from harness.pipeline import compute_threads
 
     pipeline = open_pipeline(gate_config, work_dir)
-    with compute_threads(pipeline.config.threads), _explained_stop():
+    threads = compute_threads(pipeline.config.threads)
+    with threads, _explained_stop(), pipeline.heads.keeping_rows():
         for side in _sides(which):
             if (own := getattr(pipeline.config, side).checkpoint) is not None:
                 typer.echo(f"{side}: brings a head of its own, {own}; none is trained")

@@ -33,6 +33,7 @@ DEPLOYMENT_RUNS = 3
 SAMPLING_UNITS = ("record", "window", "genome")
 # float8: bfloat16, with the linear layers in float8, on GPUs that multiply it.
 DTYPES = ("float32", "bfloat16", "float16", "float8")
+STORE_DTYPES = ("float32", "float16", "bfloat16")
 NUCLEOTIDE_KINDS = ("model", "embeddings", "kmer")
 
 
@@ -149,6 +150,7 @@ class TrainingConfig:
     min_improvement: Fraction = Fraction(0)
     validation_fraction: Fraction = Fraction(1, 10)
     save_best: bool = False
+    allows_tf32: bool = False  # a GPU's products may be rounded to TF32 in training: quicker
 
     def __post_init__(self) -> None:
         for name in ("epochs", "hidden_dim", "lr_step", "patience"):
@@ -198,6 +200,7 @@ class GateConfig:
     seed: int = 42
     device: str = "cuda"
     threads: int | None = None  # compute threads on the CPU; None: as many as torch chooses
+    store_dtype: str = "float32"  # of embeddings on disk, both sides' and the nucleotides' alike
     data: DataConfig
     baseline: ModelConfig
     candidate: ModelConfig
@@ -212,6 +215,7 @@ class GateConfig:
             "device",
             f"expected 'cpu' or 'cuda', got {self.device!r}",
         )
+        _require_one_of(self.store_dtype, STORE_DTYPES, "store_dtype")
         _require(self.threads is None or self.threads > 0, "threads", "must be positive")
         _require(self.candidate.metrics is None, "candidate.metrics", "only a baseline may have it")
 

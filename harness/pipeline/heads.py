@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,8 @@ from harness.pipeline.cache import StageCache
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import Side, Vectors
 from harness.progress import Progress
-from harness.training import TrainedHead, fit_heads, save_head
-from harness.training.epoch_lines import describe_epoch
-from harness.training.history import (
-    EpochRecord,
-    read_history,
-    tensorboard_events,
-    write_history,
-)
+from harness.training import HeadTrainer, save_head
+from harness.training.history import EpochRecord, tensorboard_events, write_history
 
 __all__ = ["HEAD_FILE", "Heads"]
 
@@ -68,6 +62,8 @@ class Heads:
         self._vectors = vectors
         self._cache = cache
         self._progress = progress
+        self._keeps_rows = False
+        self._kept: dict[Side, HeadTrainer] = {}
 
     def head(
         self, side: Side, *, takes_signals: bool = False, events: Path | None = None
@@ -90,12 +86,12 @@ class Heads:
 
         def build(folder: Path) -> None:
             with _events(events and events / side) as on_epoch, _resumable(folder) as unfinished:
-                (trained,) = self._fit(
-                    side,
-                    [self._config.seed],
-                    unfinished,
-                    takes_signals=takes_signals,
+                trained = self._trainer(side).fit(
+                    seed=self._config.seed,
+                    folder=unfinished,
+                    name=_name(side, self._config.seed),
                     on_epoch=on_epoch,
+                    takes_signals=takes_signals,
                 )
                 save_head(folder / HEAD_FILE, trained, {"inputs": inputs})
                 if trained.best is not None:
@@ -144,7 +140,16 @@ class Heads:
 
         def build(folder: Path) -> None:
             with _resumable(folder) as unfinished:
-                trained = self._fit(side, others, unfinished, takes_signals=takes_signals)
+                trainer = self._trainer(side)
+                trained = [
+                    trainer.fit(
+                        seed=seed,
+                        folder=unfinished / f"seed-{seed}",
+                        name=_name(side, seed),
+                        takes_signals=takes_signals,
+                    )
+                    for seed in others
+                ]
                 rows = [first, *(head.to_dict() for head in trained)]
                 text = json.dumps([_validation_result(facts) for facts in rows])
                 write_atomically(folder / "spread.json", text)
@@ -174,42 +179,35 @@ class Heads:
             "device": self._config.device,
         }
 
-    def _fit(
-        self,
-        side: Side,
-        seeds: Sequence[int],
-        folder: Path,
-        *,
-        takes_signals: bool,
-        on_epoch: Callable[[EpochRecord], None] | None = None,
-    ) -> tuple[TrainedHead, ...]:
+    @contextmanager
+    def keeping_rows(self) -> Iterator[None]:
+        """Within it, all trainings of a side share its rows, which are read once."""
+        self._keeps_rows = True
+        try:
+            yield
+        finally:
+            self._keeps_rows = False
+            self._kept.clear()
+
+    def _trainer(self, side: Side) -> HeadTrainer:
+        if side in self._kept:
+            return self._kept[side]
+        self._kept.clear()  # the other side's rows: both may be more than the device holds
         train, validation = self._samples.part("train"), self._samples.part("validation")
-
-        def log(record: EpochRecord) -> None:
-            # The epoch's history is on disk by now; a seed's folder appears when its turn comes.
-            seed = [n for n in seeds if (folder / f"seed-{n}").exists()][-1]
-            history = read_history(folder / f"seed-{seed}" / "training.jsonl")
-            name = f"train {side}, seed {seed}"
-            self._progress.line(describe_epoch(name, self._config.training, history))
-            if on_epoch is not None:
-                on_epoch(record)
-
-        return fit_heads(
+        trainer = HeadTrainer(
             self._vectors.features(side, train["id"]),
             train["label"],
-            seeds=seeds,
             validation_features=self._vectors.features(side, validation["id"]),
             validation_labels=validation["label"],
             recipe=self._config.training,
             device=self._config.device,
             ids=train["id"],
             validation_ids=validation["id"],
-            folder=folder,
-            name=f"train {side}",
             progress=self._progress,
-            on_epoch=log,
-            takes_signals=takes_signals,
         )
+        if self._keeps_rows:
+            self._kept[side] = trainer
+        return trainer
 
 
 @contextmanager
@@ -221,6 +219,10 @@ def _resumable(folder: Path) -> Iterator[Path]:
             leftover.unlink()
     yield unfinished
     shutil.rmtree(unfinished)
+
+
+def _name(side: Side, seed: int) -> str:
+    return f"train {side}, seed {seed}"
 
 
 def _events(

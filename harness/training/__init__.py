@@ -3,6 +3,6 @@
 from harness.training.checkpoints import load_head, save_head
 from harness.training.head import Head
 from harness.training.trained import TrainedHead
-from harness.training.trainer import fit_head, fit_heads
+from harness.training.trainer import HeadTrainer, fit_head
 
-__all__ = ["Head", "TrainedHead", "fit_head", "fit_heads", "load_head", "save_head"]
+__all__ = ["Head", "HeadTrainer", "TrainedHead", "fit_head", "load_head", "save_head"]

@@ -18,7 +18,7 @@ StepEngine: TypeAlias = TrainingStep | CapturedSteps
 LARGEST_FUSED_BATCH = 512
 
 
-def choose_engine(head: Head, recipe: TrainingConfig, *, allows_tf32: bool) -> StepEngine:
+def choose_engine(head: Head, recipe: TrainingConfig) -> StepEngine:
     """Return what takes a head's steps on the device that it is on.
 
     Parameters
@@ -26,9 +26,7 @@ def choose_engine(head: Head, recipe: TrainingConfig, *, allows_tf32: bool) -> S
     head : Head
         Is trained in place.
     recipe : TrainingConfig
-        Batch size, learning rate, momentum, dropout.
-    allows_tf32 : bool
-        Whether a GPU may round the factors of the hidden layer's products to TF32.
+        Batch size, learning rate, momentum, dropout, and whether TF32 is allowed.
 
     Raises
     ------
@@ -45,5 +43,5 @@ def choose_engine(head: Head, recipe: TrainingConfig, *, allows_tf32: bool) -> S
             f"training on a GPU needs Triton, which cannot be imported ({error})",
             remedy="Install PyTorch's CUDA build for Linux, which brings it, or train on the CPU",
         ) from error
-    step = FusedStep(head, recipe, n_steps=BATCHES_PER_LAUNCH, allows_tf32=allows_tf32)
+    step = FusedStep(head, recipe, n_steps=BATCHES_PER_LAUNCH)
     return CapturedSteps(head, recipe, step=step, record=record_graph)

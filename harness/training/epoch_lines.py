@@ -1,4 +1,4 @@
-"""One line an epoch, for logs; what a terminal shows while an epoch runs is the trainer's."""
+"""What is said of a training: a line an epoch in a log, a note under the bar in a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.config import TrainingConfig
 from harness.training.history import EpochRecord
 from harness.training.schedule import judge_stopping
 
-__all__ = ["describe_epoch"]
+__all__ = ["describe_epoch", "describe_steps"]
 
 
 def describe_epoch(name: str, recipe: TrainingConfig, history: Sequence[EpochRecord]) -> str:
@@ -41,6 +41,39 @@ def describe_epoch(name: str, recipe: TrainingConfig, history: Sequence[EpochRec
         "done" if is_over else f"at most {_time_left(recipe, history)} left",
     )
     return ", ".join(parts)
+
+
+def describe_steps(
+    recipe: TrainingConfig,
+    history: Sequence[EpochRecord],
+    learning_rate: float,
+    loss: float,
+    *,
+    rows_per_second: float,
+) -> str:
+    """Return a note on the epoch under way, and on what the last one reached.
+
+    Parameters
+    ----------
+    recipe, history
+        As for ``describe_epoch``; before the first epoch's end there is no history.
+    learning_rate, loss, rows_per_second : float
+        Of the steps so far.
+    """
+    parts = [
+        f"epoch {len(history) + 1}/{recipe.epochs}",
+        f"lr {learning_rate:.2g}",
+        f"loss {loss:.4f}",
+    ]
+    if history:
+        last = history[-1]
+        stopping = judge_stopping(recipe, [record.validation_loss for record in history])
+        parts += [
+            f"val {last.validation_loss:.4f}",
+            f"acc {last.validation_accuracy:.4f}",
+            f"patience {stopping.patience_left}",
+        ]
+    return ", ".join([*parts, f"{rows_per_second:,.0f} rows/s"])
 
 
 def _time_left(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> timedelta:

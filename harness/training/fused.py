@@ -35,11 +35,10 @@ class FusedStep:
     head : Head
         Is trained in place, on the device that it is on.
     recipe : TrainingConfig
-        Batch size, momentum, dropout.
+        Batch size, momentum, dropout, and whether the factors of the hidden layer's products are
+        rounded to TF32.
     n_steps : int
         How many losses are kept.
-    allows_tf32 : bool
-        Round the factors of the hidden layer's products to TF32.
 
     Attributes
     ----------
@@ -54,9 +53,7 @@ class FusedStep:
         Mean cross-entropy of each step, nats.
     """
 
-    def __init__(
-        self, head: Head, recipe: TrainingConfig, *, n_steps: int, allows_tf32: bool
-    ) -> None:
+    def __init__(self, head: Head, recipe: TrainingConfig, *, n_steps: int) -> None:
         weights = flatten_parameters(head)
         device = weights.device
         self.momentum = torch.zeros_like(weights)
@@ -68,7 +65,7 @@ class FusedStep:
         self._momenta = views_by_name(head, self.momentum)
         self._keep = 1 - float(recipe.dropout)
         self._decay = float(recipe.momentum)
-        self._precision = "tf32" if allows_tf32 else "ieee"
+        self._precision = "tf32" if recipe.allows_tf32 else "ieee"
         hidden, rows = head.hidden_dim, recipe.batch_size
         self._block_rows = max(SMALLEST_TILE, triton.next_power_of_2(rows))
         self._tile_rows = min(self._block_rows, TILE_ROWS)

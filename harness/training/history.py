@@ -14,7 +14,6 @@ from harness.errors import MissingInput
 __all__ = [
     "EpochRecord",
     "digest_history",
-    "read_history",
     "tensorboard_events",
     "write_history",
 ]
@@ -67,12 +66,6 @@ def digest_history(history: Sequence[EpochRecord]) -> str:
 def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
     """Write one JSON object a line."""
     write_atomically(path, "".join(json.dumps(asdict(record)) + "\n" for record in history))
-
-
-def read_history(path: Path) -> tuple[EpochRecord, ...]:
-    """Read what ``write_history`` wrote."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return tuple(EpochRecord(**json.loads(line)) for line in lines)
 
 
 @contextmanager

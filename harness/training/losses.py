@@ -25,7 +25,7 @@ class EpochLosses:
         self.values = torch.zeros(self.n_steps, device=device)
         self.n_done = 0
         self._n_rows = n_rows
-        self._batch_size = batch_size
+        self.batch_size = batch_size
 
     def extend(self, losses: torch.Tensor) -> None:
         """Take the losses of the next steps, or of one, without waiting for the device."""
@@ -36,12 +36,12 @@ class EpochLosses:
     @property
     def n_rows_done(self) -> int:
         """Rows of the steps so far."""
-        return min(self.n_done * self._batch_size, self._n_rows)
+        return min(self.n_done * self.batch_size, self._n_rows)
 
     def mean(self) -> float:
         """Return the mean over the rows of the steps so far."""
-        rows = torch.full((self.n_done,), self._batch_size, dtype=torch.float64)
-        rows[-1] += self.n_rows_done - self.n_done * self._batch_size
+        rows = torch.full((self.n_done,), self.batch_size, dtype=torch.float64)
+        rows[-1] += self.n_rows_done - self.n_done * self.batch_size
         losses = self.values[: self.n_done].cpu()
         return ((losses * rows).sum() / rows.sum()).item()
 

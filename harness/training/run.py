@@ -6,16 +6,18 @@ What a step computes (``steps``), where batches come from (``batches``) and when
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from harness.errors import DataError
 from harness.progress import Task
 from harness.training.batches import n_usable_rows
 from harness.training.engine import choose_engine
+from harness.training.epoch_lines import describe_epoch, describe_steps
 from harness.training.evaluation import Evaluation, evaluate
+from harness.training.finite import require_finite_losses, require_finite_validation
 from harness.training.folder import TrainingFolder
 from harness.training.head import Head, head_from_weights
 from harness.training.history import EpochRecord
@@ -40,10 +42,8 @@ class TrainingRun:
     ----------
     setup : Setup
         What to train on, and how.
-    seed : int
-        The user's.
-    folder : Path, optional
-        Where state, history and heads are kept; a training that is found there is continued.
+    seed, folder, name, on_epoch
+        As for ``fit_head``.
 
     Raises
     ------
@@ -51,8 +51,17 @@ class TrainingRun:
         If the folder belongs to another training.
     """
 
-    def __init__(self, setup: Setup, *, seed: int, folder: Path | None) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        seed: int,
+        folder: Path | None,
+        name: str,
+        on_epoch: Callable[[EpochRecord], None] | None,
+    ) -> None:
         self._setup, self._recipe = setup, setup.recipe
+        self._name, self._on_epoch = name, on_epoch
         self._seed, self._seeds = seed, derive_seeds(seed)
         self._n_usable = n_usable_rows(len(setup.data.train), setup.recipe.batch_size)
         self._losses = EpochLosses(
@@ -64,26 +73,26 @@ class TrainingRun:
             dropout=float(setup.recipe.dropout),
             seed=self._seeds.weights,
         ).to(setup.device)
-        self._engine = choose_engine(self._head, setup.recipe, allows_tf32=setup.allows_tf32)
+        self._engine = choose_engine(self._head, setup.recipe)
         self._best_weights: dict[str, torch.Tensor] = {}
         self._history: tuple[EpochRecord, ...] = ()
         self._begin_epoch()
         self._folder: TrainingFolder | None = None
         if folder is not None:
-            device = f"{setup.device.type}, TF32" if setup.allows_tf32 else setup.device.type
-            origin = fingerprint(setup.data, setup.recipe, seed, device)
+            origin = fingerprint(setup.data, setup.recipe, seed, setup.device.type)
             self._folder = TrainingFolder(folder, origin=origin)
-            self._go_on_from(self._folder.load())
+            if (snapshot := self._folder.load()) is not None:
+                self._go_on_from(snapshot)
 
-    def finish(self, stop: StopRequest, *, name: str) -> TrainedHead:
+    def finish(self, stop: StopRequest, metadata: Mapping[str, Any]) -> TrainedHead:
         """Train to the end.
 
         Parameters
         ----------
         stop : StopRequest
             Is looked at after every step; on CUDA, after every launch of up to 64 of them.
-        name : str
-            Of the task that is shown.
+        metadata : mapping of JSON values
+            What the saved heads say about themselves besides.
 
         Raises
         ------
@@ -95,7 +104,7 @@ class TrainingRun:
             If somebody asked to stop; the state is saved first.
         """
         n_steps = self._losses.n_steps
-        with self._setup.progress.task(name, self._recipe.epochs * n_steps, "steps") as task:
+        with self._setup.progress.task(self._name, self._recipe.epochs * n_steps, "steps") as task:
             task.advance(len(self._history) * n_steps + self._losses.n_done)
             while not self._is_over():
                 self._leave_if_asked(stop)
@@ -103,7 +112,7 @@ class TrainingRun:
                 self._end_epoch()
         trained = self._result()
         if self._folder is not None:
-            self._folder.save_heads(trained, self._setup.metadata)
+            self._folder.save_heads(trained, metadata)
         return trained
 
     @property
@@ -118,9 +127,9 @@ class TrainingRun:
 
     def _train_epoch(self, stop: StopRequest, task: Task) -> None:
         began = self._setup.clock() - self._trained_seconds
-        order = draw_order(self._seeds, epoch=self._epoch, n_rows=len(self._setup.data.train))
+        train, losses = self._setup.data.train, self._losses
+        order = draw_order(self._seeds, epoch=self._epoch, n_rows=len(train))
         usable = order[: self._n_usable]
-        losses = self._losses
         n_shown = losses.n_done
         batches = self._setup.feed.batches(
             usable, first_step=n_shown, n_batches=self._engine.batches_per_call
@@ -129,7 +138,7 @@ class TrainingRun:
             losses.extend(self._engine(features, targets))
             is_last = losses.n_done == losses.n_steps
             if is_last or stop.signal_name or n_calls % CALLS_PER_LOOK == 0:
-                self._require_finite_loss(usable)
+                require_finite_losses(losses, train, usable, epoch=self._epoch)
                 self._trained_seconds = self._setup.clock() - began
                 task.advance(losses.n_done - n_shown, self._note())
                 n_shown = losses.n_done
@@ -139,19 +148,16 @@ class TrainingRun:
     def _end_epoch(self) -> None:
         began = self._setup.clock()
         found = evaluate(self._head, self._setup.data.validation)
-        if not math.isfinite(found.loss):
-            raise DataError(
-                f"the validation loss of epoch {self._epoch} is {found.loss}: training stopped. "
-                "Lower the learning rate"
-            )
+        require_finite_validation(found.loss, epoch=self._epoch)
         elapsed = self._trained_seconds + self._setup.clock() - began
         self._history += (self._record(found, elapsed),)
         if self._recipe.save_best and self._stopping().best_epoch == len(self._history):
             self._best_weights = {k: v.clone() for k, v in self._head.state_dict().items()}
         self._begin_epoch()
         self._save_state()
-        if self._setup.on_epoch is not None:
-            self._setup.on_epoch(self._history[-1])
+        self._setup.progress.line(describe_epoch(self._name, self._recipe, self._history))
+        if self._on_epoch is not None:
+            self._on_epoch(self._history[-1])
 
     def _record(self, found: Evaluation, elapsed_seconds: float) -> EpochRecord:
         return EpochRecord(
@@ -170,29 +176,11 @@ class TrainingRun:
     def _rows_per_second(self) -> float:
         return self._losses.n_rows_done / max(self._trained_seconds, 1e-9)
 
-    def _require_finite_loss(self, order: torch.Tensor) -> None:
-        step = self._losses.first_not_finite()
-        if step is None:
-            return
-        batch = torch.split(order, self._recipe.batch_size)[step].tolist()
-        raise DataError(
-            f"the loss of epoch {self._epoch}, step {step + 1} is "
-            f"{self._losses.values[step].item()}: training stopped. Lower the learning rate, or "
-            "look at the features of this batch: " + ", ".join(self._setup.data.train.names(batch))
-        )
-
     def _note(self) -> str:
-        note = (
-            f"epoch {self._epoch}/{self._recipe.epochs}, lr {self._engine.learning_rate:.2g}, "
-            f"loss {self._losses.mean():.4f}, "
+        rate, loss = self._engine.learning_rate, self._losses.mean()
+        return describe_steps(
+            self._recipe, self._history, rate, loss, rows_per_second=self._rows_per_second()
         )
-        if self._history:
-            last = self._history[-1]
-            note += (
-                f"val {last.validation_loss:.4f}, acc {last.validation_accuracy:.4f}, "
-                f"patience {self._stopping().patience_left}, "
-            )
-        return note + f"{self._rows_per_second():,.0f} rows/s"
 
     def _stopping(self) -> Stopping:
         return judge_stopping(self._recipe, [record.validation_loss for record in self._history])
@@ -205,11 +193,9 @@ class TrainingRun:
             return
         self._save_state()
         done = f"{self._losses.n_done} of {self._losses.n_steps} steps"
-        how = (
-            "nothing was saved, since no folder was given"
-            if self._folder is None
-            else f"saved in {self._folder.path}: run the same again to go on from there"
-        )
+        how = "nothing was saved, since no folder was given"
+        if self._folder is not None:
+            how = f"saved in {self._folder.path}: run the same again to go on from there"
         raise TrainingInterrupted(
             f"stopped by {stop.signal_name} in epoch {self._epoch} after {done}; {how}"
         )
@@ -230,9 +216,7 @@ class TrainingRun:
             )
         )
 
-    def _go_on_from(self, snapshot: Snapshot | None) -> None:
-        if snapshot is None:
-            return
+    def _go_on_from(self, snapshot: Snapshot) -> None:
         self._history = snapshot.history
         self._begin_epoch()
         self._head.load_state_dict(snapshot.weights)

@@ -9,19 +9,86 @@ from typing import Any
 
 import numpy.typing as npt
 import pandas as pd
+import torch
 
 from harness.config import TrainingConfig
+from harness.embedding.esm.device import require_device
 from harness.progress import Progress
-from harness.training.features import Features, label_rows
+from harness.training.features import Features, TrainingData, label_rows
 from harness.training.history import EpochRecord
 from harness.training.interruption import stop_requests
 from harness.training.run import TrainingRun
-from harness.training.setup import prepare
+from harness.training.setup import Setup, bring_rows, must_stream
 from harness.training.trained import TrainedHead
 
-__all__ = ["fit_head", "fit_heads"]
+__all__ = ["HeadTrainer", "fit_head"]
 
 VIRNUCPRO_RECIPE = TrainingConfig()
+
+
+class HeadTrainer:
+    """Holds checked rows where they are needed, and trains heads on them, seed by seed.
+
+    The parameters are those of ``fit_head`` that do not depend on the seed.
+
+    Raises
+    ------
+    DataError
+        If the rows cannot be trained on.
+    MissingInput
+        If the device is not there.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        labels: npt.ArrayLike,
+        *,
+        validation_features: Features,
+        validation_labels: npt.ArrayLike,
+        recipe: TrainingConfig = VIRNUCPRO_RECIPE,
+        device: str = "cpu",
+        ids: Sequence[str] | pd.Series[str] | None = None,
+        validation_ids: Sequence[str] | pd.Series[str] | None = None,
+        progress: Progress | None = None,
+        is_streamed: bool | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        require_device(device)
+        target = torch.device(device)
+        data = TrainingData(
+            train=label_rows("train", features, labels, ids),
+            validation=label_rows(
+                "validation", validation_features, validation_labels, validation_ids
+            ),
+            batch_size=recipe.batch_size,
+        )
+        if is_streamed is None:
+            is_streamed = must_stream(data, target)
+        data, feed = bring_rows(data, target, is_streamed=is_streamed)
+        self._setup = Setup(
+            data=data,
+            feed=feed,
+            recipe=recipe,
+            device=target,
+            progress=progress or Progress(),
+            clock=clock,
+        )
+
+    def fit(
+        self,
+        *,
+        seed: int = 42,
+        folder: Path | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        name: str = "train head",
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+        takes_signals: bool = False,
+    ) -> TrainedHead:
+        """Train one head, as ``fit_head`` does."""
+        run = TrainingRun(self._setup, seed=seed, folder=folder, name=name, on_epoch=on_epoch)
+        with stop_requests(is_enabled=takes_signals) as stop:
+            return run.finish(stop, metadata or {})
 
 
 def fit_head(
@@ -40,9 +107,8 @@ def fit_head(
     name: str = "train head",
     progress: Progress | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
-    is_streamed: bool = False,
+    is_streamed: bool | None = None,
     takes_signals: bool = False,
-    allows_tf32: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainedHead:
     """Train one head by VirNucPro's recipe.
@@ -76,17 +142,16 @@ def fit_head(
     name : str
         Of the task that ``progress`` shows.
     progress : Progress, optional
-        Shows steps, learning rate, losses, accuracy, patience and rows per second.
+        Shows steps, learning rate, losses, accuracy, patience and rows per second; in a log, a line
+        an epoch.
     on_epoch : callable, optional
         Is given each epoch's record once its state is saved.
-    is_streamed : bool
-        Leave the features in the host's memory and copy them to the device piece by piece.
+    is_streamed : bool, optional
+        Leave the features in the host's memory and copy them to the device piece by piece; by
+        default, if they would take more than half of a GPU's free memory. The head is the same.
     takes_signals : bool
         On SIGINT or SIGTERM stop after the step, save, and raise ``TrainingInterrupted``; on CUDA,
         where up to 64 steps are launched together, after those.
-    allows_tf32 : bool
-        Let a GPU round the factors of the hidden layer's products in training to TF32, which is
-        quicker: eight bits of exponent and ten of fraction. Validation is in float32 always.
     clock : callable
         Returns seconds.
 
@@ -118,75 +183,24 @@ def fit_head(
     >>> trained.predict(features[64:]).shape
     (32,)
     """
-    setup = prepare(
-        label_rows("train", features, labels, ids),
-        label_rows("validation", validation_features, validation_labels, validation_ids),
+    trainer = HeadTrainer(
+        features,
+        labels,
+        validation_features=validation_features,
+        validation_labels=validation_labels,
         recipe=recipe,
         device=device,
-        metadata=metadata,
+        ids=ids,
+        validation_ids=validation_ids,
         progress=progress,
-        on_epoch=on_epoch,
         is_streamed=is_streamed,
-        allows_tf32=allows_tf32,
         clock=clock,
     )
-    with stop_requests(is_enabled=takes_signals) as stop:
-        return TrainingRun(setup, seed=seed, folder=folder).finish(stop, name=name)
-
-
-def fit_heads(
-    features: Features,
-    labels: npt.ArrayLike,
-    *,
-    seeds: Sequence[int],
-    validation_features: Features,
-    validation_labels: npt.ArrayLike,
-    recipe: TrainingConfig = VIRNUCPRO_RECIPE,
-    device: str = "cpu",
-    ids: Sequence[str] | pd.Series[str] | None = None,
-    validation_ids: Sequence[str] | pd.Series[str] | None = None,
-    folder: Path | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    name: str = "train head",
-    progress: Progress | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-    is_streamed: bool = False,
-    takes_signals: bool = False,
-    allows_tf32: bool = False,
-    clock: Callable[[], float] = time.perf_counter,
-) -> tuple[TrainedHead, ...]:
-    """Train one head for each seed, on the same rows, which are brought to the device once.
-
-    Parameters
-    ----------
-    seeds : sequence of int
-        Each head is the one that ``fit_head`` gives for its seed.
-    folder : Path, optional
-        Each seed has a folder of its own in it, such as ``seed-42``.
-
-    All others are as for ``fit_head``.
-
-    Returns
-    -------
-    tuple of TrainedHead
-        In the order of the seeds.
-    """
-    setup = prepare(
-        label_rows("train", features, labels, ids),
-        label_rows("validation", validation_features, validation_labels, validation_ids),
-        recipe=recipe,
-        device=device,
+    return trainer.fit(
+        seed=seed,
+        folder=folder,
         metadata=metadata,
-        progress=progress,
+        name=name,
         on_epoch=on_epoch,
-        is_streamed=is_streamed,
-        allows_tf32=allows_tf32,
-        clock=clock,
+        takes_signals=takes_signals,
     )
-    with stop_requests(is_enabled=takes_signals) as stop:
-        return tuple(
-            TrainingRun(setup, seed=seed, folder=folder and folder / f"seed-{seed}").finish(
-                stop, name=f"{name}, seed {seed}"
-            )
-            for seed in seeds
-        )

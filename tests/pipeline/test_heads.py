@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ import pandas as pd
 import pytest
 
 from harness.config import GateConfig, load_config
-from harness.pipeline import Pipeline, Side, heads
+from harness.pipeline import Pipeline, Side
 from harness.pipeline.facts import describe_run
 from harness.pipeline.vectors import Vectors
 from harness.progress import Progress
-from harness.training import TrainedHead, fit_head, fit_heads, load_head
+from harness.training import HeadTrainer, TrainedHead, fit_head, load_head
 from harness.training.checkpoints import read_head_metadata
 from tests.cli.test_commands import write_sequences
 
@@ -194,21 +195,44 @@ def test_spread_then_reads_no_test_row(open_run: Open, monkeypatch: pytest.Monke
     assert not set(read) & set(pipeline.samples.split().test)
 
 
+@pytest.mark.parametrize(("is_kept", "n_readings"), [(True, 2), (False, 4)])
+def test_rows_that_are_kept_then_are_read_once_for_all_seeds(
+    open_run: Open, monkeypatch: pytest.MonkeyPatch, is_kept: bool, n_readings: int
+) -> None:
+    """Training and validation rows; nothing of them stays afterwards."""
+    read: list[Side] = []
+    original = Vectors.features
+
+    def spy(self: Vectors, side: Side, ids: pd.Series[str]) -> Any:
+        read.append(side)
+        return original(self, side, ids)
+
+    monkeypatch.setattr(Vectors, "features", spy)
+    heads = open_run().heads
+
+    with heads.keeping_rows() if is_kept else nullcontext():
+        heads.head("baseline")
+        heads.spread("baseline", 3)
+
+    assert read == n_readings * ["baseline"]
+    heads.head("candidate")
+    assert not heads._kept
+
+
 def test_spread_when_another_seed_is_better_then_the_declared_one_is_judged(
     open_run: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The verdict shows the others, and judges none of them."""
+    fit = HeadTrainer.fit
 
-    def flatter(*arguments: Any, **keywords: Any) -> tuple[TrainedHead, ...]:
-        return tuple(map(perfect, fit_heads(*arguments, **keywords)))
-
-    def perfect(trained: TrainedHead) -> TrainedHead:
+    def flatter(self: HeadTrainer, **keywords: Any) -> TrainedHead:
+        trained = fit(self, **keywords)
         if trained.seed == 42:
             return trained
         better = [replace(r, validation_loss=0.0) for r in trained.history]
         return replace(trained, history=tuple(better))
 
-    monkeypatch.setattr(heads, "fit_heads", flatter)
+    monkeypatch.setattr(HeadTrainer, "fit", flatter)
     open_run().heads.spread("candidate", 3)
     pipeline = open_run()
 

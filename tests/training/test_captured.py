@@ -138,7 +138,7 @@ def test_state_that_is_restored_then_the_next_launch_is_the_same() -> None:
 def _launches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let training take launches of three steps, replayed on the CPU."""
 
-    def choose(head: Head, recipe: object, *, allows_tf32: bool) -> CapturedSteps:
+    def choose(head: Head, recipe: object) -> CapturedSteps:
         return CapturedSteps(head, QUICK, step=_Step(head), record=_Recorder())
 
     monkeypatch.setattr(captured.CapturedSteps, "batches_per_call", 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from tests.training.conftest import QUICK
 
 def test_cpu_then_steps_are_written_out() -> None:
     """Whether or not TF32 is allowed, which only GPUs know."""
-    assert isinstance(choose_engine(Head(4), QUICK, allows_tf32=True), TrainingStep)
+    assert isinstance(choose_engine(Head(4), replace(QUICK, allows_tf32=True)), TrainingStep)
 
 
 def test_gpu_without_triton_then_error_says_what_to_install(
@@ -28,7 +29,7 @@ def test_gpu_without_triton_then_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "triton", None)
 
     with pytest.raises(MissingInput, match="needs Triton") as caught:
-        choose_engine(Head(4), QUICK, allows_tf32=False)
+        choose_engine(Head(4), QUICK)
 
     assert "CUDA build" in caught.value.remedy
     assert QUICK.batch_size <= LARGEST_FUSED_BATCH

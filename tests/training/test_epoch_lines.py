@@ -1,11 +1,11 @@
-"""One line an epoch: what a log says while a head is trained."""
+"""What a log and a terminal say while a head is trained."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from harness.config import TrainingConfig
-from harness.training.epoch_lines import describe_epoch
+from harness.training.epoch_lines import describe_epoch, describe_steps
 from tests.training.test_history import RECORD
 
 RECIPE = TrainingConfig(epochs=100, patience=3)
@@ -34,3 +34,14 @@ def test_line_of_the_last_epoch_then_says_that_it_is_done() -> None:
     line = describe_epoch("x", replace(RECIPE, epochs=1), [RECORD])
 
     assert line.endswith("patience left 3, done")
+
+
+def test_note_then_tells_of_the_epoch_under_way_and_the_one_before() -> None:
+    """Before the first epoch's end there is nothing to tell of validation."""
+    first = describe_steps(RECIPE, [], 0.0002, 0.7, rows_per_second=1234.5)
+    second = describe_steps(RECIPE, [RECORD], 0.0002, 0.6, rows_per_second=1234.5)
+
+    assert first == "epoch 1/100, lr 0.0002, loss 0.7000, 1,234 rows/s"
+    assert second == (
+        "epoch 2/100, lr 0.0002, loss 0.6000, val 0.2500, acc 0.7500, patience 3, 1,234 rows/s"
+    )

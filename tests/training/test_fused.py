@@ -39,7 +39,7 @@ def _batch(n_rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def _fused(head: Head, recipe: TrainingConfig = RECIPE) -> FusedStep:
     from harness.training.fused import FusedStep
 
-    step = FusedStep(head, recipe, n_steps=4, allows_tf32=False)
+    step = FusedStep(head, recipe, n_steps=4)
     step.learning_rate.fill_(float(RATE))
     return step
 
@@ -93,7 +93,8 @@ def _dropped(seed: int, before: int, step: int) -> torch.Tensor:
     features, targets = _batch(16)
     fused(features, targets, step=step)
     is_active = head.train().bn1(head.hidden_layer(features)) > 0
-    return fused._kept[is_active] == 0
+    dropped: torch.Tensor = fused._kept[is_active] == 0
+    return dropped
 
 
 def test_masks_then_depend_on_the_seed_and_the_number_of_the_step_alone() -> None:
@@ -117,8 +118,8 @@ def test_training_with_fused_steps_then_losses_are_those_of_the_written_out_step
     recipe = replace(QUICK, epochs=2, batch_size=32, dropout=Fraction(0), learning_rate=RATE)
     expected = fit(recipe=recipe)
 
-    def choose(head: Head, recipe: TrainingConfig, *, allows_tf32: bool) -> CapturedSteps:
-        step = FusedStep(head, recipe, n_steps=2, allows_tf32=allows_tf32)
+    def choose(head: Head, recipe: TrainingConfig) -> CapturedSteps:
+        step = FusedStep(head, recipe, n_steps=2)
         return CapturedSteps(head, recipe, step=step, record=lambda work: work)
 
     monkeypatch.setattr(CapturedSteps, "batches_per_call", 2)

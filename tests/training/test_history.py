@@ -12,7 +12,6 @@ from harness.errors import MissingInput
 from harness.training.history import (
     EpochRecord,
     digest_history,
-    read_history,
     tensorboard_events,
     write_history,
 )
@@ -41,14 +40,6 @@ def test_history_then_one_json_object_a_line(tmp_path: Path) -> None:
         asdict(RECORD),
         asdict(replace(RECORD, epoch=2)),
     ]
-
-
-def test_history_that_is_read_back_then_is_the_same(tmp_path: Path) -> None:
-    """Nothing is rounded."""
-    history = (RECORD, replace(RECORD, epoch=2, train_loss=1 / 3))
-    write_history(tmp_path / "training.jsonl", history)
-
-    assert read_history(tmp_path / "training.jsonl") == history
 
 
 def test_digest_then_depends_on_what_was_computed_and_not_on_times() -> None:

@@ -200,11 +200,10 @@ def test_damaged_state_then_error_names_the_file(fit: Fit, tmp_path: Path) -> No
         fit(folder=tmp_path)
 
 
-@pytest.mark.slow
 class _Long:
-    """A training that takes about a second, here and in a process of its own."""
+    """A training that takes a fraction of a second, here and in a process of its own."""
 
-    recipe = TrainingConfig(epochs=30, patience=30, save_best=True)
+    recipe = TrainingConfig(epochs=12, patience=12, save_best=True)
     program = """
         import sys
         from pathlib import Path
@@ -218,7 +217,7 @@ class _Long:
     ) -> list[bytes]:
         """Train to the end and return the bytes of both heads."""
         torch.set_num_threads(1)
-        train, validation = draw_rows(400, 64), draw_rows(100, 64, seed=1)
+        train, validation = draw_rows(1000, 64), draw_rows(100, 64, seed=1)
         fit_head(
             train.features,
             train.labels,

@@ -17,7 +17,7 @@ from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 from harness.training.checkpoints import load_head
 from harness.training.history import EpochRecord
-from harness.training.trainer import fit_heads
+from harness.training.trainer import HeadTrainer
 from tests.training.conftest import LEARNS, OVERFITS, QUICK, Fit, Rows, draw_rows, same_weights
 
 
@@ -162,14 +162,17 @@ def test_validation_loss_that_is_not_finite_then_training_stops(fit: Fit) -> Non
 
 
 def test_progress_then_says_where_training_is(fit: Fit) -> None:
-    """Steps, epoch, rate, losses, accuracy, patience and throughput."""
+    """A line an epoch, and steps, epoch, rate, losses, accuracy, patience and throughput."""
     stream = io.StringIO()
 
     fit(progress=Progress(stream), name="train candidate")
 
-    assert stream.getvalue().startswith("train candidate: 28 steps in ")
+    *epochs, whole = stream.getvalue().splitlines()
+    starts = [line.partition(", learning rate")[0] for line in epochs]
+    assert starts == [f"train candidate: epoch {epoch}/4" for epoch in range(1, 5)]
+    assert whole.startswith("train candidate: 28 steps in ")
     for word in ("epoch 4/4, lr 0.0002, loss 0.", "val 0.", "acc 0.", "patience ", " rows/s"):
-        assert word in stream.getvalue()
+        assert word in whole
 
 
 def test_on_epoch_then_gets_every_record(fit: Fit) -> None:
@@ -184,28 +187,21 @@ def test_streamed_features_then_weights_are_the_same(fit: Fit) -> None:
     assert same_weights(fit(is_streamed=True).final, fit().final)
 
 
-def test_several_seeds_then_each_head_is_the_one_that_fit_head_gives(
-    fit: Fit, rows: Rows, tmp_path: Path
-) -> None:
+def test_several_seeds_then_each_head_is_the_one_that_fit_head_gives(fit: Fit, rows: Rows) -> None:
     """They share the rows and nothing else."""
-    validation, stream = draw_rows(40, seed=1), io.StringIO()
-    several = fit_heads(
+    validation = draw_rows(40, seed=1)
+    trainer = HeadTrainer(
         rows.features,
         rows.labels,
-        seeds=[7, 8],
         validation_features=validation.features,
         validation_labels=validation.labels,
         recipe=QUICK,
-        folder=tmp_path,
-        progress=Progress(stream),
     )
 
-    assert [trained.seed for trained in several] == [7, 8]
-    for trained in several:
-        assert same_weights(trained.final, fit(seed=trained.seed).final)
-        saved = load_head(tmp_path / f"seed-{trained.seed}" / "final.safetensors")
-        assert same_weights(saved, trained.final)
-        assert f"train head, seed {trained.seed}: 28 steps" in stream.getvalue()
+    for seed in (7, 8, 7):
+        trained = trainer.fit(seed=seed)
+        assert trained.seed == seed
+        assert same_weights(trained.final, fit(seed=seed).final)
 
 
 def test_facts_of_the_training_then_are_json(fit: Fit) -> None:
