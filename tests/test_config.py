@@ -39,6 +39,7 @@ def test_config_when_only_the_needed_is_given_then_defaults_are_virnucpros() -> 
         ({"data": {"viral": ["v"]}}, "missing key 'data.nonviral'"),
         ({"data": {"viral": "v", "nonviral": ["n"]}}, "data.viral: expected a list"),
         ({"device": "tpu"}, "device: expected 'cpu' or 'cuda', got 'tpu'"),
+        ({"store_dtype": "float8"}, "store_dtype: expected one of float32, float16, bfloat16"),
         ({"seed": "42"}, "seed: expected int, got '42'"),
         ({"seed": True}, "seed: expected int, got True"),
         ({"training": {"momentum": 0.9}}, 'training.momentum: write the number as text, "0.9"'),

@@ -16,6 +16,7 @@ import pandas as pd
 
 from harness.embedding.embedder import Embedder
 from harness.embedding.joining import Rows
+from harness.embedding.store import EmbeddingStore
 from harness.errors import DataError
 from harness.gate.result import CriterionResult, State
 
@@ -109,7 +110,7 @@ def inspect_store(
     sample : Series of str, indexed by id, optional
         Sequences to embed again.
     dtype : str
-        What the embedder computes in; decides the tolerance.
+        What the embedder computes in; with what the store holds it decides the tolerance.
     """
     n_not_finite, lowest, highest = _scan(store)
     difference = None
@@ -125,7 +126,7 @@ def inspect_store(
         n_constant=int(np.count_nonzero(lowest == highest)) if len(store) > 1 else 0,
         n_recomputed=0 if sample is None or embedder is None else len(sample),
         largest_difference=difference,
-        tolerance=TOLERANCE[dtype],
+        tolerance=max(TOLERANCE[dtype], TOLERANCE[_stored_as(store)]),
         sha256=sha256,
     )
 
@@ -157,6 +158,10 @@ def judge_embeddings(inspections: Sequence[StoreInspection]) -> CriterionResult:
         next_steps=_next_steps(inspections),
         evidence={"stores": [_plain(inspection) for inspection in inspections]},
     )
+
+
+def _stored_as(store: Rows) -> str:
+    return store.dtype if isinstance(store, EmbeddingStore) else "float32"
 
 
 def _plain(inspection: StoreInspection) -> dict[str, Any]:

@@ -32,16 +32,19 @@ class Extraction:
         Keeps what is made.
     progress : Progress
         Shows how far embedding is.
+    dtype : str
+        What the vectors are stored as.
     """
 
-    def __init__(self, samples: Samples, cache: StageCache, progress: Progress) -> None:
+    def __init__(
+        self, samples: Samples, cache: StageCache, progress: Progress, *, dtype: str
+    ) -> None:
         self._samples = samples
         self._cache = cache
         self._progress = progress
+        self._dtype = dtype
 
-    def embed(
-        self, name: str, part: Part, embedder: Embedder, *, device: str, dtype: str = "float32"
-    ) -> EmbeddingStore:
+    def embed(self, name: str, part: Part, embedder: Embedder, *, device: str) -> EmbeddingStore:
         """Return the embeddings of all records.
 
         Parameters
@@ -54,8 +57,6 @@ class Extraction:
             Computes the vectors.
         device : str
             What it computes on; ``cuda`` with several GPUs is one process for each.
-        dtype : str
-            What the vectors are stored as.
         """
         records = self._samples.records()
         column = COLUMNS[part]
@@ -64,7 +65,7 @@ class Extraction:
             "column": column,
             "embedder": embedder.digest,
             "layout": LAYOUT,
-            "dtype": dtype,
+            "dtype": self._dtype,
         }
         if not self._cache.holds("embeddings", inputs):
             self._embed_on_all_gpus(name, part, device)
@@ -75,7 +76,7 @@ class Extraction:
                 records["id"],
                 records[column],
                 embedder,
-                dtype=dtype,
+                dtype=self._dtype,
                 ranks=self._cache.ranks,
                 progress=self._progress,
                 name=f"embed {name}",

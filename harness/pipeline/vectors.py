@@ -65,7 +65,7 @@ class Vectors:
         self._samples = samples
         self._cache = cache
         self._progress = progress
-        self._extraction = Extraction(samples, cache, progress)
+        self._extraction = Extraction(samples, cache, progress, dtype=config.store_dtype)
 
     def has_model(self, side: Side) -> bool:
         """Whether a side names a protein embedder."""

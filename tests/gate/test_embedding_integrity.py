@@ -56,6 +56,16 @@ def test_judge_when_the_store_is_sound_then_passes(folder: Path) -> None:
     assert result.evidence["stores"][0]["n_recomputed"] == 3
 
 
+def test_judge_when_the_store_is_in_16_bits_then_their_rounding_is_allowed(tmp_path: Path) -> None:
+    """What float32 would not allow."""
+    write_store(tmp_path, list(SEQUENCES.index), SEQUENCES, KmerProfile(2), dtype="bfloat16")
+
+    found = inspect(tmp_path)
+
+    assert 1e-4 < (found.largest_difference or 0) < found.tolerance
+    assert not found.problems()
+
+
 def test_judge_when_a_row_is_not_finite_then_fails_and_says_what_to_do(folder: Path) -> None:
     """One NaN row is enough."""
     plant(folder, slice(5, 6), np.nan)

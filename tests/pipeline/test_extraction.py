@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from harness.config import GateConfig
+from harness.config.settings import STORE_DTYPES
 from harness.embedding import EmbeddingStore
-from harness.errors import HarnessError
+from harness.errors import HarnessError, MissingInput
 from harness.pipeline import Pipeline, extraction
 from harness.pipeline.launch import count_processes, run_on_ranks
+from harness.pipeline.vectors import SIDES
+from tests.cli.test_commands import write_sequences
 
 ACCEPTANCE = Path(__file__).parents[2] / "acceptance"
 SHAPE = {"layers": 1, "hidden_size": 8, "heads": 1, "intermediate_size": 8}
@@ -41,6 +44,37 @@ def test_count_processes_then_one_a_gpu_unless_one_is_named(
 ) -> None:
     """And none below a process that is one of several already."""
     assert count_processes(device, n_gpus=n_gpus, is_rank=is_rank) == expected
+
+
+@pytest.mark.parametrize("dtype", STORE_DTYPES)
+def test_embeddings_when_a_store_dtype_is_set_then_all_stores_have_it(
+    tmp_path: Path, dtype: str
+) -> None:
+    """Both sides alike, so that only the models differ; the nucleotides, too."""
+    write_sequences(tmp_path)
+    sources = {"data": {"viral": ["viral"], "nonviral": ["bacteria"]}, "store_dtype": dtype}
+    config = GateConfig.from_dict(CONFIG | sources, folder=tmp_path)
+    vectors = Pipeline(config, tmp_path / "work").vectors
+
+    stores = [*map(vectors.embeddings, SIDES), vectors.nucleotide_embeddings()]
+
+    assert [getattr(store, "dtype", None) for store in stores] == [dtype] * 3
+    assert vectors.features("baseline", stores[0].ids[:5].to_series()).shape == (5, 8 + 4)
+
+
+def test_embeddings_when_the_model_is_missing_then_no_process_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing is found out here, and is a MissingInput: NOT_RUN, not an error of a rank."""
+    write_sequences(tmp_path)
+    brought = {"baseline": {"name": "baseline", "model": "nowhere"}}
+    sources = {"data": {"viral": ["viral"], "nonviral": ["bacteria"]}}
+    config = GateConfig.from_dict(CONFIG | sources | brought, folder=tmp_path)
+    monkeypatch.setattr(extraction, "count_processes", lambda *_, **__: 2)
+    monkeypatch.setattr(extraction, "run_on_ranks", lambda *_: pytest.fail("started"))
+
+    with pytest.raises(MissingInput, match="nowhere"):
+        Pipeline(config, tmp_path / "work").vectors.embeddings("baseline")
 
 
 @pytest.mark.slow  # torch is loaded three times
