@@ -9,30 +9,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from harness.embedding import Embedder
 from harness.gate.speed.criterion import time_rounds
+from harness.pipeline.batches import PaddingEmbedder
 
-__all__ = ["Causes", "PaddingEmbedder", "measure_causes"]
+__all__ = ["Causes", "measure_causes"]
 
 ROUNDS = 3
 # Enough for a ratio of batchings, few enough to cost a fraction of one timed round.
 BATCHING_SEQUENCES = 64
-
-
-class PaddingEmbedder(Embedder, Protocol):
-    """An embedder that can also batch the plain way."""
-
-    dtype: str
-
-    def embed_padded(
-        self, sequences: Sequence[str], *, batch_size: int = 16
-    ) -> npt.NDArray[np.float32]:
-        """Return the embeddings, from padded batches in the order given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,8 @@ _TIMING_KEYS = (
     "tokenisation_seconds",
     "cpu_seconds",
     "warm_up_seconds",
+    "token_budget",
+    "n_out_of_memory",
 )
 
 
@@ -123,6 +125,8 @@ def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
         "dtype": settings.dtype,
         "dim": embedder.dim if embedder else None,
         "parameters": embedder.n_parameters if embedder else None,
+        "token_budget": embedder.token_budget if embedder else None,
+        "n_out_of_memory": embedder.n_out_of_memory if embedder else None,
         "is_random": embedder.is_random if embedder else settings.random_weights is not None,
         "model_sha256": embedder.weights_sha256 if embedder else None,
         "may_have_seen_test_rows": bool(warn_of_brought(pipeline.config, sides=(side,))),

@@ -16,14 +16,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.embedding import Embedder, tokenise
+from harness.embedding import tokenise
 from harness.errors import ArtifactError
 from harness.gate.embedding_integrity import TOLERANCE
 from harness.gate.result import CriterionResult, State, decimal_text
 from harness.gate.speed.advice import advise_on_slowness
 from harness.gate.speed.criterion import Attempt, judge_attempts, read_clock, time_rounds
 from harness.gate.speed.neighbours import Observation
-from harness.pipeline.causes import Causes, PaddingEmbedder, measure_causes
+from harness.pipeline.batches import (
+    BatchingEmbedder,
+    PaddingEmbedder,
+    equalise_batches,
+    observe_batches,
+)
+from harness.pipeline.causes import Causes, measure_causes
 
 __all__ = ["Stopwatch"]
 
@@ -39,8 +45,8 @@ class Stopwatch:
 
     Parameters
     ----------
-    embedders : mapping of side to Embedder
-        ``baseline`` and ``candidate``, both in the candidate's dtype.
+    embedders : mapping of side to BatchingEmbedder
+        ``baseline`` and ``candidate``, both in the candidate's dtype. They are given equal batches.
     proteins : sequence of str
         What each run embeds, in this order.
     stored : mapping of side to float32 array, (n_proteins, dim)
@@ -63,7 +69,7 @@ class Stopwatch:
 
     def __init__(
         self,
-        embedders: Mapping[str, Embedder],
+        embedders: Mapping[str, BatchingEmbedder],
         proteins: Sequence[str],
         stored: Mapping[str, Vectors],
         *,
@@ -92,26 +98,31 @@ class Stopwatch:
         self._cpu_seconds: dict[str, list[float]] = {"baseline": [], "candidate": []}
         self._warm_ups: dict[str, list[float]] = {}
         self._latest: dict[str, Vectors] = {}
+        self._budgets: list[int] = []  # tokens in a batch, before and after each round
         self.result: CriterionResult | None = None
 
     def work(self, side: str) -> Callable[[], None]:
         """Return what one round of a side runs: strings on the host in, vectors on the host out."""
 
         def embed() -> None:
-            cpu_started = time.process_time()
-            self._latest[side] = self._embedders[side].embed(self._proteins)
+            embedder, cpu_started = self._embedders[side], time.process_time()
+            self._budgets.append(embedder.token_budget)
+            self._latest[side] = embedder.embed(self._proteins)
             self._cpu_seconds[side].append(time.process_time() - cpu_started)
+            self._budgets.append(embedder.token_budget)
 
         return embed
 
     def warmed_up(self, side: str) -> Callable[[], None]:
         """Run a side until two consecutive runs are alike, at most ten times; return its work."""
-        work = self.work(side)
+        equalise_batches(self._embedders.values())
+        work, n_counted = self.work(side), len(self._budgets)
         seconds = list(time_rounds(work, 2, clock=self._clock))
         while len(seconds) < MAX_WARM_UPS and not _is_steady(seconds):
             seconds += time_rounds(work, 1, clock=self._clock)
         self._warm_ups[side] = seconds
         self._cpu_seconds[side].clear()
+        del self._budgets[n_counted:]
         self._observations.append(self._observe())
         return work
 
@@ -151,13 +162,15 @@ class Stopwatch:
                 f"the {missing[0]} rounds were not timed: run acceptance/ whole, without -k"
             )
         return Attempt.observed(
-            self._observations,
+            [*self._observations, observe_batches(self._budgets)],
             baseline_seconds=self._seconds["baseline"],
             candidate_seconds=self._seconds["candidate"],
             closing_baseline_seconds=self._seconds["closing"],
         )
 
     def _another_attempt(self) -> Attempt:
+        equalise_batches(self._embedders.values())
+        self._budgets.clear()
         before = self._observe()
         seconds = {
             f"{name}_seconds": time_rounds(self.work(side), rounds, clock=self._clock)
@@ -167,7 +180,8 @@ class Stopwatch:
                 ("closing_baseline", "baseline", 1),
             )
         }
-        return Attempt.observed([before, self._observe()], **seconds)
+        seen = [before, self._observe(), observe_batches(self._budgets)]
+        return Attempt.observed(seen, **seconds)
 
     def _check(self, side: str, timed: Vectors, tolerance: float) -> None:
         """Raise unless the vectors are the stored ones, relative to the largest stored value."""
@@ -222,6 +236,8 @@ class Stopwatch:
             "tokenisation_seconds": list(tokenising),
             "cpu_seconds": {side: list(x) for side, x in self._cpu_seconds.items()},
             "warm_up_seconds": self._warm_ups,
+            "token_budget": {side: e.token_budget for side, e in self._embedders.items()},
+            "n_out_of_memory": {side: e.n_out_of_memory for side, e in self._embedders.items()},
         }
 
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from harness.embedding import Embedder
 from harness.gate import CriterionResult
 from harness.gate.speed.criterion import time_rounds
+from harness.pipeline.batches import BatchingEmbedder
 from harness.pipeline.bench import Bench
 from harness.pipeline.stopwatch import Stopwatch
 from harness.pipeline.vectors import SIDES, Side
@@ -47,9 +47,16 @@ def same_model(bench: Bench) -> CriterionResult:
 class _SlowedEmbedder:
     """An embedder whose every call moves a clock on by a given time."""
 
-    def __init__(self, embedder: Embedder, seconds: float, now: list[float]) -> None:
+    n_out_of_memory = 0
+
+    def __init__(self, embedder: BatchingEmbedder, seconds: float, now: list[float]) -> None:
         self._embedder, self._seconds, self._now = embedder, seconds, now
         self.name, self.dim, self.digest = embedder.name, embedder.dim, embedder.digest
+        self.token_budget = embedder.token_budget
+
+    def limit_tokens(self, token_budget: int) -> None:
+        """Let no batch hold more tokens than this."""
+        self._embedder.limit_tokens(token_budget)
 
     def embed(
         self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None

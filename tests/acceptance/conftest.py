@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from harness.config import load_config
-from harness.embedding import Embedder, EsmEmbedder
+from harness.embedding import EsmEmbedder
 from harness.pipeline import Pipeline, judge
 from harness.pipeline.stopwatch import Stopwatch
 
@@ -82,9 +82,16 @@ class FakeClock:
 class Timed:
     """An embedder whose every call takes a given time."""
 
-    def __init__(self, embedder: Embedder, seconds: float, clock: FakeClock) -> None:
+    n_out_of_memory = 0
+
+    def __init__(self, embedder: EsmEmbedder, seconds: float, clock: FakeClock) -> None:
         self._embedder, self._seconds, self._clock = embedder, seconds, clock
         self.name, self.dim, self.digest = embedder.name, embedder.dim, embedder.digest
+        self.token_budget = embedder.token_budget
+
+    def limit_tokens(self, token_budget: int) -> None:
+        """Let no batch hold more tokens than this."""
+        self._embedder.limit_tokens(token_budget)
 
     def embed(
         self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None

@@ -31,6 +31,10 @@ def test_gate_when_nothing_is_wrong_then_all_six_pass_and_it_is_a_rehearsal(run_
     assert outcome.exit_code == 0
     assert outcome.verdict["verdict"] == "PASS"
     assert outcome.verdict["rehearsal"] is True
+    assert outcome.verdict["timing"]["n_out_of_memory"] == {"baseline": 0, "candidate": 0}
+    assert (
+        outcome.verdict["baseline"]["token_budget"] == outcome.verdict["candidate"]["token_budget"]
+    )
     assert "REHEARSAL" in outcome.report
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain, repeat
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -42,12 +43,22 @@ class Timed:
         self.value = value
         self.seconds: Iterator[float] = iter(seconds)
         self.runs = 0
+        self.token_budget = 1024
+        self.full_in: set[int] = set()  # runs, counted from 0, whose first batch is too large
+        self.n_out_of_memory = 0
+
+    def limit_tokens(self, token_budget: int) -> None:
+        """Let no batch hold more tokens than this."""
+        self.token_budget = min(self.token_budget, token_budget)
 
     def embed(
         self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
     ) -> npt.NDArray[np.float32]:
         """Return the same vector for each sequence."""
         self.clock.now += next(self.seconds)
+        if self.runs in self.full_in:
+            self.token_budget //= 2
+            self.n_out_of_memory += 1
         self.runs += 1
         return np.full((len(sequences), 2), self.value, dtype=np.float32)
 
@@ -67,18 +78,22 @@ def measured(
     own_dtype: Iterable[float] = (),
     own_value: float = 1,
     observations: Iterable[Observation] = (),
+    full_in: Mapping[str, set[int]] = MappingProxyType({}),
 ) -> Stopwatch:
     """Return a stopwatch whose first attempt has been measured as the acceptance tests do.
 
     With ``own_dtype``, its seconds run by run, the baseline is deployed in float32 and the
-    candidate in bfloat16.
+    candidate in bfloat16. With ``full_in``, memory does not suffice in those runs of a side.
     """
     clock = Clock()
     seen = chain(observations, repeat(Observation()))
     deployed = Timed(clock, own_dtype, value=own_value) if own_dtype else None
     vectors = np.full((2, 2), stored, dtype=np.float32)
+    sides = {"baseline": Timed(clock, baseline), "candidate": Timed(clock, candidate)}
+    for side, runs in full_in.items():
+        sides[side].full_in = runs
     stopwatch = Stopwatch(
-        {"baseline": Timed(clock, baseline), "candidate": Timed(clock, candidate)},
+        sides,
         PROTEINS,
         {"baseline": vectors, "candidate": vectors},
         limit_ratio=Fraction(1, 2),
@@ -216,6 +231,36 @@ def test_judge_when_other_programs_load_the_cpu_then_it_is_only_a_warning() -> N
     result = measured([2.0] * 6, [0.2] * 5, observations=seen).judge()
 
     assert (result.state, result.warnings) == (State.PASS, ("Other programs kept 2 cores busy",))
+
+
+def test_judge_when_memory_did_not_suffice_in_a_warm_up_then_both_batches_shrink() -> None:
+    """The candidate is not compared in larger batches than the baseline can have."""
+    result = measured([2.0] * 6, [1.0] * 5, full_in={"baseline": {0}}).judge()
+
+    assert result.state is State.PASS
+    assert result.evidence["token_budget"] == {"baseline": 512, "candidate": 512}
+    assert result.evidence["n_out_of_memory"] == {"baseline": 1, "candidate": 0}
+
+
+@pytest.mark.parametrize(
+    "full_in", [{"baseline": {2}}, {"baseline": {5}}, {"candidate": {0}}, {"candidate": {4}}]
+)
+def test_judge_when_batches_of_the_timed_rounds_differ_then_inconclusive(
+    full_in: dict[str, set[int]],
+) -> None:
+    """From the first round of the baseline to its closing one; a larger ratio proves nothing."""
+    result = measured([2.0] * 6, [0.2] * 5, full_in=full_in).judge()
+
+    assert result.state is State.INCONCLUSIVE
+    assert "batches shrank from 1,024 to 512 tokens" in result.detail
+
+
+def test_judge_when_batches_differed_then_the_next_attempt_has_equal_ones() -> None:
+    """The smaller budget of both holds from then on."""
+    result = measured([2.0] * 10, [0.2] * 8, attempts=2, full_in={"candidate": {2}}).judge()
+
+    assert result.state is State.PASS
+    assert result.evidence["token_budget"] == {"baseline": 512, "candidate": 512}
 
 
 @pytest.mark.parametrize("missing", ["baseline", "candidate", "closing"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.report.content.document import Table
+import pytest
+
+from harness.report.content.document import Note, Table
 from harness.report.content.speed import speed_blocks
 
 CAUSES = {
@@ -46,3 +48,22 @@ def test_speed_blocks_when_an_attempt_was_disturbed_then_the_culprit_is_shown() 
     table = tables({"attempts": [attempt]})["Every attempt; the first that is settled counts"]
 
     assert table.rows[0][-1] == "process 7 on the GPU"
+
+
+@pytest.mark.parametrize(("own", "timed"), [(2, 0), (0, 2), (1, 2)])
+def test_speed_blocks_when_memory_did_not_suffice_then_it_is_a_warning(
+    own: int, timed: int
+) -> None:
+    """Whether in the extraction or in the rounds, which may be another dtype's."""
+    verdict = {
+        "baseline": {"token_budget": 4096, "n_out_of_memory": own},
+        "candidate": {"token_budget": 4096, "n_out_of_memory": 0},
+        "timing": {
+            "token_budget": {"baseline": 2048, "candidate": 2048},
+            "n_out_of_memory": {"baseline": timed, "candidate": 0},
+        },
+    }
+
+    assert [b.text for b in speed_blocks(verdict, []) if isinstance(b, Note)] == [
+        "The baseline ran out of GPU memory 2 times: batches of 2,048 tokens."
+    ]

@@ -31,7 +31,7 @@ def describe_attempt(attempt: Attempt, ratio: Fraction, limit: Fraction, state: 
         f"a run, {len(attempt.candidate_seconds)} runs each."
     )
     if attempt.disturbances:
-        return f"{text} Something else used the device: {'; '.join(attempt.disturbances)}."
+        return f"{text} The measurement was disturbed: {'; '.join(attempt.disturbances)}."
     if state is State.INCONCLUSIVE:
         return f"{text} Single runs lie on both sides of {decimal_text(limit)}: noise could decide."
     return text
@@ -85,8 +85,8 @@ def advise_on_time(
         )
     if attempt.disturbances:
         return (
-            f"Stop the other work on the device ({'; '.join(attempt.disturbances)}), then run the "
-            "gate again.",
+            f"Leave the device to the gate alone ({'; '.join(attempt.disturbances)}), then run "
+            "the gate again.",
         )
     return tuple(_steps_against_noise(attempt, ratio, limit, pairs))
 
@@ -140,7 +140,7 @@ def _name_neighbours(attempt: Attempt) -> Iterator[str]:
     if attempt.warnings and programs:
         yield f"Stop what else ran: {', '.join(programs)} (load average up to {max(loads):.1f})."
     else:
-        yield from (f"Stop what else runs: {warning}." for warning in attempt.warnings)
+        yield from (f"Make sure that nothing else runs: {warning}." for warning in attempt.warnings)
 
 
 def _name_changed_clocks(attempt: Attempt) -> Iterator[str]:

@@ -27,7 +27,8 @@ class Attempt:
     closing_baseline_seconds : tuple of float
         Baseline rounds run after the candidate's, to catch a drifting machine.
     disturbances : tuple of str
-        What else used the device meanwhile; any makes the attempt inconclusive.
+        What made the rounds incomparable, such as other work on the device; any makes the attempt
+        inconclusive.
     warnings : tuple of str
         What may have slowed a round; changes no state.
     readings : tuple of dict of JSON values

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from statistics import fmean, stdev
 from typing import Any
 
-from harness.report.content.document import Block, Column, Table
+from harness.report.content.document import Block, Column, Note, Table
 from harness.report.content.evidence import evidence_blocks, evidence_of, show_value
 from harness.report.content.reading import (
     as_mapping,
@@ -30,7 +30,7 @@ from harness.report.content.wording import (
 __all__ = ["speed_blocks", "timing_of"]
 
 # What the tables below show in their own way, so that the generic evidence leaves it out.
-_SHOWN = ("attempts", "ratio", "interval", "warnings", "speed_up")
+_SHOWN = ("attempts", "ratio", "interval", "warnings", "speed_up", "n_out_of_memory")
 _RUNS = {
     "baseline_seconds": "baseline",
     "candidate_seconds": "candidate",
@@ -46,7 +46,7 @@ def timing_of(verdict: Mapping[str, Any]) -> dict[str, Any]:
 def speed_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Block]:
     """Return how long both embedders took, round by round."""
     timing = timing_of(verdict)
-    blocks: list[Block] = []
+    blocks: list[Block] = list(_memory_notes(verdict, timing))
     if any(as_numbers(timing.get(key)) for key in _RUNS):
         blocks.append(_runs_table(verdict, timing))
     if as_number(timing.get("ratio")) is not None:
@@ -59,6 +59,22 @@ def speed_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[Bloc
         blocks.append(_causes_table(causes))
     rest = evidence | {key: value for key, value in timing.items() if key not in evidence}
     return blocks + evidence_blocks(rest, title="Timing", skip=(*_SHOWN, *_RUNS))
+
+
+def _memory_notes(verdict: Mapping[str, Any], timing: Mapping[str, Any]) -> Iterator[Note]:
+    """Warn of each side whose batches had to become smaller, in the rounds or before."""
+    for side in ("baseline", "candidate"):
+        facts = as_mapping(verdict.get(side))
+        key, batches = "n_out_of_memory", "token_budget"
+        times = as_number(as_mapping(timing.get(key)).get(side)) or 0
+        own = as_number(facts.get(key)) or 0
+        budget = as_mapping(timing.get(batches)).get(side, facts.get(batches))
+        if most := max(times, own):
+            yield Note(
+                text=f"The {side} ran out of GPU memory {show_count(most)} "
+                f"time{'' if most == 1 else 's'}: batches of {show_count(as_number(budget))} "
+                "tokens."
+            )
 
 
 def _runs_table(verdict: Mapping[str, Any], timing: Mapping[str, Any]) -> Table:
@@ -129,7 +145,7 @@ def _attempts_table(attempts: list[dict[str, Any]]) -> Table:
     )
     columns = (Column(title="Attempt", kind="number"), *(Column(title=heads[k]) for k in keys))
     if are_disturbed:
-        columns = (*columns, Column(title="What else used the device"))
+        columns = (*columns, Column(title="Disturbed by"))
     return Table(
         title="Every attempt; the first that is settled counts", columns=columns, rows=rows
     )

@@ -119,7 +119,7 @@ def test_judge_attempts_when_disturbed_then_inconclusive_and_the_culprit_is_name
 
     assert result.state is State.INCONCLUSIVE
     assert "process 123 uses the GPU" in result.detail
-    assert result.next_steps[0].startswith("Stop the other work")
+    assert result.next_steps[0].startswith("Leave the device to the gate")
 
 
 def test_judge_time_when_the_baseline_drifts_then_it_is_a_warning_on_a_pass() -> None:
