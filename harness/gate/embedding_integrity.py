@@ -22,8 +22,10 @@ from harness.gate.result import CriterionResult, State
 
 __all__ = ["StoreInspection", "inspect_store", "judge_embeddings"]
 
-# One sequence alone against the same in a batch: the same function, summed in another order.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+# One sequence alone against the same in a batch: the same function, summed in another order. With
+# float8 products a last bit decides to which of few values an activation is rounded: between 0.11,
+# measured for a 12-layer model against float32, and 0.74, the nearest that another protein came.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2, "float8": 0.25}
 ROWS_AT_A_TIME = 65_536
 
 

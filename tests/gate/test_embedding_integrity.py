@@ -11,9 +11,15 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from harness.config.settings import DTYPES
 from harness.embedding.nucleotide.kmer import KmerProfile
 from harness.embedding.store import EmbeddingStore, write_store
-from harness.gate.embedding_integrity import StoreInspection, inspect_store, judge_embeddings
+from harness.gate.embedding_integrity import (
+    TOLERANCE,
+    StoreInspection,
+    inspect_store,
+    judge_embeddings,
+)
 from harness.gate.result import State
 
 SEQUENCES = pd.Series({f"r{n}": "ACGT" * 4 + "ACGT"[n % 4] * n for n in range(8)}, dtype="str")
@@ -129,3 +135,8 @@ def test_judge_when_a_store_is_wrong_then_the_step_is_about_what_is_wrong(
     (found,) = judge_embeddings([replace(inspect(folder), **fault)]).next_steps
 
     assert step in found
+
+
+def test_tolerance_when_a_dtype_can_be_set_then_it_has_one() -> None:
+    """What the settings allow can be judged."""
+    assert set(TOLERANCE) == set(DTYPES)
