@@ -166,7 +166,11 @@ def _by_memory(unaccounted_bytes: int, reason: str, *, readings: dict[str, Any])
         gib = unaccounted_bytes / 2**30
         other = f"{gib:.1f} GiB of the GPU's memory are not this process's ({reason})"
         return Observation(disturbances=(other,), readings=readings)
-    known = f"Who else used the GPU is known from its memory alone ({reason})"
+    known = (
+        f"{reason}: another process with less than {LARGEST_CONTEXT_BYTES / 2**30:.0f} GiB of the "
+        f"GPU's memory would go unnoticed ({max(unaccounted_bytes, 0) / 2**30:.1f} GiB are in use "
+        "beside this process's tensors)"
+    )
     return Observation(warnings=(known,), readings=readings)
 
 

@@ -115,7 +115,8 @@ def test_observe_gpu_when_a_container_hides_all_processes_then_the_memory_decide
     shared = observed(gpu("a"), unaccounted_bytes=3 * GIB)
 
     assert alone.warnings == (
-        "Who else used the GPU is known from its memory alone (nvidia-smi lists no process)",
+        "nvidia-smi lists no process: another process with less than 1 GiB of the GPU's memory "
+        "would go unnoticed (0.5 GiB are in use beside this process's tensors)",
     )
     assert shared.disturbances == (
         "3.0 GiB of the GPU's memory are not this process's (nvidia-smi lists no process)",
