@@ -16,6 +16,7 @@ from typing import Any
 from harness.artifacts import Artifact, write_atomically
 from harness.config import GateConfig
 from harness.pipeline.cache import StageCache
+from harness.pipeline.feature_rows import feature_rows
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import Side, Vectors
 from harness.progress import Progress
@@ -194,10 +195,15 @@ class Heads:
             return self._kept[side]
         self._kept.clear()  # the other side's rows: both may be more than the device holds
         train, validation = self._samples.part("train"), self._samples.part("validation")
+        n_rows = len(train) + len(validation)
+        features, validation_features = (
+            feature_rows(self._vectors, side, part["id"], n_rows=n_rows)
+            for part in (train, validation)
+        )
         trainer = HeadTrainer(
-            self._vectors.features(side, train["id"]),
+            features,
             train["label"],
-            validation_features=self._vectors.features(side, validation["id"]),
+            validation_features=validation_features,
             validation_labels=validation["label"],
             recipe=self._config.training,
             device=self._config.device,

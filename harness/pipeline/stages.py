@@ -18,6 +18,7 @@ from harness.embedding.ranks import Ranks
 from harness.gate.predictions import join_predictions, read_predictions
 from harness.pipeline.brought import brought_files, load_brought_head, require_brought
 from harness.pipeline.cache import StageCache
+from harness.pipeline.feature_rows import feature_rows
 from harness.pipeline.heads import HEAD_FILE, Heads
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import SIDES, Side, Vectors
@@ -119,7 +120,7 @@ class Pipeline:
 
         def build(folder: Path) -> None:
             ids = self.samples.split().test
-            features = self.vectors.features(side, ids)
+            features = feature_rows(self.vectors, side, ids)
             if brought is None:
                 head = load_head(self.heads.head(side).path / HEAD_FILE)
             else:

@@ -1,29 +1,39 @@
-"""Features that stay on disk: single rows of embedding stores, side by side, read when needed.
+"""Features that stay on disk: single rows of embeddings, side by side, read when needed.
 
-For features larger than memory. Rows are read at their place in the shard, so that what is held is
-what was asked for. How a store comes to be is not known here.
+For features larger than memory. Rows of an embedding store are read at their place in the shard,
+several at once, so that what is held is what was asked for; embeddings that were brought from
+elsewhere are asked for by id. How a store comes to be is not known here.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 
+from harness.embedding.joining import Rows, locate
 from harness.embedding.store import EmbeddingStore
-from harness.errors import ArtifactError, DataError
+from harness.embedding.store.dtypes import DTYPES, widen
+from harness.errors import ArtifactError
 
 __all__ = ["StoredRows"]
 
 READERS = 8  # reads under way at once: disks answer random reads faster when several wait
+
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as safetensors calls them
+
+Floats = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
 
 
 class StoredRows:
@@ -31,8 +41,9 @@ class StoredRows:
 
     Parameters
     ----------
-    stores : sequence of EmbeddingStore
-        Such as the nucleotide store, then the protein store.
+    stores : sequence of Rows
+        Such as the nucleotide store, then the protein store. Rows of an ``EmbeddingStore``, of any
+        dtype, are read quickest.
     ids : sequence of str, (n_rows,)
         The records, in the order of the rows.
 
@@ -44,12 +55,12 @@ class StoredRows:
         If a shard cannot be read.
     """
 
-    def __init__(self, stores: Sequence[EmbeddingStore], ids: Sequence[str] | pd.Series) -> None:
-        self._columns: list[_Columns] = []
+    def __init__(self, stores: Sequence[Rows], ids: Sequence[str] | pd.Series[str]) -> None:
+        self._parts: list[tuple[slice, _Source]] = []
         start = 0
         for store in stores:
             stop = start + store.dim
-            self._columns.append(_columns(store, pd.Index(ids), slice(start, stop)))
+            self._parts.append((slice(start, stop), _source(store, pd.Index(ids))))
             start = stop
         self.shape = (len(ids), start)
 
@@ -65,20 +76,43 @@ class StoredRows:
 
         Raises
         ------
+        DataError
+            If a record is not in a store.
         ArtifactError
             If a shard cannot be read.
         """
         rows = torch.empty((len(positions), self.shape[1])) if into is None else into
         target, wanted = rows.numpy(), positions.numpy()
         with ThreadPoolExecutor(READERS) as readers:
-            parts = [
-                readers.submit(shard.read_into, target[:, part.columns], places, numbers)
-                for part in self._columns
-                for shard, places, numbers in part.by_shard(wanted)
+            reads = [
+                readers.submit(read)
+                for columns, source in self._parts
+                for read in source.reads(target[:, columns], wanted)
             ]
-        for done in parts:
+        for done in reads:
             done.result()
         return rows
+
+
+class _Source(Protocol):
+    """One store's rows of the records."""
+
+    def reads(self, target: Floats, positions: Numbers) -> Iterator[Callable[[], None]]:
+        """Yield calls that together fill the target, in any order, with the rows asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ById:
+    """Rows that their store finds."""
+
+    store: Rows
+    ids: pd.Index[str]
+
+    def reads(self, target: Floats, positions: Numbers) -> Iterator[Callable[[], None]]:
+        yield partial(self._read, target, positions)
+
+    def _read(self, target: Floats, positions: Numbers) -> None:
+        target[:] = self.store.rows(self.ids.take(positions).tolist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,62 +121,53 @@ class _Shard:
 
     path: Path
     n_rows: int
-    row_bytes: int
+    dim: int
+    dtype: str
     offset_bytes: int
 
-    def read_into(
-        self,
-        target: npt.NDArray[np.float32],
-        places: npt.NDArray[np.int64],
-        numbers: npt.NDArray[np.int64],
-    ) -> None:
+    def read(self, target: Floats, places: Numbers, numbers: Numbers) -> None:
         """Read the rows ``numbers`` of the shard into the rows ``places`` of the target."""
+        stored = np.empty((len(numbers), self.dim), dtype=DTYPES[self.dtype])
+        n_bytes = stored.strides[0]
         try:
             with self.path.open("rb", buffering=0) as file:
-                for place, number in zip(places.tolist(), numbers.tolist(), strict=True):
-                    offset = self.offset_bytes + number * self.row_bytes
-                    if os.preadv(file.fileno(), [target[place]], offset) != self.row_bytes:
+                for row, number in zip(stored, numbers.tolist(), strict=True):
+                    offset = self.offset_bytes + number * n_bytes
+                    if os.preadv(file.fileno(), [row], offset) != n_bytes:
                         raise ArtifactError(f"{self.path}: ends within a row. {_remedy(self.path)}")
         except OSError as error:
             raise ArtifactError(
                 f"{self.path}: cannot be read ({error}). {_remedy(self.path)}"
             ) from error
+        target[places] = widen(stored, self.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Columns:
-    """One store's share of the features."""
+class _Shards:
+    """Rows that are read at their place."""
 
-    columns: slice
     shards: tuple[_Shard, ...]
-    first_rows: npt.NDArray[np.int64]  # of each shard, within the store
-    rows: npt.NDArray[np.int64]  # of each record, within the store
+    first_rows: Numbers  # of each shard, within the store
+    rows: Numbers  # of each record, within the store
 
-    def by_shard(
-        self, positions: npt.NDArray[np.int64]
-    ) -> list[tuple[_Shard, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        """Return, for each shard that is needed, places in the result and rows in the shard."""
+    def reads(self, target: Floats, positions: Numbers) -> Iterator[Callable[[], None]]:
         rows = self.rows[positions]
         shard_numbers = np.searchsorted(self.first_rows, rows, side="right") - 1
-        found = []
         for number in np.unique(shard_numbers):
             places = np.flatnonzero(shard_numbers == number)
             within = rows[places] - self.first_rows[number]
             ascending = np.argsort(within, kind="stable")
-            found.append((self.shards[number], places[ascending], within[ascending]))
-        return found
+            yield partial(self.shards[number].read, target, places[ascending], within[ascending])
 
 
-def _columns(store: EmbeddingStore, ids: pd.Index, columns: slice) -> _Columns:
-    rows = store.ids.get_indexer(ids)
-    if (rows < 0).any():
-        absent = ids[rows < 0]
-        raise DataError(
-            f"{store.folder}: {len(absent)} records are not in this store, such as {absent[0]!r}"
-        )
+def _source(store: Rows, ids: pd.Index[str]) -> _Source:
+    if not isinstance(store, EmbeddingStore):
+        return _ById(store=store, ids=ids)
+    remedy = "Embed the records that you ask for"
+    rows = locate(store.ids, ids.to_series(), what="embedding", folder=store.folder, remedy=remedy)
     shards = tuple(map(_read_header, sorted(store.folder.glob("shard-*.safetensors"))))
     first_rows = np.cumsum([0, *(shard.n_rows for shard in shards)])[:-1]
-    return _Columns(columns=columns, shards=shards, first_rows=first_rows, rows=rows)
+    return _Shards(shards=shards, first_rows=first_rows, rows=rows)
 
 
 def _read_header(path: Path) -> _Shard:
@@ -152,13 +177,11 @@ def _read_header(path: Path) -> _Shard:
             header_bytes = int.from_bytes(file.read(8), "little")
             entry = json.loads(file.read(header_bytes))["embeddings"]
         (n_rows, dim), (begin, _) = entry["shape"], entry["data_offsets"]
+        dtype = _DTYPES[entry["dtype"]]
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path}: not a readable shard ({error}). {_remedy(path)}") from error
-    if entry["dtype"] != "F32":
-        raise ArtifactError(f"{path}: expected float32 values, found {entry['dtype']}")
-    return _Shard(
-        path=path, n_rows=n_rows, row_bytes=4 * dim, offset_bytes=8 + header_bytes + begin
-    )
+    offset_bytes = 8 + header_bytes + begin
+    return _Shard(path=path, n_rows=n_rows, dim=dim, dtype=dtype, offset_bytes=offset_bytes)
 
 
 def _remedy(path: Path) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from harness.config import GateConfig, load_config
-from harness.pipeline import Pipeline, Side
+from harness.pipeline import Pipeline, Side, feature_rows
 from harness.pipeline.facts import describe_run
 from harness.pipeline.vectors import Vectors
 from harness.progress import Progress
@@ -262,3 +262,20 @@ def test_spread_of_one_seed_then_error(open_run: Open) -> None:
     """One number has no spread."""
     with pytest.raises(ValueError, match="at least 2 seeds, got 1"):
         open_run().heads.spread("candidate", 1)
+
+
+def test_features_that_are_too_many_for_memory_then_head_and_scores_are_the_same(
+    open_run: Open, embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay in their stores; no array of them is ever made."""
+    shutil.copytree(embedded / "work", tmp_path / "resident")
+    resident = open_run(work_dir=tmp_path / "resident")
+    expected = resident.heads.head("candidate"), resident.scores("candidate")
+    monkeypatch.setattr(feature_rows, "memory_bytes", lambda: 1)
+    monkeypatch.delattr(Vectors, "features")
+    pipeline = open_run()
+
+    found = pipeline.heads.head("candidate"), pipeline.scores("candidate")
+
+    assert files_of(found[0].path) == files_of(expected[0].path)
+    pd.testing.assert_frame_equal(found[1], expected[1])

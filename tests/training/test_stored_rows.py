@@ -33,19 +33,57 @@ class _Table:
         return np.stack([self._vectors[name] for name in sequences])
 
 
-@pytest.fixture
-def stores(tmp_path: Path, rows: Rows) -> tuple[EmbeddingStore, EmbeddingStore]:
-    """Return the rows' first five and last seven features as two stores of several shards."""
+def _write(folder: Path, rows: Rows, dtype: str) -> tuple[EmbeddingStore, EmbeddingStore]:
+    """Store the rows' first five and last seven features in shards, in different orders."""
     found = []
     for name, columns, ids in (
         ("first", slice(0, 5), rows.ids),
         ("second", slice(5, 12), rows.ids[::-1]),
     ):
         vectors = {i: rows.features[int(i[1:]), columns] for i in ids}
-        (tmp_path / name).mkdir()
-        write_store(tmp_path / name, ids, ids, _Table(vectors), rows_per_shard=16)
-        found.append(EmbeddingStore(tmp_path / name))
+        (folder / name).mkdir()
+        write_store(folder / name, ids, ids, _Table(vectors), dtype=dtype, rows_per_shard=16)
+        found.append(EmbeddingStore(folder / name))
     return found[0], found[1]
+
+
+@pytest.fixture
+def stores(tmp_path: Path, rows: Rows) -> tuple[EmbeddingStore, EmbeddingStore]:
+    """Return the rows as two stores of several shards."""
+    return _write(tmp_path, rows, "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_rows_that_are_stored_in_half_the_bytes_then_are_those_that_the_stores_give(
+    tmp_path: Path, rows: Rows, dtype: str
+) -> None:
+    """Widened to float32, which holds each of them exactly."""
+    stores = _write(tmp_path, rows, dtype)
+
+    found = StoredRows(stores, rows.ids).read(torch.arange(100)).numpy()
+
+    np.testing.assert_array_equal(found, np.hstack([store.rows(rows.ids) for store in stores]))
+    np.testing.assert_allclose(found, rows.features, rtol=2**-8)
+
+
+class _Brought:
+    """Embeddings that something else computed."""
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self.ids, self.dim, self.rows = store.ids, store.dim, store.rows
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def test_rows_of_another_kind_of_store_then_are_asked_for_by_id(
+    stores: tuple[EmbeddingStore, EmbeddingStore], rows: Rows
+) -> None:
+    """Such as VirNucPro's own files, beside a store of ours."""
+    stored = StoredRows([_Brought(stores[0]), stores[1]], rows.ids)
+    positions = torch.tensor([99, 0, 17, 17, 50])
+
+    np.testing.assert_array_equal(stored.read(positions).numpy(), rows.features[positions])
 
 
 def test_stored_rows_then_are_those_of_the_stores_joined(
@@ -94,7 +132,7 @@ def test_record_that_is_not_in_a_store_then_error_names_it(
     stores: tuple[EmbeddingStore, EmbeddingStore],
 ) -> None:
     """And the store."""
-    with pytest.raises(DataError, match="first: 1 records are not in this store, such as 'r100'"):
+    with pytest.raises(DataError, match="first: 1 of 2 records have no embedding, such as 'r100'"):
         StoredRows(stores, ["r0", "r100"])
 
 
