@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import digest_json
-from harness.embedding.nucleotide.remote_code import RemoteCheckpoint, open_remote_checkpoint
+from harness.embedding.nucleotide.remote_checkpoint import RemoteCheckpoint
+from harness.embedding.nucleotide.remote_code import open_remote_checkpoint
 from harness.errors import DataError
 
 __all__ = ["DnabertEmbedder", "load_dnabert"]
