@@ -11,27 +11,22 @@ expected.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.gate_run import BASELINE, CANDIDATE, Bench, Run, run_gate
 from benchmarks.test_set_scale import run_alone
 
-ROOT = Path(__file__).parents[1]
-BASELINE, CANDIDATE = "esm2_t36_3B_UR50D", "FastESM2_650"
 LOST_TENSOR = "esm.encoder.layer.0.intermediate.dense.weight"
 MEMORY_MESSAGE = "ran out of memory"
 TIMING = "time_the or half_the_time"  # the timing rounds, and the criterion that reads them
@@ -44,66 +39,6 @@ while True:
         busy @ busy
     torch.cuda.synchronize()
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What the faults are planted in.
-
-    Attributes
-    ----------
-    kit, work : Path
-        The rehearsal kit, and the work directory of a finished run on it.
-    scratch : Path
-        Takes what a fault writes, and the reports.
-    gpu_gigabytes : float
-        How much of a GPU a run may use whose memory is to run out.
-    """
-
-    kit: Path
-    work: Path
-    scratch: Path
-    gpu_gigabytes: float
-
-    def config(self, *changes: tuple[str, str]) -> Path:
-        """Return the kit's settings with some text replaced; each must be there."""
-        text = (self.kit / "gate.toml").read_text(encoding="utf-8")
-        text = text.replace('"data/', f'"{self.kit}/data/')
-        for name in (BASELINE, CANDIDATE):
-            text = text.replace(f'model = "{name}"', f'model = "{self.kit / name}"')
-        for old, new in changes:
-            if old not in text:
-                raise ValueError(f"{self.kit / 'gate.toml'} does not say {old!r}")
-            text = text.replace(old, new)
-        path = self.scratch / "gate.toml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A finished run of the gate.
-
-    Attributes
-    ----------
-    exit_code : int
-        pytest's.
-    verdict : dict
-        The content of ``verdict.json``.
-    text : str
-        What the run said: its output, its log and its report.
-    elapsed_seconds : float
-        Wall clock of the whole process.
-    """
-
-    exit_code: int
-    verdict: dict[str, Any]
-    text: str
-    elapsed_seconds: float
-
-    def row(self, criterion: str) -> dict[str, Any]:
-        """Return a criterion's row of the verdict."""
-        return next(row for row in self.verdict["criteria"] if row["id"] == criterion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,39 +135,10 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _run_gate(
-    bench: Bench,
-    config: Path,
-    tests: str,
-    *options: str,
-    work: Path | None = None,
-    **environment: str,
-) -> Run:
-    reports, log = bench.scratch / "reports", bench.scratch / "log.txt"
-    command = [sys.executable, "-m", "pytest", "acceptance/", "-m", "gpu", "-k", tests, *options]
-    command += ["--gate-config", str(config), "--work-dir", str(work or bench.work)]
-    command += ["--report-dir", str(reports), "--log-file", str(log), "--log-file-level=WARNING"]
-    started = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
-    )
-    elapsed_seconds = time.perf_counter() - started
-    verdict = reports / "verdict.json"
-    if not verdict.is_file():
-        raise SystemExit(f"{' '.join(command)} left no verdict:\n{done.stdout}\n{done.stderr}")
-    texts = [path.read_text(encoding="utf-8") for path in (log, reports / "report.md")]
-    return Run(
-        exit_code=done.returncode,
-        verdict=json.loads(verdict.read_text(encoding="utf-8")),
-        text="\n".join([*texts, done.stdout, done.stderr]),
-        elapsed_seconds=elapsed_seconds,
-    )
-
-
 def _slow(bench: Bench, tests: str) -> Run:
     """Let the baseline's model stand for the candidate."""
     config = bench.config((f'"{bench.kit / CANDIDATE}"', f'"{bench.kit / BASELINE}"'))
-    return _run_gate(bench, config, tests)
+    return run_gate(bench, config, tests)
 
 
 def _shuffled(bench: Bench, tests: str) -> Run:
@@ -240,7 +146,7 @@ def _shuffled(bench: Bench, tests: str) -> Run:
     folder = bench.scratch / "features"
     run_alone(_write_shuffled, bench.config(), bench.work, folder)
     model = f'model = "{bench.kit / CANDIDATE}"'
-    return _run_gate(bench, bench.config((model, f'{model}\nfeatures = "{folder}"')), tests)
+    return run_gate(bench, bench.config((model, f'{model}\nfeatures = "{folder}"')), tests)
 
 
 def _write_shuffled(config: Path, work: Path, folder: Path) -> None:
@@ -271,13 +177,13 @@ def _incomplete(bench: Bench, tests: str) -> Run:
     del weights[LOST_TENSOR]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = bench.config((f'"{bench.kit / CANDIDATE}"', f'"{folder}"'))
-    return _run_gate(bench, config, tests)
+    return run_gate(bench, config, tests)
 
 
 def _crowded(bench: Bench, tests: str) -> Run:
     """Let another process compute on the GPU meanwhile."""
     with _neighbour():
-        return _run_gate(bench, bench.config(), tests)
+        return run_gate(bench, bench.config(), tests)
 
 
 @contextmanager
@@ -296,7 +202,7 @@ def _cramped(bench: Bench, tests: str) -> Run:
     """Let the memory of the GPU run out while the embeddings are made anew."""
     plugin, limit = "benchmarks.memory_limit", str(bench.gpu_gigabytes)
     fresh = bench.scratch / "work"
-    return _run_gate(bench, bench.config(), tests, "-p", plugin, work=fresh, GPU_GIGABYTES=limit)
+    return run_gate(bench, bench.config(), tests, "-p", plugin, work=fresh, GPU_GIGABYTES=limit)
 
 
 FAULTS = {
