@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from harness.errors import ArtifactError
 
 __all__ = ["Artifact", "ArtifactStore", "digest_file", "digest_json", "write_atomically"]
 
 MANIFEST = "manifest.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,7 @@ class ArtifactStore:
         """
         target = self._target(kind, inputs)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_suffix(".lock")):
+        with _locked(target):
             partial = target.with_suffix(".partial")
             if resumes and _lacks_files(target):
                 shutil.rmtree(partial, ignore_errors=True)
@@ -166,6 +170,21 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Keep other runs from an artifact; wait, and say so, while one of them makes it."""
+    lock = FileLock(target.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _log.warning("%s: another run is making it; waiting until it is done", target)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write_manifest(kind: str, folder: Path, inputs: Mapping[str, Any]) -> str:

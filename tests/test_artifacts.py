@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -143,6 +144,25 @@ def test_obtain_when_the_artifact_was_changed_then_it_is_refused(
 
     with pytest.raises(ArtifactError, match=message):
         store.obtain("greeting", {"seed": 1}, write_hello)
+
+
+def test_obtain_when_another_run_makes_it_then_waiting_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that waits, perhaps for hours, tells for what; it goes on when the other has ended."""
+    store, said = ArtifactStore(tmp_path), list[str]()
+    path = store.obtain("greeting", {}, write_hello).path
+    other = FileLock(path.with_suffix(".lock"))
+    other.acquire()
+
+    def end_the_other(message: str, target: Path) -> None:
+        said.append(message % target)
+        other.release()
+
+    monkeypatch.setattr("harness.artifacts._log.warning", end_the_other)
+    assert store.obtain("greeting", {}, write_hello).is_reused
+
+    assert said == [f"{path}: another run is making it; waiting until it is done"]
 
 
 def test_write_atomically_when_writing_fails_then_the_old_file_stays(
