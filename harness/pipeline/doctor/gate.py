@@ -75,7 +75,7 @@ def _describe_model(settings: ModelConfig) -> list[str]:
     checkpoint = open_checkpoint(find_checkpoint(settings.model, settings.revision))
     gigabytes = checkpoint.n_parameters * _BYTES[settings.dtype] / 1e9
     parts = [
-        f"{settings.model} in {checkpoint.folder}",
+        _describe_place(settings.model, checkpoint.folder),
         f"type {checkpoint.model_type}",
         f"layers: {checkpoint.shape['num_hidden_layers']}",
         f"width {checkpoint.dim}",
@@ -83,6 +83,10 @@ def _describe_model(settings: ModelConfig) -> list[str]:
         *(["random weights, so a rehearsal"] if checkpoint.random_seed is not None else []),
     ]
     return [", ".join(parts)]
+
+
+def _describe_place(model: str, folder: Path) -> str:
+    return str(folder) if Path(model) == folder else f"{model} in {folder}"
 
 
 def _describe_brought(settings: ModelConfig) -> list[str]:
@@ -111,7 +115,8 @@ def _find_nucleotides(config: GateConfig) -> str:
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
     )
-    return f"{checkpoint.model} in {checkpoint.folder}; its own code is allowed to run"
+    place = _describe_place(checkpoint.model, checkpoint.folder)
+    return f"{place}; its own code is allowed to run"
 
 
 def _check_data(config: GateConfig) -> list[Check]:

@@ -60,6 +60,7 @@ def test_gate_when_all_is_there_then_each_thing_is_described(folder: Path) -> No
     assert {check.state for check in checks.values()} == {State.OK}
     for part in ("type esm", "layers: 2", "width 16", "float32", "random weights"):
         assert part in checks["[baseline]"].detail
+    assert checks["[baseline]"].detail.startswith(f"B: {folder / 'weights'}, type")
     assert checks["[nucleotide]"].detail == "counts of 4-mers, width 256"
     assert "viral: 2 files" in checks["viral data"].detail
 
