@@ -80,7 +80,7 @@ def start(*arguments: Any) -> Any:
 def test_extraction_when_killed_at_any_change_of_a_file_then_it_goes_on(
     tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
-    """Each change of a file is the last one once; what follows equals an uninterrupted run."""
+    """Every third change of a file is the last one once; what follows equals a whole run."""
     n_changes, exit_code = 0, None
     while exit_code != 0:
         work_dir = tmp_path / str(n_changes)
