@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -41,11 +41,14 @@ class LeakCheck:
         How often it was found: rows, or sequences where the words say so. 0 is clean.
     examples : tuple of tuple of str
         Ids concerned, up to five; pairs where two rows clash.
+    is_in_data : bool
+        Whether the data contradict themselves, however they are split.
     """
 
     what: str
     count: int
     examples: tuple[tuple[str, ...], ...] = ()
+    is_in_data: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +213,7 @@ def _two_labels(
 ) -> LeakCheck:
     viral, other = _first_row_of_code(codes, label == 1), _first_row_of_code(codes, label == 0)
     found = (viral >= 0) & (other >= 0)
-    return _check(what, ids, viral[found], other[found])
+    return replace(_check(what, ids, viral[found], other[found]), is_in_data=True)
 
 
 def _first_row_of_code(codes: Codes, is_member: Mask) -> Codes:

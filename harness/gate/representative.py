@@ -10,10 +10,12 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 from harness.data.representativeness.comparison import (
     Check,
+    Histogram,
     LineageRow,
     Outcome,
     Representativeness,
@@ -146,11 +148,25 @@ def _steps_after_failure(comparison: Representativeness, checks: list[Check]) ->
         yield f"{len(skewed) - _MOST_STEPS} more lineages stand in the evidence"
     for check in _having(checks, Outcome.FAIL):
         if check.what != LINEAGE_SHARE:
-            yield f"Compare train with test: {_sentence(check)}"
+            shifts = [_shift(h) for h in comparison.histograms if _shows(h, check)]
+            yield "; ".join([f"Compare train with test: {_sentence(check)}", *shifts])
     yield (
         "A random draw fails at most once in 200, so this test set was probably not drawn at "
-        f"random by {unit}: draw it with `harness split`"
+        f"random by {unit}: draw another with `harness split --redraw`"
     )
+
+
+def _shows(histogram: Histogram, check: Check) -> bool:
+    return (histogram.label, histogram.what) == (check.label, check.what)
+
+
+def _shift(histogram: Histogram) -> str:
+    """Say up to which value the two parts differ most, which is where D is found."""
+    train, test = list(accumulate(histogram.train)), list(accumulate(histogram.test))
+    at = max(range(len(train)), key=lambda bin_number: abs(test[bin_number] - train[bin_number]))
+    edge = histogram.edges[at + 1]
+    most = f"{math.floor(edge):,} residues" if histogram.what == "length" else f"{edge:.1%} GC"
+    return f"{test[at]:.0%} of the test set, {train[at]:.0%} of the rest have up to {most}"
 
 
 def _lineage_step(row: LineageRow, unit: str) -> str:

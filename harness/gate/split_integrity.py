@@ -5,8 +5,7 @@ What was found is ``harness.data.leakage``'s; here it becomes a result with next
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -52,10 +51,13 @@ def judge_split_integrity(
         unit="leaks",
         detail="; ".join(found) or _nothing_found(leaks),
         warnings=_warnings(leaks),
-        next_steps=_next_steps(leaks, len(found) > len(leaks.leaks)),
+        next_steps=tuple(_next_steps(leaks, len(found) > len(leaks.leaks))),
         evidence={
             "compared": leaks.compared,
-            "hard": [asdict(check) for check in leaks.checks],
+            "hard": [
+                {"what": check.what, "count": check.count, "examples": list(check.examples)}
+                for check in leaks.checks
+            ],
             "soft": [
                 {"what": n.what, "count": n.count, "share": float(n.share)} for n in leaks.nearby
             ],
@@ -94,13 +96,22 @@ def _warnings(leaks: LeakReport) -> tuple[str, ...]:
     return ()
 
 
-def _next_steps(leaks: LeakReport, heads_differ: bool) -> tuple[str, ...]:
-    steps = []
-    if leaks.leaks:
-        worst = max(leaks.leaks, key=lambda check: check.count)
-        examples = ", ".join(" and ".join(pair) for pair in worst.examples[:2])
-        steps.append(f"Look at {examples}: {worst.what}.")
-        steps.append("Draw the split again with `harness split`: it keeps identical rows together.")
+def _next_steps(leaks: LeakReport, heads_differ: bool) -> Iterator[str]:
+    """Yield what was found where, the most frequent first, then how to be rid of it."""
+    for check in sorted(leaks.leaks, key=lambda check: -check.count):
+        examples = ", ".join(" and ".join(clash) for clash in check.examples)
+        rest = check.count - len(check.examples)
+        more = f" and {rest:,} more" if examples and rest > 0 else ""
+        yield f"Look at {examples or 'the evidence'}{more}: {check.what}."
+    if any(check.is_in_data for check in leaks.leaks):
+        yield (
+            "Take the sequences with two labels out of the viral or the nonviral files: no draw "
+            "can mend them."
+        )
+    if any(not check.is_in_data for check in leaks.leaks):
+        yield (
+            "Then draw the split again with `harness split --redraw`: it keeps identical rows "
+            "together."
+        )
     if heads_differ:
-        steps.append("Train both heads again on one split with `harness train`.")
-    return tuple(steps)
+        yield "Train both heads again on one split with `harness train`."

@@ -94,7 +94,31 @@ def test_judge_when_a_check_fails_then_fails_and_names_the_worst() -> None:
     assert result.value == 2
     assert "worst: class 1, GC, Kolmogorov-Smirnov D 0.12 (limit 0.06), p 0.0001" in result.detail
     assert any("frame" in step for step in result.next_steps)
-    assert "harness split" in result.next_steps[-1]
+    assert "harness split --redraw" in result.next_steps[-1]
+
+
+@pytest.mark.parametrize(
+    ("what", "edges", "words"),
+    [
+        ("length", (99.5, 109.5, 119.5, 129.5), "up to 119 residues"),
+        ("GC", (0.3, 0.4, 0.5, 0.6), "up to 50.0% GC"),
+    ],
+)
+def test_judge_when_a_distribution_is_shifted_then_says_where(
+    what: str, edges: tuple[float, ...], words: str
+) -> None:
+    """Where the two curves are farthest apart, in the class and the trait that failed."""
+    shifted = Histogram(
+        label=1, what=what, edges=edges, train=(0.1, 0.2, 0.7), test=(0.3, 0.5, 0.2)
+    )
+    comparison = _comparison(_check(what, Outcome.FAIL, value=0.5, p=0.0001))
+    other = replace(shifted, label=0, edges=(0.0, 1.0, 2.0, 3.0))
+
+    result = judge_representative(
+        replace(comparison, histograms=(other, shifted)), requires_lineage=True
+    )
+
+    assert result.next_steps[0].endswith(f"; 80% of the test set, 30% of the rest have {words}")
 
 
 def test_judge_when_a_check_warns_then_passes_with_a_warning() -> None:
