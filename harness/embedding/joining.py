@@ -1,8 +1,8 @@
-"""Vectors by record id: what every kind of store offers, and how rows are found."""
+"""Vectors by record id: what every kind of store offers, how rows are found and read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.errors import DataError
 
-__all__ = ["Rows", "locate"]
+__all__ = ["Rows", "collect", "locate"]
 
 
 class Rows(Protocol):
@@ -70,3 +70,29 @@ def locate(
             f"such as {', '.join(map(repr, absent[:3]))}. {remedy}"
         )
     return np.asarray(positions, dtype=np.int64)
+
+
+def collect(
+    numbers: npt.NDArray[np.integer],
+    rows: npt.NDArray[np.integer],
+    *,
+    dim: int,
+    read: Callable[[int, npt.NDArray[np.integer]], npt.NDArray[np.float32]],
+) -> npt.NDArray[np.float32]:
+    """Return rows that lie in several files, float32 (n_rows, dim), in the order asked for.
+
+    Parameters
+    ----------
+    numbers, rows : int array, (n_rows,)
+        The file of each row, and its place there.
+    dim : int
+        Width of the rows.
+    read : callable
+        From a file's number and places, ascending, to the rows there; called once a file.
+    """
+    result = np.empty((len(rows), dim), dtype=np.float32)
+    order = np.lexsort((rows, numbers))
+    for wanted in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+        if len(wanted):
+            result[wanted] = read(int(numbers[wanted[0]]), rows[wanted])
+    return result

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.artifacts import digest_file
-from harness.embedding.joining import locate
+from harness.embedding.joining import collect, locate
 from harness.embedding.store.dtypes import DTYPES, widen
 from harness.embedding.store.layout import INDEX, Manifest
 from harness.errors import ArtifactError
@@ -70,15 +70,13 @@ class EmbeddingStore:
         """
         remedy = "Embed the records that you ask for"
         positions = locate(self.ids, ids, what="embedding", folder=self.folder, remedy=remedy)
-        order = np.argsort(positions, kind="stable")
-        numbers = positions[order] // self._plan.rows_per_shard
-        result = np.empty((len(positions), self.dim), dtype=np.float32)
-        for wanted in np.split(order, np.flatnonzero(np.diff(numbers)) + 1):
-            if len(wanted):
-                number, first = divmod(int(positions[wanted[0]]), self._plan.rows_per_shard)
-                within = positions[wanted] - positions[wanted[0]] + first
-                result[wanted] = widen(self._map(number)[within], self.dtype)
-        return result
+        numbers, rows = np.divmod(positions, self._plan.rows_per_shard)
+        return collect(
+            numbers,
+            rows,
+            dim=self.dim,
+            read=lambda number, places: widen(self._map(number)[places], self.dtype),
+        )
 
     def slice(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Return the rows from ``start`` to before ``stop``, float32 (stop - start, dim).

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.data.formats.virnucpro import StoredFeatures, read_embeddings
-from harness.embedding.joining import locate
+from harness.embedding.joining import collect, locate
 from harness.errors import ArtifactError, DataError
 from harness.progress import Task
 
@@ -77,12 +77,12 @@ class ImportedEmbeddings:
         """
         remedy = "Embed all records with VirNucPro's tools, into files of the same folder"
         positions = locate(self.ids, ids, what="embedding", folder=self.folder, remedy=remedy)
-        numbers, rows = self._numbers[positions], self._rows[positions]
-        result = np.empty((len(positions), self.dim), dtype=np.float32)
-        for number in np.unique(numbers):
-            wanted = np.flatnonzero(numbers == number)
-            result[wanted] = _open_part(self.folder, number)[rows[wanted]]
-        return result
+        return collect(
+            self._numbers[positions],
+            self._rows[positions],
+            dim=self.dim,
+            read=lambda number, places: _open_part(self.folder, number)[places],
+        )
 
 
 def import_embeddings(

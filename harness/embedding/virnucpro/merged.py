@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.artifacts import digest_file, digest_json
 from harness.data.formats.merged import read_merged_folder
-from harness.embedding.joining import locate
+from harness.embedding.joining import collect, locate
 from harness.errors import DataError
 
 __all__ = ["LastColumns", "MergedFeatures"]
@@ -47,7 +47,8 @@ class MergedFeatures:
         self._files = read_merged_folder(folder)
         self.dim = int(self._files[0].features.shape[1])
         self.ids: pd.Index[str] = pd.Index([i for file in self._files for i in file.ids])
-        self._ends = np.cumsum([len(file.ids) for file in self._files])
+        self._sizes = [len(file.ids) for file in self._files]
+        self._starts = np.cumsum([0, *self._sizes[:-1]])
         self.sha256 = digest_json([digest_file(file.path) for file in self._files])
 
     def __len__(self) -> int:
@@ -61,18 +62,19 @@ class MergedFeatures:
         DataError
             If a record is in no file; some are named.
         """
-        positions = self._positions(ids)
-        numbers = np.searchsorted(self._ends, positions, side="right")
-        result = np.empty((len(positions), self.dim), dtype=np.float32)
-        for number in np.unique(numbers):
-            file, wanted = self._files[number], np.flatnonzero(numbers == number)
-            start = self._ends[number] - len(file.ids)
-            result[wanted] = file.features[positions[wanted] - start]
-        return result
+        remedy = "Merge the features of all records"
+        positions = locate(self.ids, ids, what="features", folder=self.folder, remedy=remedy)
+        numbers = np.searchsorted(self._starts, positions, side="right") - 1
+        return collect(
+            numbers,
+            positions - self._starts[numbers],
+            dim=self.dim,
+            read=lambda number, places: self._files[number].features[places],
+        )
 
     def check_labels(self, records: pd.DataFrame) -> None:
         """Raise DataError if a file's label is not that of its records; the first is named."""
-        labels = np.repeat([file.label for file in self._files], np.diff(self._ends, prepend=0))
+        labels = np.repeat([file.label for file in self._files], self._sizes)
         expected = records.set_index("id")["label"].reindex(self.ids).to_numpy()
         wrong = np.flatnonzero(~np.isnan(expected.astype(float)) & (labels != expected))
         if len(wrong):
@@ -80,15 +82,6 @@ class MergedFeatures:
                 f"{self.folder}: {len(wrong)} rows have another label than their records, such as "
                 f"{self.ids[wrong[0]]!r}. The features belong to other data, or to the other class"
             )
-
-    def _positions(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.int64]:
-        return locate(
-            self.ids,
-            ids,
-            what="features",
-            folder=self.folder,
-            remedy="Merge the features of all records",
-        )
 
 
 class LastColumns:
