@@ -141,8 +141,9 @@ class _Bar:
 
 
 def _count(number: float) -> str:
-    """Return a number of steps for people: whole steps, or megabytes with their decimals."""
-    return f"{number:,.0f}" if number >= 1000 else f"{number:g}"
+    """Return a number of steps for people: whole steps, or few megabytes with a decimal."""
+    is_whole = number >= 100 or number == round(number)
+    return f"{number:,.0f}" if is_whole else f"{number:.1f}"
 
 
 def _live_bar(stream: TextIO, unit: str) -> RichProgress:

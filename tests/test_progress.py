@@ -21,6 +21,17 @@ def test_task_when_not_live_then_one_line_at_the_end() -> None:
     assert re.fullmatch(r"embed: 3 sequences in \d+\.\d s \(loss 0\.3\)\n", stream.getvalue())
 
 
+@pytest.mark.parametrize(("done", "shown"), [(3, "3"), (1.0554, "1.1"), (99.96, "100.0")])
+def test_task_when_parts_are_counted_then_one_decimal_is_shown(done: float, shown: str) -> None:
+    """Megabytes come in parts, sequences do not."""
+    stream = io.StringIO()
+
+    with Progress(stream).task("read", unit="MB") as task:
+        task.advance(done)
+
+    assert stream.getvalue().startswith(f"read: {shown} MB in ")
+
+
 def test_task_when_it_takes_long_then_a_line_a_minute_tells_the_time_left() -> None:
     """A log shows that work goes on, and until when."""
     stream = io.StringIO()
