@@ -141,9 +141,8 @@ class _Bar:
 
 
 def _count(number: float) -> str:
-    """Return a number of steps for people: whole steps, or few megabytes with a decimal."""
-    is_whole = number >= 100 or number == round(number)
-    return f"{number:,.0f}" if is_whole else f"{number:.1f}"
+    """Return a number of steps for people: whole steps, or few megabytes to three digits."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _live_bar(stream: TextIO, unit: str) -> RichProgress:

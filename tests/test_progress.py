@@ -21,8 +21,8 @@ def test_task_when_not_live_then_one_line_at_the_end() -> None:
     assert re.fullmatch(r"embed: 3 sequences in \d+\.\d s \(loss 0\.3\)\n", stream.getvalue())
 
 
-@pytest.mark.parametrize(("done", "shown"), [(3, "3"), (1.0554, "1.1"), (99.96, "100.0")])
-def test_task_when_parts_are_counted_then_one_decimal_is_shown(done: float, shown: str) -> None:
+@pytest.mark.parametrize(("done", "shown"), [(3, "3"), (1.0554, "1.06"), (1234.5, "1,234")])
+def test_task_when_parts_are_counted_then_three_digits_are_shown(done: float, shown: str) -> None:
     """Megabytes come in parts, sequences do not."""
     stream = io.StringIO()
 

@@ -317,7 +317,7 @@ def test_progress_then_reaches_the_size_of_the_files(tmp_path: Path) -> None:
     stream, prefix = io.StringIO(), write_good(tmp_path, "v")
     read_records([prefix], [], progress=Progress(stream))
     n_bytes = sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert stream.getvalue().startswith(f"reading records: {n_bytes / 1e6:g} MB")
+    assert stream.getvalue().startswith(f"reading records: {n_bytes / 1e6:.3g} MB")
 
 
 def test_input_named_twice_then_error_names_it(tmp_path: Path) -> None:
