@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import MissingInput
+from harness.errors import HarnessError, MissingInput
 
 if TYPE_CHECKING:
     from harness.gate.proof.ledger import Phase
@@ -34,6 +34,7 @@ def phase_of(report: pytest.TestReport, error: BaseException | None) -> Phase:
         is_assertion=isinstance(error, (AssertionError, pytest.fail.Exception)),
         is_expected_failure=hasattr(report, "wasxfail"),
         missing=error if isinstance(error, MissingInput) else None,
+        is_explained=isinstance(error, HarnessError),
     )
 
 

@@ -17,6 +17,7 @@ from harness.gate.result import REQUIRED_CRITERIA, CriterionResult, State
 __all__ = ["CriterionRun", "Ledger", "Phase"]
 
 T = TypeVar("T")
+MEND = "Mend what the message names, then run acceptance/ again: finished stages are reused."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class Phase:
         Whether the test is marked as expected to fail.
     missing : MissingInput or None
         The exception, if something was missing.
+    is_explained : bool
+        Whether the exception is one that says what to do.
     """
 
     outcome: str
@@ -42,6 +45,7 @@ class Phase:
     is_assertion: bool = False
     is_expected_failure: bool = False
     missing: MissingInput | None = None
+    is_explained: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,7 +113,8 @@ class CriterionRun:
         if phase.missing is not None and when != "teardown" and recorded is None:
             return self._not_run(f"{phase.missing.what}.", phase.missing.remedy)
         after = f" after it had recorded {recorded.state}" if recorded is not None else ""
-        return self._error(f"Its test failed in {when}{after}: {phase.reason}")
+        detail = f"Its test failed in {when}{after}: {phase.reason}"
+        return self._error(detail, *([MEND] if phase.is_explained else []))
 
     def _unrecorded(self) -> CriterionResult:
         for phase in self.phases.values():
@@ -143,9 +148,11 @@ class CriterionRun:
             id=self.id, state=State.NOT_RUN, detail=detail, next_steps=next_steps
         )
 
-    def _error(self, detail: str) -> CriterionResult:
-        step = f"Read the traceback of {self.test} in the report or the terminal."
-        return CriterionResult(id=self.id, state=State.ERROR, detail=detail, next_steps=(step,))
+    def _error(self, detail: str, *next_steps: str) -> CriterionResult:
+        traceback = f"Read the traceback of {self.test} in the report or the terminal."
+        return CriterionResult(
+            id=self.id, state=State.ERROR, detail=detail, next_steps=next_steps or (traceback,)
+        )
 
 
 class Ledger:

@@ -12,6 +12,21 @@ PASS = CriterionResult(id="x", state=State.PASS, detail="fine")
 
 
 @pytest.mark.parametrize(
+    ("is_explained", "step"), [(True, "Mend what the message names"), (False, "Read the traceback")]
+)
+def test_settle_when_a_test_broke_then_the_step_follows_from_the_exception(
+    is_explained: bool, step: str
+) -> None:
+    """An exception of ours says what to do; any other has to be read first."""
+    broken = Phase(outcome="failed", reason="DataError: a.csv: no ids", is_explained=is_explained)
+
+    settled = CriterionRun(id="x", test="acceptance/test_x.py", phases={"call": broken}).settle()
+
+    assert settled.state is State.ERROR
+    assert settled.next_steps[0].startswith(step)
+
+
+@pytest.mark.parametrize(
     ("phases", "results", "step"),
     [
         ({"setup": SKIPPED}, [], "Have acceptance/test_x.py run: remove the skip"),
