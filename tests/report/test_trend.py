@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
@@ -136,7 +136,14 @@ def test_trend_of_a_report_when_there_was_a_verdict_then_shows_it_and_this_run(
     assert np.asarray(ratios["this run"].get_xydata()).tolist() == [[2, 0.2143]]
 
 
-@given(earlier=st.lists(st.dictionaries(st.sampled_from(sorted(dataclasses.asdict(PAST))), ANY)))
+@settings(max_examples=25)  # each is a figure
+@given(
+    earlier=st.lists(
+        st.dictionaries(st.sampled_from(sorted(dataclasses.asdict(PAST))), ANY),
+        min_size=1,
+        max_size=6,
+    )
+)
 def test_trend_of_a_report_when_the_history_holds_anything_then_is_drawn(
     earlier: list[dict[str, Any]],
 ) -> None:
@@ -145,6 +152,7 @@ def test_trend_of_a_report_when_the_history_holds_anything_then_is_drawn(
     assert words is not None
 
 
+@settings(max_examples=40)
 @given(drop=numbers, bound=numbers, ratio=numbers)
 def test_table_when_numbers_are_of_any_size_then_is_rendered(
     drop: float | None, bound: float | None, ratio: float | None
