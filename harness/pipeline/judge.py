@@ -11,17 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from harness.data import compare_distributions, find_leaks
-from harness.errors import MissingInput
 from harness.gate import (
     CriterionResult,
-    StoreInspection,
     break_down,
     evaluate,
-    inspect_store,
     judge_accuracy,
     judge_accuracy_unpaired,
     judge_baseline,
@@ -36,14 +32,12 @@ from harness.gate.predictions import ReportedMetrics, read_metrics
 from harness.gate.speed.neighbours import observe_device
 from harness.pipeline.explanations import explain_baseline, explain_drop
 from harness.pipeline.facts import describe_run
+from harness.pipeline.inspection import inspect_embeddings, spread_rows
 from harness.pipeline.stages import Pipeline
 from harness.pipeline.stopwatch import Stopwatch
-from harness.pipeline.vectors import SIDES, Side
+from harness.pipeline.vectors import SIDES
 
 __all__ = ["Judge"]
-
-# Records that are embedded again, alone, to see that the store holds what the embedder computes.
-RECOMPUTED = 8
 
 
 class Judge:
@@ -90,11 +84,7 @@ class Judge:
         MissingInput
             If a side brings predictions alone: then there is nothing to inspect.
         """
-        inspections = [inspection for side in SIDES for inspection in self._inspect(side)]
-        with_own_nucleotides = [self.pipeline.vectors.merged(side) is None for side in SIDES]
-        if any(with_own_nucleotides):
-            inspections.append(self._inspect_nucleotides())
-        return judge_embeddings(inspections)
+        return judge_embeddings(inspect_embeddings(self.pipeline))
 
     def baseline_sanity(self) -> CriterionResult:
         """Judge that the baseline beats the constant answer by more than the allowed drop."""
@@ -162,7 +152,7 @@ class Judge:
             If a side names no model, or the device is not there.
         """
         pipeline, timing = self.pipeline, self.pipeline.config.timing
-        sample = _spread(pipeline.samples.part("test"), timing.sequences)
+        sample = spread_rows(pipeline.samples.part("test"), timing.sequences)
         deployed, candidate = (pipeline.vectors.embedder(side) for side in SIDES)
         self._stopwatch = Stopwatch(
             {"baseline": deployed.in_dtype(candidate.dtype), "candidate": candidate},
@@ -183,54 +173,6 @@ class Judge:
         timing = self._stopwatch.result if self._stopwatch else None
         return describe_run(self.pipeline, timing=timing)
 
-    def _inspect(self, side: Side) -> Iterator[StoreInspection]:
-        vectors = self.pipeline.vectors
-        merged = vectors.merged(side)
-        has_proteins = vectors.has_model(side) or vectors.brought(side) is not None
-        if merged is None and not has_proteins:
-            raise MissingInput(
-                f"[{side}] brings no embeddings to inspect",
-                remedy=f"Set `model`, `embeddings` or `features` in [{side}]",
-            )
-        if merged is not None:
-            yield inspect_store(
-                f"{side} features",
-                merged,
-                self.pipeline.samples.records()["id"],
-                expected_dim=merged.dim,
-                sha256=merged.sha256,
-            )
-        if has_proteins:
-            yield self._inspect_proteins(side)
-
-    def _inspect_proteins(self, side: Side) -> StoreInspection:
-        pipeline, vectors = self.pipeline, self.pipeline.vectors
-        embedder = vectors.embedder(side) if vectors.has_model(side) else None
-        store = vectors.proteins(side)
-        return inspect_store(
-            side,
-            store,
-            pipeline.samples.records()["id"],
-            expected_dim=embedder.dim if embedder else store.dim,
-            sha256=vectors.protein_digest(side),
-            embedder=embedder,
-            sample=self._sample("protein"),
-            dtype=getattr(pipeline.config, side).dtype,
-        )
-
-    def _inspect_nucleotides(self) -> StoreInspection:
-        vectors = self.pipeline.vectors
-        embedder, store = vectors.nucleotide_embedder(), vectors.nucleotide_embeddings()
-        return inspect_store(
-            "nucleotide",
-            store,
-            self.pipeline.samples.records()["id"],
-            expected_dim=embedder.dim if embedder else store.dim,
-            sha256=self.pipeline.cache.artifacts["embeddings nucleotide"].sha256,
-            embedder=embedder,
-            sample=self._sample("nucleotides"),
-        )
-
     def _reported(self) -> ReportedMetrics | None:
         path = self.pipeline.config.baseline.metrics
         return read_metrics(path) if path else None
@@ -239,14 +181,5 @@ class Judge:
         test = self.pipeline.samples.part("test")[["id", "label", "genome"]]
         return test.merge(self.pipeline.scores("candidate"), on="id", validate="one_to_one")
 
-    def _sample(self, column: str) -> pd.Series[str]:
-        return _spread(self.pipeline.samples.part("test"), RECOMPUTED).set_index("id")[column]
-
     def _groups(self, table: pd.DataFrame) -> pd.Series[str] | None:
         return table["genome"] if self.pipeline.samples.has_genomes() else None
-
-
-def _spread(table: pd.DataFrame, n_rows: int) -> pd.DataFrame:
-    """Return rows spread evenly over the table, so that all kinds of records are among them."""
-    positions = np.linspace(0, len(table) - 1, min(n_rows, len(table))).round().astype(int)
-    return table.iloc[positions]

@@ -17,7 +17,7 @@ from harness.plugin.arming import OPENING
 from harness.plugin.reading import criterion_of, one_line, phase_of
 
 if TYPE_CHECKING:
-    from harness.gate.proof.ledger import CriterionRun
+    from harness.gate.proof.criterion_run import CriterionRun
     from harness.progress import Progress
     from harness.report.publish import Publication
 

@@ -9,7 +9,7 @@ import pytest
 from harness.errors import HarnessError, MissingInput
 
 if TYPE_CHECKING:
-    from harness.gate.proof.ledger import Phase
+    from harness.gate.proof.criterion_run import Phase
 
 __all__ = ["criterion_of", "one_line", "phase_of"]
 
@@ -26,7 +26,7 @@ def criterion_of(item: pytest.Item) -> str | None:
 
 def phase_of(report: pytest.TestReport, error: BaseException | None) -> Phase:
     """Return how one phase of a test ended, without pytest's own types."""
-    from harness.gate.proof.ledger import Phase
+    from harness.gate.proof.criterion_run import Phase
 
     return Phase(
         outcome=report.outcome,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from harness.gate.proof.history import note_looks, remember, with_warning
 from harness.gate.proof.ledger import Ledger
 from harness.gate.proof.provenance import describe_environment
-from harness.gate.proof.verdict import VERDICT, build_verdict, check_facts, write_verdict
+from harness.gate.proof.schema import check_facts
+from harness.gate.proof.verdict import VERDICT, build_verdict, write_verdict
 from harness.report.files import ReportFiles, find_checkpoint
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.artifacts import write_atomically
-from harness.gate.proof.history import PastVerdict, describe_looks
+from harness.gate.proof.history import describe_looks
+from harness.gate.proof.past import PastVerdict
 from harness.gate.result import decimal_text
 from harness.report.content.wording import ABSENT, show_moment
 from harness.report.escaping import visible

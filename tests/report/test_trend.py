@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from harness.gate.proof.history import PastVerdict
+from harness.gate.proof.past import PastVerdict
 from harness.report.plots.source import Source, read_source
 from harness.report.plots.trend import draw_trend as draw_report_trend
 from harness.report.trend import draw_trend, render_trend

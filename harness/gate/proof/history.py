@@ -10,17 +10,17 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, TypeGuard
+from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
 
 from harness.errors import ArtifactError
+from harness.gate.proof.past import PastVerdict, parse_lines
 from harness.gate.proof.verdict import digest_verdict
 
 __all__ = [
-    "PastVerdict",
     "describe_looks",
     "note_looks",
     "read_history",
@@ -35,84 +35,6 @@ LOCK_TIMEOUT_SECONDS = 10
 MOST_EARLIER = 50
 # False passes at a true drop of exactly 5 points if the best of so many looks is taken; simulated.
 FALSE_PASSES = {1: "5", 3: "14", 5: "23", 10: "40"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastVerdict:
-    """One line of the history.
-
-    Attributes
-    ----------
-    finished : str
-        When the run ended, as ISO 8601 in UTC.
-    verdict : str
-        ``PASS`` or ``HALT``.
-    profile : str
-        ``tiny`` or ``production``.
-    rehearsal : bool
-        Whether the run could authorise nothing.
-    candidate : str
-        The candidate's name.
-    model_sha256, checkpoint_sha256 : str or None
-        Digests of the candidate's embedder weights and of its head.
-    test_sha256 : str
-        Digest of the test set's ids.
-    drop_points, upper_bound_points : float or None
-        The accuracy drop and the 95% bound on it, in percentage points; None if not judged.
-    time_ratio : float or None
-        The candidate's embedding time over the baseline's; None if not judged.
-    looks : int
-        How often accuracy had been judged on this test set, this run included.
-    digest : str
-        The ``digest`` of the run's ``verdict.json``.
-    """
-
-    finished: str
-    verdict: str
-    profile: str
-    rehearsal: bool
-    candidate: str
-    model_sha256: str | None
-    checkpoint_sha256: str | None
-    test_sha256: str
-    drop_points: float | None
-    upper_bound_points: float | None
-    time_ratio: float | None
-    looks: int
-    digest: str
-
-    @property
-    def is_look(self) -> bool:
-        """Whether the run learned how accurate the candidate is on the test set."""
-        return self.drop_points is not None
-
-    @classmethod
-    def from_json(cls, line: str) -> Self:
-        """Read one line.
-
-        Raises
-        ------
-        ValueError
-            If it is no JSON object, or keys are missing, unknown or of another type.
-        """
-        content = json.loads(line)
-        known = {item.name for item in fields(cls)}
-        if not isinstance(content, dict) or set(content) != known:
-            raise ValueError(f"expected an object with {', '.join(sorted(known))}")
-        wrong = [name for name, value in content.items() if type(value) not in _TYPES[name]]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is {content[wrong[0]]!r}")
-        return cls(**content)
-
-
-_TEXTS = ("finished", "verdict", "profile", "candidate", "test_sha256", "digest")
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(_TEXTS, (str,)),
-    **dict.fromkeys(("model_sha256", "checkpoint_sha256"), (str, type(None))),
-    **dict.fromkeys(("drop_points", "upper_bound_points", "time_ratio"), (float, int, type(None))),
-    "rehearsal": (bool,),
-    "looks": (int,),
-}
 
 
 def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -136,7 +58,7 @@ def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) 
         return dict(facts)
     path = Path(split["directory"]) / HISTORY
     try:
-        lines = _parse_lines(_read_text(path))
+        lines = parse_lines(_read_text(path))
     except OSError as error:
         warning = f"The earlier verdicts on this test set cannot be read: {error}"
         return with_warning({**facts, "split": {**split, "looks": None}}, warning)
@@ -187,7 +109,7 @@ def read_history(directory: Path) -> list[PastVerdict]:
     """
     path = directory / HISTORY
     try:
-        lines = _parse_lines(_read_text(path))
+        lines = parse_lines(_read_text(path))
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
@@ -212,7 +134,7 @@ def describe_looks(looks: int) -> str:
 def _append(path: Path, verdict: Mapping[str, Any]) -> None:
     """Write one line; one that an interrupted run left unfinished stays by itself."""
     before = _read_text(path)
-    entry = _entry(verdict, _parse_lines(before))
+    entry = _entry(verdict, parse_lines(before))
     gap = "\n" if before and not before.endswith("\n") else ""
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{gap}{json.dumps(asdict(entry), allow_nan=False)}\n")
@@ -243,18 +165,6 @@ def _entry(verdict: Mapping[str, Any], lines: Sequence[PastVerdict | str]) -> Pa
 
 def _read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-
-def _parse_lines(text: str) -> list[PastVerdict | str]:
-    """Return each line's verdict, or what is wrong with the line."""
-    return [_parse(line) for line in text.removesuffix("\n").split("\n")] if text else []
-
-
-def _parse(line: str) -> PastVerdict | str:
-    try:
-        return PastVerdict.from_json(line)
-    except ValueError as error:
-        return str(error)
 
 
 def _count(lines: Sequence[PastVerdict | str], test_sha256: str) -> int:

@@ -6,23 +6,21 @@ The one source of truth that every report is rendered from. How the criteria cam
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 from filelock import FileLock, Timeout
 
 from harness.artifacts import digest_json, write_atomically
 from harness.errors import ArtifactError
+from harness.gate.proof.schema import check_schema
 from harness.gate.result import REQUIRED_CRITERIA
 
 __all__ = [
     "build_verdict",
-    "check_facts",
     "conclude",
     "digest_verdict",
     "open_verdict",
@@ -34,25 +32,6 @@ SCHEMA_VERSION = 1
 VERDICT = "verdict.json"
 # An older run's reports must not stand beside this run's verdict.
 OTHER_REPORTS = ("report.md", "report.html", "junit.xml", "benchmark.json")
-SCHEMA_PATH = Path(__file__).with_name("verdict.schema.json")
-
-# What the stages may report; the rest of a verdict is the gate's own.
-FACTS = (
-    "baseline",
-    "candidate",
-    "differences",
-    "breakdowns",
-    "data",
-    "split",
-    "training",
-    "timing",
-    "stages",
-    "peak_memory_bytes",
-    "artifacts",
-    "rehearsal_reasons",
-    "looser_than_deployment",
-    "selftest",
-)
 
 
 def open_verdict(
@@ -122,8 +101,8 @@ def build_verdict(
     problems : iterable of str
         Everything else that went wrong in the run; each one blocks.
     facts : mapping
-        What the stages report, as :func:`check_facts` returned it. A run is a rehearsal unless
-        they say, by an empty ``rehearsal_reasons``, that it is none.
+        What the stages report, as ``check_facts`` returned it. A run is a rehearsal unless they
+        say, by an empty ``rehearsal_reasons``, that it is none.
     environment : mapping
         What it ran on.
     finished : str
@@ -166,36 +145,10 @@ def conclude(
     return ("HALT" if halted_by else "PASS"), halted_by
 
 
-def check_facts(parts: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
-    """Join what the stages report, and keep what a verdict can hold.
-
-    Parameters
-    ----------
-    parts : iterable of mappings
-        What each provider reports, by top-level key of the verdict.
-
-    Returns
-    -------
-    kept : dict of JSON values
-        The usable facts, with tuples turned into lists.
-    problems : list of str
-        One line for each fact that is unknown, told twice, no JSON, or against the schema.
-    """
-    kept: dict[str, Any] = {}
-    problems: list[str] = []
-    for name, value in (item for part in parts for item in part.items()):
-        try:
-            _refuse_second(name, kept)
-            kept[name] = _check_fact(name, value)
-        except (TypeError, ValueError) as error:
-            problems.append(f"the reported {name!r} cannot be used: {error}")
-    return kept, problems
-
-
 def write_verdict(path: Path, verdict: Mapping[str, Any]) -> None:
     """Check a verdict against the schema and write it atomically, with its own digest."""
     signed = {**verdict, "digest": digest_verdict(verdict)}
-    _check_schema(signed, origin="the verdict of this run")
+    check_schema(signed, origin="the verdict of this run")
     write_atomically(path, json.dumps(signed, indent=1, allow_nan=False) + "\n")
 
 
@@ -218,7 +171,7 @@ def read_verdict(path: Path) -> dict[str, Any]:
         verdict = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: no verdict can be read ({error}). {remedy}") from error
-    _check_schema(verdict, origin=str(path))
+    check_schema(verdict, origin=str(path))
     if (stated := verdict.pop("digest")) != (found := digest_verdict(verdict)):
         raise ArtifactError(
             f"{path}: was edited since it was written: its contents have the digest {found}, but "
@@ -233,38 +186,6 @@ def read_verdict(path: Path) -> dict[str, Any]:
             )
     checked: dict[str, Any] = verdict
     return checked
-
-
-def _refuse_second(name: str, kept: Mapping[str, Any]) -> None:
-    if name in kept:
-        raise ValueError("it was reported twice")
-
-
-def _check_fact(name: str, value: Any) -> Any:
-    if name not in FACTS:
-        raise ValueError(f"known are {', '.join(FACTS)}")
-    plain = json.loads(json.dumps(value, allow_nan=False))
-    schema = {**_schema(), "required": []}
-    error = jsonschema.exceptions.best_match(_validator(schema).iter_errors({name: plain}))
-    if error is not None:
-        raise ValueError(f"{error.json_path}: {error.message}")
-    return plain
-
-
-def _check_schema(verdict: Any, *, origin: str) -> None:
-    error = jsonschema.exceptions.best_match(_validator(_schema()).iter_errors(verdict))
-    if error is not None:
-        raise ArtifactError(f"{origin}: not a verdict: {error.json_path}: {error.message}")
-
-
-@functools.cache
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
-    return schema
-
-
-def _validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(schema)
 
 
 def _contradictory_metrics(facts: Mapping[str, Any]) -> list[str]:

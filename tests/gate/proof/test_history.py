@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from harness.errors import ArtifactError
 from harness.gate.proof import history
 from harness.gate.proof.history import (
-    PastVerdict,
     describe_looks,
     note_looks,
     read_history,
     remember,
     with_warning,
 )
+from harness.gate.proof.past import PastVerdict
 from harness.gate.proof.verdict import digest_verdict
 
 TEST_IDS = "ab" * 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.gate.proof.ledger import CriterionRun, Phase
+from harness.gate.proof.criterion_run import CriterionRun, Phase
 from harness.gate.result import CriterionResult, State
 
 PASSED, SKIPPED = Phase(outcome="passed"), Phase(outcome="skipped", reason="not today")

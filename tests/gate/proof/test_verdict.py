@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ArtifactError
+from harness.gate.proof.schema import check_facts
 from harness.gate.proof.verdict import (
     build_verdict,
-    check_facts,
     conclude,
     open_verdict,
     read_verdict,
