@@ -11,7 +11,7 @@ import torch
 import triton
 
 from harness.config import TrainingConfig
-from harness.training import kernels
+from harness.training import backward_kernels, forward_kernels
 from harness.training.head import N_CLASSES, NORM_MOMENTUM, Head
 from harness.training.parameters import flatten_parameters, views_by_name
 
@@ -101,7 +101,7 @@ class FusedStep:
             PARTS,
             triton.cdiv(n_rows, self._tile_rows),
         )
-        kernels.project[grid](
+        forward_kernels.project[grid](
             features,
             self._weights["hidden_layer.weight"],
             self._partial,
@@ -117,7 +117,7 @@ class FusedStep:
 
     def _activate(self, n_rows: int, step: int) -> None:
         weights, norm = self._weights, self._head.bn1
-        kernels.activate[(self._n_programs,)](
+        forward_kernels.activate[(self._n_programs,)](
             self._partial,
             weights["hidden_layer.bias"],
             weights["bn1.weight"],
@@ -149,7 +149,7 @@ class FusedStep:
             for name in ("bn1.weight", "bn1.bias", "output_layer.weight", "output_layer.bias")
             for tensor in (weights[name], momenta[name])
         ]
-        kernels.backpropagate[(self._n_programs,)](
+        backward_kernels.backpropagate[(self._n_programs,)](
             self._partial_logits,
             targets,
             self._normed,
@@ -176,7 +176,7 @@ class FusedStep:
             triton.cdiv(self._head.hidden_dim, UPDATE_HIDDEN),
             triton.cdiv(n_features, UPDATE_FEATURES),
         )
-        kernels.update_hidden[grid](
+        backward_kernels.update_hidden[grid](
             features,
             self._d_pre,
             self.learning_rate,
