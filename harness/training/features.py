@@ -134,7 +134,7 @@ def label_rows(
             )
     labelled = LabelledRows(
         features=rows,
-        labels=torch.from_numpy(values.astype(np.int64)),
+        labels=torch.from_numpy((values == 1).astype(np.int64)),
         ids=None if ids is None else pd.Index(ids),
     )
     _require_both_classes(part, values, labelled)
@@ -199,7 +199,7 @@ def read_blocks(rows: Rows, device: torch.device) -> Iterator[tuple[int, torch.T
 def _require_both_classes(
     part: str, values: npt.NDArray[np.generic], labelled: LabelledRows
 ) -> None:
-    wrong = np.flatnonzero(~np.isin(values, (0, 1)))
+    wrong = np.flatnonzero((values != 0) & (values != 1))
     if len(wrong):
         raise DataError(
             f"{part}: labels must be 0 or 1; {len(wrong)} are not, such as "

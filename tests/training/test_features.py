@@ -68,6 +68,8 @@ def test_large_finite_features_then_are_accepted() -> None:
     ("changes", "message"),
     [
         ({"labels": np.full(100, 2)}, "labels must be 0 or 1; 100 are not, such as 2 of r0"),
+        ({"labels": ["viral"] * 100}, "labels must be 0 or 1; 100 are not, such as viral of r0"),
+        ({"labels": np.full(100, np.nan)}, "100 are not, such as nan of r0"),
         ({"labels": np.ones(100)}, "both classes are needed, but all 100 rows have label 1"),
         ({"labels": np.ones(99)}, "expected one of labels per row, got 99 for 100 rows"),
         ({"ids": ["a"]}, "expected one of ids per row, got 1 for 100 rows"),
