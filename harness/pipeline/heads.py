@@ -58,11 +58,8 @@ class Heads:
         cache: StageCache,
         progress: Progress,
     ) -> None:
-        self._config = config
-        self._samples = samples
-        self._vectors = vectors
-        self._cache = cache
-        self._progress = progress
+        self._config, self._progress = config, progress
+        self._samples, self._vectors, self._cache = samples, vectors, cache
         self._keeps_rows = False
         self._kept: dict[Side, HeadTrainer] = {}
 
@@ -151,8 +148,8 @@ class Heads:
                     )
                     for seed in others
                 ]
-                rows = [first, *(head.to_dict() for head in trained)]
-                text = json.dumps([_validation_result(facts) for facts in rows])
+                known = [first, *(head.to_dict() for head in trained)]
+                text = json.dumps(list(map(_validation_result, known)))
                 write_atomically(folder / "spread.json", text)
 
         artifact = self._cache.obtain(
