@@ -9,7 +9,7 @@ from harness.config import TrainingConfig
 from harness.training.history import EpochRecord
 from harness.training.schedule import judge_stopping
 
-__all__ = ["describe_epoch", "describe_steps"]
+__all__ = ["describe_end", "describe_epoch", "describe_steps"]
 
 
 def describe_epoch(name: str, recipe: TrainingConfig, history: Sequence[EpochRecord]) -> str:
@@ -60,20 +60,28 @@ def describe_steps(
     learning_rate, loss, rows_per_second : float
         Of the steps so far.
     """
-    parts = [
+    parts = (
         f"epoch {len(history) + 1}/{recipe.epochs}",
         f"lr {learning_rate:.2g}",
         f"loss {loss:.4f}",
-    ]
-    if history:
-        last = history[-1]
-        stopping = judge_stopping(recipe, [record.validation_loss for record in history])
-        parts += [
-            f"val {last.validation_loss:.4f}",
-            f"acc {last.validation_accuracy:.4f}",
-            f"patience {stopping.patience_left}",
-        ]
-    return ", ".join([*parts, f"{rows_per_second:,.0f} rows/s"])
+        *(_reached(recipe, history) if history else ()),
+        f"{rows_per_second:,.0f} rows/s",
+    )
+    return ", ".join(parts)
+
+
+def describe_end(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> str:
+    """Return a note on what the last epoch reached; arguments as for ``describe_epoch``."""
+    return ", ".join([f"epoch {len(history)}/{recipe.epochs}", *_reached(recipe, history)])
+
+
+def _reached(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> tuple[str, str, str]:
+    stopping = judge_stopping(recipe, [record.validation_loss for record in history])
+    return (
+        f"val {history[-1].validation_loss:.4f}",
+        f"acc {history[-1].validation_accuracy:.4f}",
+        f"patience {stopping.patience_left}",
+    )
 
 
 def _time_left(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> timedelta:

@@ -15,7 +15,7 @@ import torch
 from harness.progress import Task
 from harness.training.batches import n_usable_rows
 from harness.training.engine import choose_engine
-from harness.training.epoch_lines import describe_epoch, describe_steps
+from harness.training.epoch_lines import describe_end, describe_epoch, describe_steps
 from harness.training.evaluation import Evaluation, evaluate
 from harness.training.finite import require_finite_losses, require_finite_validation
 from harness.training.folder import TrainingFolder
@@ -110,6 +110,7 @@ class TrainingRun:
                 self._leave_if_asked(stop)
                 self._train_epoch(stop, task)
                 self._end_epoch()
+                task.advance(0, describe_end(self._recipe, self._history))
         trained = self._result()
         if self._folder is not None:
             self._folder.save_heads(trained, metadata)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 from harness.config import TrainingConfig
+from harness.progress import Progress
 from harness.training.epoch_lines import describe_epoch, describe_steps
+from tests.training.conftest import Fit
 from tests.training.test_history import RECORD
 
 RECIPE = TrainingConfig(epochs=100, patience=3)
@@ -45,3 +48,15 @@ def test_note_then_tells_of_the_epoch_under_way_and_the_one_before() -> None:
     assert second == (
         "epoch 2/100, lr 0.0002, loss 0.6000, val 0.2500, acc 0.7500, patience 3, 1,234 rows/s"
     )
+
+
+def test_closing_line_then_tells_what_the_last_epoch_reached(fit: Fit) -> None:
+    """Not the epoch before, whose numbers stood there while the last one ran."""
+    stream = io.StringIO()
+
+    trained = fit(progress=Progress(stream))
+
+    last = trained.history[-1]
+    closing = stream.getvalue().splitlines()[-1]
+    assert f"epoch {last.epoch}/" in closing
+    assert f"val {last.validation_loss:.4f}" in closing
