@@ -60,28 +60,39 @@ def describe_steps(
     learning_rate, loss, rows_per_second : float
         Of the steps so far.
     """
-    parts = (
-        f"epoch {len(history) + 1}/{recipe.epochs}",
-        f"lr {learning_rate:.2g}",
-        f"loss {loss:.4f}",
-        *(_reached(recipe, history) if history else ()),
-        f"{rows_per_second:,.0f} rows/s",
+    reached = _reached(recipe, history) if history else []
+    return ", ".join(
+        [
+            *_under_way(recipe, len(history) + 1, learning_rate, loss),
+            *reached,
+            f"{rows_per_second:,.0f} rows/s",
+        ]
     )
-    return ", ".join(parts)
 
 
 def describe_end(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> str:
-    """Return a note on what the last epoch reached; arguments as for ``describe_epoch``."""
-    return ", ".join([f"epoch {len(history)}/{recipe.epochs}", *_reached(recipe, history)])
+    """Return the same note on the last epoch; arguments as for ``describe_epoch``."""
+    last = history[-1]
+    return ", ".join(
+        [
+            *_under_way(recipe, last.epoch, last.learning_rate, last.train_loss),
+            *_reached(recipe, history),
+            f"{last.rows_per_second:,.0f} rows/s",
+        ]
+    )
 
 
-def _reached(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> tuple[str, str, str]:
+def _under_way(recipe: TrainingConfig, epoch: int, learning_rate: float, loss: float) -> list[str]:
+    return [f"epoch {epoch}/{recipe.epochs}", f"lr {learning_rate:.2g}", f"loss {loss:.4f}"]
+
+
+def _reached(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> list[str]:
     stopping = judge_stopping(recipe, [record.validation_loss for record in history])
-    return (
+    return [
         f"val {history[-1].validation_loss:.4f}",
         f"acc {history[-1].validation_accuracy:.4f}",
         f"patience {stopping.patience_left}",
-    )
+    ]
 
 
 def _time_left(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> timedelta:
