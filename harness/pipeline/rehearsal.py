@@ -79,7 +79,7 @@ SCALES = {
     ),
     # The tiny profile's shapes and settings, for a laptop.
     "tiny": Scale(
-        baseline=RandomWeights(layers=2, hidden_size=112, heads=2, intermediate_size=448, seed=1),
+        baseline=RandomWeights(layers=2, hidden_size=128, heads=2, intermediate_size=512, seed=1),
         candidate=RandomWeights(layers=1, hidden_size=32, heads=1, intermediate_size=128, seed=2),
         layers_per_shard=1,
         settings={
