@@ -134,6 +134,7 @@ def train(
     the gate judges the declared seed, whatever the others reach.
     """
     from harness.pipeline import compute_threads
+    from harness.training.history import EpochRecord, replay_events
 
     pipeline = open_pipeline(gate_config, work_dir)
     threads = compute_threads(pipeline.config.threads)
@@ -144,6 +145,8 @@ def train(
                 continue
             head = pipeline.heads.head(side, takes_signals=True, events=tensorboard)
             facts = pipeline.training(side)
+            if tensorboard is not None and head.is_reused:
+                replay_events(tensorboard / side, [EpochRecord(**row) for row in facts["history"]])
             typer.echo(f"{side}: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")
             if seeds > 1:
                 _show_spread(side, pipeline.heads.spread(side, seeds, takes_signals=True))

@@ -70,6 +70,10 @@ def save_head(
         "epochs_run": trained.epochs_run,
         "best_epoch": trained.best_epoch,
         "best_validation_loss": trained.history[trained.best_epoch - 1].validation_loss,
+        "validation": {
+            name: getattr(trained.epoch_of(choice), f"validation_{name}")
+            for name in ("loss", "accuracy", "precision", "recall")
+        },
         "history_sha256": digest_history(trained.history),
         "seed": trained.seed,
         "seeds": asdict(trained.seeds),

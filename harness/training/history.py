@@ -14,6 +14,7 @@ from harness.errors import MissingInput
 __all__ = [
     "EpochRecord",
     "digest_history",
+    "replay_events",
     "tensorboard_events",
     "write_history",
 ]
@@ -98,3 +99,10 @@ def tensorboard_events(folder: Path) -> Iterator[Callable[[EpochRecord], None]]:
                 writer.add_scalar(name, value, epoch)
 
         yield write
+
+
+def replay_events(folder: Path, history: Sequence[EpochRecord]) -> None:
+    """Write TensorBoard event files of a training that is over."""
+    with tensorboard_events(folder) as on_epoch:
+        for record in history:
+            on_epoch(record)

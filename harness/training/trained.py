@@ -61,6 +61,10 @@ class TrainedHead:
         """The one to be evaluated."""
         return self.best or self.final
 
+    def epoch_of(self, which: Choice) -> EpochRecord:
+        """Return the epoch that a head is from."""
+        return self.history[-1 if which == "final" else self.best_epoch - 1]
+
     @property
     def epochs_run(self) -> int:
         """How many epochs there were."""

@@ -116,7 +116,10 @@ def test_train_with_several_seeds_then_their_validation_is_shown(
 def test_train_with_tensorboard_then_event_files_are_written(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One folder a side."""
-    assert run(monkeypatch, *options, "--tensorboard", str(tmp_path / "events")) == 0
+    """One folder a side; of a head that is there already, too."""
+    for name in ("trained", "reused"):
+        assert run(monkeypatch, *options, "--tensorboard", str(tmp_path / name)) == 0
 
-    assert list((tmp_path / "events" / "candidate").glob("events.out.tfevents.*"))
+    for name in ("trained", "reused"):
+        (events,) = (tmp_path / name / "candidate").glob("events.out.tfevents.*")
+        assert b"validation_loss" in events.read_bytes()

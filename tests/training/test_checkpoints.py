@@ -40,6 +40,7 @@ def test_saved_head_then_says_how_it_came_to_be(fit: Fit, tmp_path: Path) -> Non
     assert (facts["n_features"], facts["hidden_dim"], facts["seed"]) == (12, 8, 42)
     assert facts["recipe"]["learning_rate"] == "1/5000"
     assert facts["history_sha256"] == digest_history(trained.history)
+    assert facts["validation"]["accuracy"] == trained.history[-1].validation_accuracy
     assert facts["about"] == {"split_sha256": "ab" * 32}
     assert facts["libraries"]["torch"] == torch.__version__
     assert (facts["which"], facts["epochs_run"]) == ("final", 4)
