@@ -15,9 +15,10 @@ INSTALLED := .venv/.installed
 accept: $(INSTALLED)
 	$(BIN)/pytest acceptance/
 
-# Two processes of one thread each: threads of both would wait for each other.
+# Two processes of one thread each: threads of both would wait for each other. One that has nothing
+# left to do takes over tests of the other, since some take seconds.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 selftest: $(INSTALLED)
 	$(BIN)/harness selftest
@@ -32,7 +33,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not gpu" --cov --cov-report=term:skip-covered
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
