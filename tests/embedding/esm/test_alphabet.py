@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import EsmTokenizer
+from transformers.models.esm.configuration_esm import get_default_vocab_list
 
 from harness.embedding.esm.alphabet import MAX_RESIDUES, TOKENS, tokenise
 from harness.errors import DataError
@@ -19,6 +20,11 @@ PROTEINS = st.text("ACDEFGHIKLMNPQRSTVWYXBUZO", min_size=1, max_size=60)
 def reference(checkpoint_folder: Path) -> EsmTokenizer:
     """Return transformers' tokeniser for the same vocabulary."""
     return EsmTokenizer(str(checkpoint_folder / "vocab.txt"))
+
+
+def test_tokens_then_they_are_transformers_default_vocabulary() -> None:
+    """Written down by somebody else: the tests' own vocab.txt is made from our table."""
+    assert get_default_vocab_list() == TOKENS
 
 
 @given(protein=PROTEINS)

@@ -80,6 +80,15 @@ def test_in_dtype_when_it_is_another_then_weights_are_the_same_and_vectors_near(
     np.testing.assert_allclose(half.embed(["ACDEF"]), embedder.embed(["ACDEF"]), atol=0.05)
 
 
+def test_limit_tokens_when_the_budget_is_smaller_then_it_stays(checkpoint_folder: Path) -> None:
+    """A limit lowers the budget and never raises it."""
+    limited = load_embedder(str(checkpoint_folder))
+
+    for limit, expected in ((100, 100), (50, 50), (100, 50)):
+        limited.limit_tokens(limit)
+        assert limited.token_budget == expected
+
+
 def test_embed_when_progress_is_watched_then_every_sequence_is_counted(
     embedder: EsmEmbedder,
 ) -> None:
