@@ -114,7 +114,8 @@ def find_checkpoint(model: str, revision: str | None = None) -> Path:
     MissingInput
         If there is neither; the remedy is the command that downloads it.
     CheckpointError
-        If a folder is named together with a revision, which only the hub knows.
+        If a folder is named together with a revision that is not the folder's own name: which one
+        it holds, only the hub knows.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -203,12 +204,12 @@ def _sharded_files(index: Path) -> tuple[Path, ...]:
 
 
 def _check_architecture(config: dict[str, Any], folder: Path) -> None:
-    for key in ("position_embedding_type", "emb_layer_norm_before", "token_dropout"):
+    for key, expected in _ARCHITECTURE.items():
         found = config.get(key)
-        if found is not None and found != _ARCHITECTURE[key]:
+        if found is not None and found != expected:
             raise CheckpointError(
                 f"{folder / 'config.json'}: {key} is {found!r}; ESM2 and FastESM2 have "
-                f"{_ARCHITECTURE[key]!r}. Is this another model?"
+                f"{expected!r}. Is this another model?"
             )
 
 

@@ -1,7 +1,7 @@
 """ESM2's encoder over sequences laid end to end: one implementation for every device.
 
 Tokens of all sequences of a batch form one axis, so no token is padding. How they attend to each
-other is passed in (see ``attention``); everything else works on each token alone. On a GPU the two
+other is passed in (see ``layouts``); everything else works on each token alone. On a GPU the two
 halves of a layer are compiled, once for all layers and all numbers of tokens.
 """
 
