@@ -60,8 +60,12 @@ def main(
         contest = Contest(shape, device=device, dtype=dtype, budgets=budget or [0])
         for name in workload or ["vnp500"]:
             proteins = draw_proteins(name, sequences)
-            works = contest.works(proteins, with_float8=with_float8, with_slow=with_slow)
-            seconds = take_turns(works, rounds, device)
+            # The works hold models, so they are given no name that would outlive the contest.
+            seconds = take_turns(
+                contest.works(proteins, with_float8=with_float8, with_slow=with_slow),
+                rounds,
+                device,
+            )
             results.append(report(shape, name, proteins, seconds, rate))
             stages = measure_stages(contest.engine, proteins)
             say("  stages of one call, seconds: " + ", ".join(f"{k} {v:.4f}" for k, v in stages))
@@ -143,7 +147,11 @@ def timed(work: Work, device: str) -> float:
 
 
 def report(
-    shape: str, workload: str, proteins: list[str], seconds: dict[str, list[float]], rate: Any
+    shape: str,
+    workload: str,
+    proteins: list[str],
+    seconds: dict[str, list[float]],
+    rate: float | None,
 ) -> dict[str, Any]:
     """Print a table and return what it says."""
     say(f"{shape}, {workload}, {len(proteins)} proteins")

@@ -12,7 +12,7 @@ from harness.embedding.esm.alphabet import TOKENS
 from harness.embedding.esm.building import DTYPES, assemble_engine
 from harness.embedding.esm.engine import Engine
 
-__all__ = ["SHAPES", "WORKLOADS", "build_engine", "build_reference", "draw_proteins"]
+__all__ = ["SHAPES", "build_engine", "build_reference", "draw_proteins"]
 
 RESIDUES = "LAGVSERTIDPKQNFYMHWC"
 
@@ -24,7 +24,6 @@ SHAPES = {
     "650M": (33, 1280, 20, 5120),
     "3B": (36, 2560, 40, 10240),
 }
-WORKLOADS = ("vnp500", "mix", "uniref")
 
 
 def draw_proteins(workload: str, n_sequences: int, seed: int = 1) -> list[str]:
