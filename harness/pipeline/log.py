@@ -1,4 +1,4 @@
-"""Which stages ran, for how long, and whether they were reused."""
+"""Which stages ran, for how long, with how much of a GPU, and whether they were reused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["StageLog", "StageTime", "peak_memory_bytes"]
+__all__ = ["StageLog", "StageTime", "peak_memory_bytes", "take_gpu_peak"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,25 +25,52 @@ class StageTime:
         Wall clock.
     is_reused : bool
         Whether its result was there already.
+    gpu_memory_bytes : int or None
+        The most that this process held on one GPU meanwhile; None where it used none.
     """
 
     name: str
     elapsed_seconds: float = 0.0
     is_reused: bool = False
+    gpu_memory_bytes: int | None = None
+
+
+def take_gpu_peak() -> int | None:
+    """Return the most that torch has held on one GPU since the last call; None if it used none."""
+    torch = sys.modules.get("torch")  # what was never imported holds nothing
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    peak_bytes = 0
+    for number in range(torch.cuda.device_count()):
+        peak_bytes = max(peak_bytes, torch.cuda.max_memory_allocated(number))
+        torch.cuda.reset_peak_memory_stats(number)
+    return peak_bytes
 
 
 @dataclass(slots=True)
 class StageLog:
-    """The stages of one run, in the order they were begun."""
+    """The stages of one run, in the order they were begun.
+
+    Attributes
+    ----------
+    clock : callable
+        Seconds.
+    take_peak : callable
+        The most bytes that were held on a GPU since it was last called.
+    """
 
     clock: Callable[[], float] = time.perf_counter
+    take_peak: Callable[[], int | None] = take_gpu_peak
     stages: list[StageTime] = field(default_factory=list)
+    _open: list[StageTime] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageTime]:
         """Measure one stage; it stays in the log when it fails, and the exception names it."""
         entry = StageTime(name=name)
         self.stages.append(entry)
+        self._share_peak()
+        self._open.append(entry)
         started = self.clock()
         try:
             yield entry
@@ -53,10 +80,18 @@ class StageLog:
             raise
         finally:
             entry.elapsed_seconds = self.clock() - started
+            self._share_peak()
+            self._open.remove(entry)
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return JSON values, one object a stage."""
         return [asdict(entry) for entry in self.stages]
+
+    def _share_peak(self) -> None:
+        """Tell all open stages of the peak so far: one within another is part of both."""
+        peak = self.take_peak()
+        for entry in self._open:
+            entry.gpu_memory_bytes = max(peak or 0, entry.gpu_memory_bytes or 0) or None
 
 
 def peak_memory_bytes() -> int:

@@ -121,7 +121,10 @@ SIDES = st.fixed_dictionaries(
 DIFFERENCES = st.fixed_dictionaries({"value": VALUES, "interval": VALUES})
 GROUPS = st.lists(_objects("group", "interval", numbers="n drop_points"), max_size=3)
 MODELS = st.fixed_dictionaries({}, optional={"history": HISTORIES, "recipe": VALUES})
-STAGES = st.fixed_dictionaries({"name": VALUES, "elapsed_seconds": VALUES, "is_reused": VALUES})
+STAGES = st.fixed_dictionaries(
+    {"name": VALUES, "elapsed_seconds": VALUES, "is_reused": VALUES},
+    optional={"gpu_memory_bytes": VALUES},
+)
 VERDICTS = st.fixed_dictionaries(
     {
         "schema_version": st.just(1),

@@ -153,6 +153,20 @@ def test_training_then_says_which_model_was_evaluated(passed: Verdict, evaluated
     assert f"| Evaluated model | {evaluated} | {evaluated} |" in report
 
 
+def test_stages_when_a_gpu_was_used_then_its_memory_is_shown(passed: Verdict) -> None:
+    """Whoever looks for a smaller GPU sees which stage decides."""
+    passed["stages"][0]["gpu_memory_bytes"] = 3 << 30
+
+    report = render_markdown(passed, [], folder=Path())
+
+    for row in (
+        "0.800 s | computed | 3.00 GiB",
+        "12.2 s | reused | \N{EN DASH}",
+        "13.0 s |  | 3.00 GiB",
+    ):
+        assert f"{row} |\n" in report.split("**Time and GPU memory of each stage**")[1]
+
+
 def test_test_set_tells_how_often_it_was_judged(passed: Verdict) -> None:
     """The third look at one test set is told, and what is wrong with its history is not hidden."""
     passed["split"] |= {"looks": 3, "history_warning": "line 2 is damaged"}

@@ -22,7 +22,7 @@ __all__ = ["environment_blocks", "next_steps_blocks", "other_blocks", "stages_bl
 
 
 def stages_blocks(verdict: Mapping[str, Any]) -> list[Block]:
-    """Return how long each stage took, and which were reused."""
+    """Return how long each stage took, what it held on a GPU, and which were reused."""
     stages = as_rows(verdict.get("stages"))
     blocks: list[Block] = [_stages_table(stages)] if stages else []
     peak = as_number(verdict.get("peak_memory_bytes"))
@@ -68,17 +68,24 @@ def other_blocks(verdict: Mapping[str, Any], known: Sequence[str]) -> list[Block
 
 def _stages_table(stages: list[dict[str, Any]]) -> Table:
     times = [as_number(stage.get("elapsed_seconds")) for stage in stages]
+    peaks = [as_number(stage.get("gpu_memory_bytes")) for stage in stages]
+    columns = [Column(title="Stage"), Column(title="Time", kind="number"), Column(title="How")]
     rows = [
-        (
+        [
             as_text(stage.get("name")) or ABSENT,
             show_seconds(time),
             "reused" if stage.get("is_reused") is True else "computed",
-        )
+        ]
         for stage, time in zip(stages, times, strict=True)
     ]
-    rows.append(("All stages", show_seconds(sum(t for t in times if t is not None)), ""))
-    columns = (Column(title="Stage"), Column(title="Time", kind="number"), Column(title="How"))
-    return Table(title="Time of each stage", columns=columns, rows=tuple(rows))
+    rows.append(["All stages", show_seconds(sum(t for t in times if t is not None)), ""])
+    known = [peak for peak in peaks if peak is not None]
+    if known:
+        columns.append(Column(title="GPU memory", kind="number"))
+        for row, peak in zip(rows, [*peaks, max(known)], strict=True):
+            row.append(show_bytes(peak))
+    title = "Time and GPU memory of each stage" if known else "Time of each stage"
+    return Table(title=title, columns=tuple(columns), rows=tuple(map(tuple, rows)))
 
 
 def _selftest(selftest: Mapping[str, Any]) -> str:
