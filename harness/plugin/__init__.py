@@ -20,6 +20,7 @@ from harness.plugin.arming import (
     open_progress,
     read_invocation,
     refuse_strays,
+    tolerate_warnings,
 )
 from harness.plugin.gate import Gate
 from harness.plugin.reading import criterion_of
@@ -77,6 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"acceptance/ cannot be run with {refused}")
     for name, value in invocation.default_reports().items():
         setattr(config.option, name, value)
+    tolerate_warnings(config)
     config.stash[GATE] = Gate(config, invocation, open_progress(config))
 
 

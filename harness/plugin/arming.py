@@ -25,6 +25,7 @@ __all__ = [
     "open_progress",
     "read_invocation",
     "refuse_strays",
+    "tolerate_warnings",
 ]
 
 STDERR = 2
@@ -63,6 +64,12 @@ def refuse_strays(config: pytest.Config, strays: list[str]) -> None:
     if strays and not invocation.is_inspection:
         claim(config, invocation)
         raise pytest.UsageError(f"run acceptance/ on its own: this run has {strays[0]}, too")
+
+
+def tolerate_warnings(config: pytest.Config) -> None:
+    """Let warnings be shown and no errors: no verdict hangs on what a library deprecates."""
+    filters = config.getini("filterwarnings")
+    filters[:] = [line for line in filters if line != "error"]
 
 
 def find_reruns_setting(config: pytest.Config) -> str:

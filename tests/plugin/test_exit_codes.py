@@ -45,6 +45,22 @@ def test_run_when_a_test_records_a_blocking_state_without_asserting_then_halts(
     assert project.verdict["halted_by"] == [f"accuracy-drop: {state}"]
 
 
+def test_run_when_a_library_warns_then_it_passes(passing: Project) -> None:
+    """The suite takes warnings for errors; a deployment must not hang on what is deprecated."""
+    passing.write(
+        """
+        import warnings
+
+        def test_of_a_library():
+            warnings.warn("use something else", DeprecationWarning)
+        """
+    )
+    assert "\n    error\n" in (passing.root / "pytest.ini").read_text()
+    outcome = passing.run()
+    outcome.assert_outcomes(passed=7, warnings=1)
+    assert passing.verdict["verdict"] == "PASS"
+
+
 def test_run_when_an_additional_criterion_fails_then_halts(passing: Project) -> None:
     """Criteria beyond the required six block as well."""
     passing.write(
