@@ -35,8 +35,10 @@ def test_handlers_then_are_restored(is_enabled: bool) -> None:
     assert stop.signal_name == ""
 
 
-def test_second_signal_then_acts_as_it_did_before() -> None:
+def test_second_signal_then_acts_as_it_did_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever cannot wait presses Ctrl-C twice."""
+    # A shell starts what runs in its background with SIGINT ignored.
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
     with stop_requests(is_enabled=True):
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
