@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Machine", "StageCost", "render_markdown"]
+__all__ = ["Machine", "StageCost", "markdown_table", "render_markdown"]
 
 VIRNUCPRO_RECORDS = 2_100_000
 TARGETS = (VIRNUCPRO_RECORDS, 100_000_000, 1_000_000_000)
@@ -118,7 +118,7 @@ def _measured(costs: Iterable[StageCost]) -> str:
         for cost in costs
     ]
     header = ("stage", "records", "of which", "seconds", "peak RAM, GB", "peak GPU, GB", "disk, GB")
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _projected(costs: Sequence[StageCost]) -> str:
@@ -139,7 +139,7 @@ def _projected(costs: Sequence[StageCost]) -> str:
     total = sum(cost.project_seconds(n_records) for cost in costs)
     rows.append(("all", "", _duration(total), "", ""))
     header = ("stage", "arithmetic", "time", "today's practice", "disk, GB")
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _formula(cost: StageCost, n_records: int) -> str:
@@ -182,7 +182,7 @@ def _extractions(costs: Iterable[StageCost], machine: Machine) -> str:
         "GPU hours = records / (measured sequences per second x 3600); GPUs = GPU hours / "
         f"({machine.days:g} x 24), rounded up; TB = records x width x 4 (or 2) bytes / 10^12."
     )
-    return _table(header, rows) + "\n\n" + note
+    return markdown_table(header, rows) + "\n\n" + note
 
 
 def _extraction(cost: StageCost, machine: Machine, n_records: int) -> tuple[str, ...]:
@@ -200,7 +200,8 @@ def _extraction(cost: StageCost, machine: Machine, n_records: int) -> tuple[str,
     )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table whose columns but the first are aligned to the right."""
     lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -30,6 +30,7 @@ from benchmarks.test_set_scale import run_alone, write_input
 from harness.config import GateConfig, ModelConfig, load_config
 from harness.embedding import Embedder, load_embedder
 from harness.pipeline import Judge, Pipeline, Side, compute_threads
+from harness.pipeline.log import StageLog
 
 WARM_UP_SEQUENCES = 1000
 PEAK_RESET = "5"  # what Linux takes in clear_refs to forget the peak so far
@@ -42,25 +43,29 @@ class Ledger:
     ----------
     folder : Path
         What grows there is a stage's disk.
+    log : StageLog
+        The pipeline's own, which watches the GPU's memory.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, log: StageLog) -> None:
         self.costs: list[StageCost] = []
         self._folder = folder
+        self._log = log
 
     @contextmanager
     def stage(self, name: str, n_rows: int) -> Iterator[None]:
-        """Measure one stage: wall clock, both memories from here on, disk."""
-        _forget_peaks()
+        """Measure one stage: wall clock, memory of host and GPU, disk."""
+        _forget_peak()
         disk_bytes, started = _disk_bytes(self._folder), time.perf_counter()
-        yield
-        _wait_for_device()
+        with self._log.stage(name) as entry:
+            yield
+            _wait_for_device()
         cost = StageCost(
             name=name,
             n_rows=n_rows,
             elapsed_seconds=time.perf_counter() - started,
             memory_bytes=_peak_bytes(),
-            gpu_memory_bytes=_gpu_peak_bytes(),
+            gpu_memory_bytes=entry.gpu_memory_bytes or 0,
             disk_bytes=_disk_bytes(self._folder) - disk_bytes,
         )
         self.costs.append(cost)
@@ -149,7 +154,8 @@ def _config(options: argparse.Namespace, data: Path) -> GateConfig:
 
 def _measure(config: GateConfig, options: argparse.Namespace) -> list[StageCost]:
     work, n_rows = options.out / "work", options.records
-    pipeline, ledger = Pipeline(config, work), Ledger(work)
+    pipeline = Pipeline(config, work)
+    ledger = Ledger(work, pipeline.cache.log)
     with ledger.stage("prepare", n_rows):
         pipeline.samples.records()
     with ledger.stage("split", n_rows):
@@ -199,23 +205,14 @@ def _embed(pipeline: Pipeline, ledger: Ledger, side: Side, n_measured: int) -> N
     )
 
 
-def _forget_peaks() -> None:
+def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text(PEAK_RESET, encoding="ascii")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
 
 
 def _peak_bytes() -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
-
-
-def _gpu_peak_bytes() -> int:
-    import torch
-
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
 
 
 def _wait_for_device() -> None:

@@ -31,6 +31,7 @@ from harness.data.representativeness.compare import compare_distributions
 from harness.data.split import draw_split
 
 DEFAULT_ROWS = (200_000, 2_100_000)
+MOST_GENOMES = 12_000
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,7 +77,7 @@ def run_alone(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def write_input(n_rows: int, folder: Path) -> None:
     """Write generated records as two FASTA pairs and a taxonomy."""
-    records = generate_records(n_rows)
+    records = generate_records(n_rows, min(MOST_GENOMES, n_rows))
     for label, name in ((1, "viral"), (0, "nonviral")):
         rows = records[records["label"] == label]
         write_fasta(folder / f"{name}_nucleotide.fa", rows["id"], rows["nucleotides"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from harness.errors import HarnessError, MissingInput
 from harness.pipeline import Pipeline, extraction
 from harness.pipeline.launch import count_processes, run_on_ranks
 from harness.pipeline.vectors import SIDES
+from harness.progress import Progress
 from tests.cli.test_commands import write_sequences
 
 ACCEPTANCE = Path(__file__).parents[2] / "acceptance"
@@ -81,11 +83,12 @@ def test_embeddings_when_the_model_is_missing_then_no_process_is_started(
 def test_embeddings_when_made_by_two_processes_then_equal_those_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real torchrun, on the real data set: three shards, the same bytes."""
+    """The real torchrun, on the real data set: three shards, the same bytes, one rate of both."""
     config = GateConfig.from_dict(CONFIG, folder=ACCEPTANCE / "data")
     alone = Pipeline(config, tmp_path / "alone").vectors.embeddings("baseline")
     monkeypatch.setattr(extraction, "count_processes", lambda *_, **__: 2)
-    together = Pipeline(config, tmp_path / "together")
+    log = io.StringIO()
+    together = Pipeline(config, tmp_path / "together", progress=Progress(log))
     monkeypatch.setattr(extraction, "write_store", lambda *_, **__: pytest.fail("made here"))
 
     store = together.vectors.embeddings("baseline")
@@ -93,6 +96,7 @@ def test_embeddings_when_made_by_two_processes_then_equal_those_of_one(
     assert together.cache.artifacts["embeddings baseline"].is_reused
     assert len(list(store.folder.glob("shard-*"))) == 3
     assert _contents(store) == _contents(alone)
+    assert " tokens/s, 2 processes)\n" in log.getvalue()
 
 
 def test_run_on_ranks_when_one_fails_then_its_message_is_the_error(
