@@ -22,6 +22,7 @@ import torch
 import typer
 
 from benchmarks.embedding.contenders import embed_in_file_order, embed_sorted
+from benchmarks.embedding.kernels import measure_kernels
 from benchmarks.embedding.stages import measure_stages
 from benchmarks.embedding.workloads import (
     SHAPES,
@@ -70,6 +71,12 @@ def main(
             stages = measure_stages(contest.engine, proteins)
             say("  stages of one call, seconds: " + ", ".join(f"{k} {v:.4f}" for k, v in stages))
             results[-1]["stages_seconds"] = dict(stages)
+            if rate:
+                kernels = measure_kernels(contest.engine, proteins)
+                results[-1]["kernels_seconds"] = kernels
+                say("  the GPU's time in one call:")
+                for kind, value in kernels.items():
+                    say(f"    {kind:30s} {value:.4f} s {value / sum(kernels.values()):6.1%}")
         contest.close()
     if json_path is not None:
         json_path.write_text(json.dumps({"device": describe(device), "results": results}, indent=1))

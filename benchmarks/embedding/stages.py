@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import torch
 
 from harness.embedding.esm.alphabet import token_lengths, tokenise
@@ -30,13 +29,10 @@ def measure_stages(engine: Engine, proteins: list[str]) -> list[tuple[str, float
         tokenised = tokenise([proteins[row] for row in rows])
         seconds["tokenise"] += clock.restart()
         lengths = tokenised.lengths
-        starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        positions = (np.arange(len(starts)) - starts).astype(np.int32)
         layout = Packed(lengths, device) if engine.is_packed else EqualLengths(len(lengths))
         tokens = to_device(tokenised.tokens, device)
-        numbers = to_device(positions, device)
         seconds["copy"] += clock.restart()
-        hidden = engine.encoder(tokens, numbers, layout.attend)
+        hidden = engine.encoder(tokens, layout.attend)
         seconds["encode"] += clock.restart()
         layout.pool(hidden)
         seconds["pool"] += clock.restart()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from harness.embedding.esm.checkpoint import EsmCheckpoint
 from harness.embedding.esm.device import fitting_budget, require_device
 from harness.embedding.esm.encoder import Encoder, Layer, Norm
 from harness.embedding.esm.engine import Engine
+from harness.embedding.esm.plain import PLAIN
 from harness.embedding.esm.products import Linear, to_float8
+from harness.errors import DeviceError, MissingInput
 
 __all__ = ["assemble_engine", "build_encoder", "build_engine"]
 
@@ -50,16 +53,24 @@ def build_engine(
         If the device is not there, or cannot compute in that dtype.
     CheckpointError
         If the weights do not fit the configuration.
+    DeviceError
+        If the device's memory does not suffice for the weights.
     """
     require_device(device, dtype)
-    weights = checkpoint.read_weights(dtype=DTYPES[dtype], device=torch.device(device))
-    return assemble_engine(
-        weights, checkpoint.shape, dtype=dtype, device=device, token_budget=token_budget
-    )
+    try:
+        weights = checkpoint.read_weights(dtype=DTYPES[dtype], device=torch.device(device))
+        return assemble_engine(
+            weights, checkpoint.shape, dtype=dtype, device=device, token_budget=token_budget
+        )
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{device}: memory does not suffice for the weights in {checkpoint.folder}. "
+            "Use a GPU with more memory, or end what else runs on this one"
+        ) from error
 
 
 def assemble_engine(
-    weights: Mapping[str, torch.Tensor],
+    weights: dict[str, torch.Tensor],
     config: Mapping[str, Any],
     *,
     dtype: str,
@@ -70,32 +81,32 @@ def assemble_engine(
 
     Parameters
     ----------
-    weights : mapping of name to tensor
-        By transformers' names, in the dtype to compute in.
+    weights : dict of name to tensor
+        By transformers' names, in the dtype to compute in. Is emptied, so that memory holds no
+        more than one layer twice.
     config : mapping
         With hidden_size, num_hidden_layers, num_attention_heads and layer_norm_eps.
     dtype, device, token_budget
         As for :func:`build_engine`.
     """
     place = torch.device(device)
-    encoder = build_encoder(
-        weights, config, is_float8=dtype == "float8", is_compiled=place.type == "cuda"
-    )
+    is_fused = place.type == "cuda" and dtype != "float32"
+    encoder = build_encoder(weights, config, is_float8=dtype == "float8", is_fused=is_fused)
     bytes_per_token = ACTIVATIONS * encoder.dim * DTYPES[dtype].itemsize
     return Engine(
         encoder,
         device=place,
-        is_packed=place.type == "cuda" and dtype != "float32",
+        is_packed=is_fused,
         token_budget=token_budget or fitting_budget(place, bytes_per_token),
     )
 
 
 def build_encoder(
-    weights: Mapping[str, torch.Tensor],
+    weights: dict[str, torch.Tensor],
     config: Mapping[str, Any],
     *,
     is_float8: bool = False,
-    is_compiled: bool = False,
+    is_fused: bool = False,
 ) -> Encoder:
     """Put an encoder together from weights by transformers' names.
 
@@ -105,18 +116,24 @@ def build_encoder(
         As for :func:`assemble_engine`.
     is_float8 : bool
         Round the linear layers' weights to float8.
-    is_compiled : bool
-        As for ``Encoder``.
+    is_fused : bool
+        Compute with kernels for NVIDIA GPUs.
+
+    Raises
+    ------
+    MissingInput
+        If it is to compute with kernels, and Triton cannot be imported.
     """
 
     def linear(*names: str) -> Linear:
         """Return one linear layer whose outputs are those of several, one after the other."""
-        weight, bias = (torch.cat([weights[f"{n}.{kind}"] for n in names]) for kind in KINDS)
+        weight, bias = (_joined([weights.pop(f"{n}.{kind}") for n in names]) for kind in KINDS)
         whole = Linear(weight, bias)
         return to_float8(whole) if is_float8 else whole
 
     def norm(name: str) -> Norm:
-        return Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], config["layer_norm_eps"])
+        weight, bias = (weights.pop(f"{name}.{kind}") for kind in KINDS)
+        return Norm(weight, bias, config["layer_norm_eps"])
 
     def layer(number: int) -> Layer:
         prefix = f"encoder.layer.{number}"
@@ -130,10 +147,33 @@ def build_encoder(
             narrow=linear(f"{prefix}.output.dense"),
         )
 
+    layers = [layer(number) for number in range(config["num_hidden_layers"])]
+    last_norm = norm("encoder.emb_layer_norm_after")
+    arithmetic = PLAIN
+    if is_fused:
+        fused = _import_fused()
+        layers, last_norm = fused.put_off_biases(layers, last_norm)
+        arithmetic = fused.FUSED
     return Encoder(
-        weights["embeddings.word_embeddings.weight"],
-        [layer(number) for number in range(config["num_hidden_layers"])],
-        norm("encoder.emb_layer_norm_after"),
+        weights.pop("embeddings.word_embeddings.weight"),
+        layers,
+        last_norm,
         n_heads=config["num_attention_heads"],
-        is_compiled=is_compiled,
+        arithmetic=arithmetic,
     )
+
+
+def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _import_fused() -> ModuleType:
+    try:
+        from harness.embedding.esm import fused
+    except ImportError as error:
+        raise MissingInput(
+            f"half precision on a GPU needs Triton, which cannot be imported ({error})",
+            remedy="Install PyTorch's CUDA build for Linux, which brings it, or set "
+            'dtype = "float32"',
+        ) from error
+    return fused

@@ -1,29 +1,27 @@
 """ESM2's encoder over sequences laid end to end: one implementation for every device.
 
 Tokens of all sequences of a batch form one axis, so no token is padding. How they attend to each
-other is passed in (see ``layouts``); everything else works on each token alone. On a GPU the two
-halves of a layer are compiled, once for all layers and all numbers of tokens.
+other is passed in (see ``layouts``), and so is the arithmetic on single tokens: torch's operations
+(``plain``), or kernels for GPUs (``fused``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch.nn import functional
 
-from harness.embedding.esm.products import Linear, apply_linear
+from harness.embedding.esm.products import Linear
 
-__all__ = ["Attend", "Encoder", "Layer", "Norm"]
-
-# (token, head, channel) each of query, key and value to the same shape.
-Attend: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+__all__ = ["Arithmetic", "Attend", "Encoder", "Layer", "Norm", "Rotation"]
 
 # In training 12% of the tokens were blanked and the others scaled up; without blanks, ESM2 scales
 # all token embeddings by what was kept.
 TOKEN_DROPOUT_SCALE = 1 - 0.15 * 0.8
 ROTARY_BASE = 10_000.0
+MAX_TOKENS = 1_024  # of a sequence: the most residues, and both marks
 
 
 class Norm(NamedTuple):
@@ -32,6 +30,7 @@ class Norm(NamedTuple):
     weight: torch.Tensor  # (dim,)
     bias: torch.Tensor  # (dim,)
     eps: float
+    shift: torch.Tensor | None = None  # (dim,): is added before: biases that were put off
 
 
 class Layer(NamedTuple):
@@ -45,6 +44,27 @@ class Layer(NamedTuple):
     narrow: Linear  # feed-forward width to dim
 
 
+class Rotation(NamedTuple):
+    """By how much each pair of channels is turned at each position (rotary position embedding)."""
+
+    cosines: torch.Tensor  # (position, channel / 2), float32
+    sines: torch.Tensor  # (position, channel / 2), float32
+
+
+# (token, 3, head, channel) of queries, keys and values to (token, head, channel).
+Attend: TypeAlias = Callable[[torch.Tensor, Rotation], torch.Tensor]
+
+
+class Arithmetic(NamedTuple):
+    """What is computed on each token alone."""
+
+    normalise: Callable[[torch.Tensor, Norm], torch.Tensor]
+    multiply: Callable[[torch.Tensor, Linear], torch.Tensor]
+    activate: Callable[[torch.Tensor], torch.Tensor]  # GELU; may write over its input
+    # Hidden states plus a product: of hidden states, inputs, weights. May write over the first.
+    add_product: Callable[[torch.Tensor, torch.Tensor, Linear], torch.Tensor]
+
+
 class Encoder:
     """ESM2's encoder.
 
@@ -55,8 +75,7 @@ class Encoder:
     layers : sequence of Layer
     last_norm : Norm
     n_heads : int
-    is_compiled : bool
-        Compile the halves of a layer: worth its seconds on a GPU only.
+    arithmetic : Arithmetic
     """
 
     def __init__(
@@ -66,84 +85,41 @@ class Encoder:
         last_norm: Norm,
         *,
         n_heads: int,
-        is_compiled: bool,
+        arithmetic: Arithmetic,
     ) -> None:
         self.dim = embedding.shape[1]
         self._embedding = embedding * TOKEN_DROPOUT_SCALE
         self._layers = layers
         self._last_norm = last_norm
         self._n_heads = n_heads
-        self._project = _compiled(_project) if is_compiled else _project
-        self._mix = _compiled(_mix) if is_compiled else _mix
-        channels = self.dim // n_heads
-        steps = torch.arange(0, channels, 2, device=embedding.device) / channels
-        self._frequencies = ROTARY_BASE**-steps  # (channel / 2,)
+        self._arithmetic = arithmetic
+        self._rotation = _rotation(self.dim // n_heads, embedding.device)
 
     @torch.no_grad()
-    def __call__(
-        self, tokens: torch.Tensor, positions: torch.Tensor, attend: Attend
-    ) -> torch.Tensor:
+    def __call__(self, tokens: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Return the last hidden states, (token, dim), in the encoder's dtype.
 
         Parameters
         ----------
         tokens : integer tensor, (token,)
             Token ids of all sequences, one after the other.
-        positions : integer tensor, (token,)
-            Number of each token within its sequence.
         attend : callable
             Attention within each sequence.
         """
-        angles = positions[:, None, None] * self._frequencies  # (token, 1, channel / 2)
-        cos, sin = angles.cos(), angles.sin()
+        normalise, multiply, activate, add_product = self._arithmetic
         hidden = functional.embedding(tokens, self._embedding)  # (token, dim)
         for layer in self._layers:
-            rotated, value = self._project(hidden, layer, cos, sin, self._n_heads)
-            query, key = rotated.chunk(2, dim=1)
-            attended = attend(query, key, value).flatten(1)  # (token, dim)
-            hidden = self._mix(hidden, attended, layer)
-        return _normalise(hidden, self._last_norm)
+            qkv = multiply(normalise(hidden, layer.attention_norm), layer.qkv)
+            heads = qkv.view(len(qkv), 3, self._n_heads, -1)
+            attended = attend(heads, self._rotation).flatten(1)  # (token, dim)
+            hidden = add_product(hidden, attended, layer.attended)
+            wide = activate(multiply(normalise(hidden, layer.norm), layer.widen))
+            hidden = add_product(hidden, wide, layer.narrow)
+        return normalise(hidden, self._last_norm)
 
 
-def _project(
-    hidden: torch.Tensor, layer: Layer, cos: torch.Tensor, sin: torch.Tensor, n_heads: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rotated queries and keys (token, 2 x head, channel) and values (token, head, ...)."""
-    qkv = apply_linear(_normalise(hidden, layer.attention_norm), layer.qkv)  # (token, 3 x dim)
-    heads = qkv.view(len(qkv), 3 * n_heads, -1)  # (token, 3 x head, channel)
-    return _rotate(heads[:, : 2 * n_heads], cos, sin), heads[:, 2 * n_heads :]
-
-
-def _mix(hidden: torch.Tensor, attended: torch.Tensor, layer: Layer) -> torch.Tensor:
-    """Return the hidden states after a layer, (token, dim)."""
-    hidden = hidden + apply_linear(attended, layer.attended)
-    wide = functional.gelu(apply_linear(_normalise(hidden, layer.norm), layer.widen))
-    return hidden + apply_linear(wide, layer.narrow)
-
-
-def _normalise(hidden: torch.Tensor, norm: Norm) -> torch.Tensor:
-    return functional.layer_norm(hidden, hidden.shape[1:], norm.weight, norm.bias, norm.eps)
-
-
-def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn each pair of channels by its token's angle (rotary position embedding), in float32."""
-    first, second = heads.float().chunk(2, dim=-1)  # (token, head, channel / 2) each
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(heads.dtype)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function once for all numbers of tokens, the first axis of its tensors."""
-    # Static but for that axis: the sizes of another model must not become variables. The tiles of
-    # the small kernels are tuned, which takes some seconds.
-    compiled = torch.compile(
-        function, dynamic=False, fullgraph=True, options={"coordinate_descent_tuning": True}
-    )
-
-    def call(*arguments: Any) -> Any:
-        for argument in arguments:
-            if isinstance(argument, torch.Tensor):
-                torch._dynamo.maybe_mark_dynamic(argument, 0)
-        return compiled(*arguments)
-
-    return call
+def _rotation(n_channels: int, device: torch.device) -> Rotation:
+    steps = torch.arange(0, n_channels, 2, device=device) / n_channels
+    positions = torch.arange(MAX_TOKENS, device=device)
+    angles = positions[:, None] * ROTARY_BASE**-steps  # (position, channel / 2)
+    return Rotation(angles.cos(), angles.sin())

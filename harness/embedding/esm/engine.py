@@ -117,31 +117,20 @@ class Engine:
     def _embed_batch(self, sequences: list[str]) -> torch.Tensor:
         tokenised = tokenise(sequences)
         lengths = tokenised.lengths
-        starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        positions = np.arange(len(starts)) - starts
         layout = Packed(lengths, self.device) if self.is_packed else EqualLengths(len(lengths))
-        return self._encode(tokenised.tokens, positions, layout)
+        return self._encode(tokenised.tokens, layout)
 
     def _embed_padded_batch(self, sequences: list[str]) -> torch.Tensor:
         tokenised = tokenise(sequences)
-        numbers = np.arange(tokenised.lengths.max())
-        is_token = numbers < tokenised.lengths[:, None]  # (sequence, token)
+        lengths = tokenised.lengths
+        is_token = np.arange(lengths.max()) < lengths[:, None]  # (sequence, token)
         tokens = np.full(is_token.shape, PADDING, dtype=np.int32)
         tokens[is_token] = tokenised.tokens
-        positions = np.broadcast_to(numbers, is_token.shape)
-        layout = Padded(tokenised.lengths, self.device)
-        return self._encode(tokens.reshape(-1), positions.reshape(-1), layout)
+        return self._encode(tokens.reshape(-1), Padded(lengths, self.device))
 
-    def _encode(
-        self, tokens: npt.NDArray[np.int32], positions: npt.NDArray[np.int64], layout: Layout
-    ) -> torch.Tensor:
+    def _encode(self, tokens: npt.NDArray[np.int32], layout: Layout) -> torch.Tensor:
         with torch.no_grad():
-            hidden = self.encoder(
-                to_device(tokens, self.device),
-                to_device(positions.astype(np.int32), self.device),
-                layout.attend,
-            )
-            return layout.pool(hidden)
+            return layout.pool(self.encoder(to_device(tokens, self.device), layout.attend))
 
     def _gather(
         self, order: Sequence[Rows], pooled: Sequence[torch.Tensor]

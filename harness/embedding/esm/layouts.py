@@ -14,47 +14,49 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from harness.embedding.esm.encoder import Rotation
+
 __all__ = ["EqualLengths", "Layout", "Packed", "Padded", "to_device"]
 
 
 class Layout(Protocol):
     """One way to lay out the sequences of a batch."""
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Return attention within each sequence; all of shape (token, head, channel)."""
+    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+        """Return attention within each sequence, (token, head, channel).
+
+        ``qkv`` holds queries, keys and values, (token, 3, head, channel); queries and keys are
+        turned by their positions first.
+        """
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the mean hidden state (token, dim) over residues, float32 (sequence, dim)."""
 
 
 class Packed:
-    """Sequences of any lengths end to end, through torch's variable-length attention.
+    """Sequences of any lengths end to end, through a kernel for NVIDIA GPUs.
 
     Parameters
     ----------
     lengths : int array, (sequence,)
         Tokens of each sequence, both marks included.
     device : torch device
-        A GPU; torch offers this attention there, in bfloat16 and float16.
+        A GPU.
     """
 
     def __init__(self, lengths: npt.NDArray[np.int64], device: torch.device) -> None:
         self._longest = int(lengths.max())
-        self._ends = to_device(np.cumsum(lengths, dtype=np.int32), device)  # (sequence,)
+        starts = np.cumsum([0, *lengths], dtype=np.int32)
+        self._starts = to_device(starts, device)  # (sequence + 1,)
         # Each sequence is three segments: its beginning mark, its residues, its end mark.
         segments = np.stack([np.ones_like(lengths), lengths - 2, np.ones_like(lengths)], axis=1)
         self._segments = to_device(segments.reshape(-1), device)  # (3 x sequence,)
-        self._offsets = functional.pad(self._ends, (1, 0))  # (sequence + 1,)
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
         """Return attention within each sequence."""
-        from torch.nn.attention.varlen import varlen_attn
+        from harness.embedding.esm import fused
 
-        offsets, longest = self._offsets, self._longest
-        attended = varlen_attn(query, key, value, offsets, offsets, longest, longest)
-        if isinstance(attended, tuple):  # only where more than the attention was asked for
-            return attended[0]
-        return attended
+        return fused.attend(qkv, rotation, self._starts, self._longest)
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the mean over residues."""
@@ -73,9 +75,9 @@ class EqualLengths:
     def __init__(self, n_sequences: int) -> None:
         self._n_sequences = n_sequences
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
         """Return attention within each sequence."""
-        return _attend_in_rows(query, key, value, self._n_sequences)
+        return _attend_in_rows(_in_rows(qkv, self._n_sequences), rotation)
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the mean over residues."""
@@ -99,10 +101,10 @@ class Padded:
         is_residue = (numbers > 0) & (numbers < lengths[:, None] - 1)
         self._is_residue = to_device(is_residue, device)  # (sequence, token)
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
         """Return attention within each sequence, padding left out."""
         mask = self._is_token[:, None, None, :]  # (sequence, head, query, key)
-        return _attend_in_rows(query, key, value, len(self._is_token), mask)
+        return _attend_in_rows(_in_rows(qkv, len(self._is_token)), rotation, mask)
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the mean over residues."""
@@ -113,18 +115,24 @@ class Padded:
 
 
 def _attend_in_rows(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    n_sequences: int,
-    mask: torch.Tensor | None = None,
+    qkv: torch.Tensor, rotation: Rotation, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    query, key, value = (
-        _in_rows(tensor, n_sequences).transpose(1, 2)  # (sequence, head, token, channel)
-        for tensor in (query, key, value)
-    )
-    attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return attended.transpose(1, 2).flatten(0, 1)  # (token, head, channel)
+    """Return attention within the rows of (sequence, token, 3, head, channel)."""
+    query_key, value = qkv[:, :, :2], qkv[:, :, 2]
+    query, key = _turn(query_key, rotation).transpose(1, 3).unbind(2)
+    attended = functional.scaled_dot_product_attention(
+        query, key, value.transpose(1, 2), attn_mask=mask
+    )  # (sequence, head, token, channel)
+    return attended.transpose(1, 2).flatten(0, 1)
+
+
+def _turn(states: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+    """Turn each pair of channels (..., token, part, head, channel) by its position, in float32."""
+    n_tokens = states.shape[1]
+    cos, sin = (table[:n_tokens, None, None] for table in rotation)  # (token, 1, 1, channel / 2)
+    first, second = states.float().chunk(2, dim=-1)
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return turned.to(states.dtype)
 
 
 def _in_rows(tensor: torch.Tensor, n_sequences: int) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -50,35 +49,28 @@ def _multiply_bfloat16(device: torch.device) -> object:
 def _multiply_float8(device: torch.device) -> object:
     import torch
 
-    from harness.embedding.esm.products import Linear, apply_linear, to_float8
+    from harness.embedding.esm.fused import FUSED
+    from harness.embedding.esm.products import Linear, to_float8
 
     ones = torch.ones(_WIDTH, _WIDTH, device=device, dtype=torch.bfloat16)
-    return apply_linear(ones, to_float8(Linear(ones, ones[0]))).sum().item()
+    return FUSED.multiply(ones, to_float8(Linear(ones, ones[0]))).sum().item()
 
 
 def _attend(device: torch.device) -> object:
     import numpy as np
     import torch
 
+    from harness.embedding.esm.encoder import Rotation
     from harness.embedding.esm.layouts import Packed
 
-    states = torch.ones(_WIDTH, 1, _WIDTH, device=device, dtype=torch.bfloat16)
+    states = torch.ones(_WIDTH, 3, 1, _WIDTH, device=device, dtype=torch.bfloat16)
+    angles = torch.zeros(_WIDTH, _WIDTH // 2, device=device)
     lengths = np.array([_WIDTH // 4, 3 * _WIDTH // 4], dtype=np.int64)
-    return Packed(lengths, device).attend(states, states, states).sum().item()
-
-
-def _find_triton(device: torch.device) -> None:
-    import torch
-
-    if importlib.util.find_spec("triton") is None:
-        raise RuntimeError("Triton is not installed")
-    if torch.cuda.get_device_capability(device) < (7, 0):
-        raise RuntimeError("Triton needs compute capability 7.0")
+    return Packed(lengths, device).attend(states, Rotation(angles, angles)).sum().item()
 
 
 _ATTEMPTS: Mapping[str, Attempt] = {
     "bfloat16": _multiply_bfloat16,
     "float8": _multiply_float8,
-    "variable-length attention": _attend,
-    "compilation (Triton)": _find_triton,
+    "variable-length attention (Triton)": _attend,
 }

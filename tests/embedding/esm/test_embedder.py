@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import EsmModel, EsmTokenizer
 
+from harness.embedding.esm.building import build_encoder
+from harness.embedding.esm.checkpoint import open_checkpoint
 from harness.embedding.esm.embedder import EsmEmbedder, load_embedder
-from harness.errors import DataError, MissingInput
+from harness.errors import DataError, DeviceError, MissingInput
 
 PROTEINS = st.lists(
     st.text("ACDEFGHIKLMNPQRSTVWYX", min_size=1, max_size=40), min_size=1, max_size=9
@@ -115,6 +117,34 @@ def test_digest_when_dtype_differs_then_it_differs(checkpoint_folder: Path) -> N
 
     assert one.digest != other.digest
     assert one.weights_sha256 == other.weights_sha256
+
+
+def test_load_when_memory_is_too_small_for_the_weights_then_the_folder_is_named(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to halve."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("harness.embedding.esm.building.assemble_engine", fail)
+
+    with pytest.raises(DeviceError, match="not suffice for the weights in") as caught:
+        load_embedder(str(checkpoint_folder))
+
+    assert str(checkpoint_folder) in str(caught.value)
+
+
+def test_build_encoder_then_weights_are_taken_and_not_held_twice(checkpoint_folder: Path) -> None:
+    """A model of which two copies do not fit can be loaded; only what is joined is copied."""
+    checkpoint = open_checkpoint(checkpoint_folder)
+    weights = checkpoint.read_weights(dtype=torch.float32, device=torch.device("cpu"))
+    widening = weights["encoder.layer.0.intermediate.dense.weight"]
+
+    encoder = build_encoder(weights, checkpoint.shape)
+
+    assert weights == {}
+    assert encoder._layers[0].widen.weight is widening
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -1,0 +1,184 @@
+"""The GPU's kernels compute what torch's operations compute; Triton's interpreter runs them."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from itertools import accumulate
+
+import pytest
+import torch
+from torch.nn import functional
+
+from harness.embedding.esm.building import build_encoder
+from harness.embedding.esm.encoder import Arithmetic, Layer, Norm, Rotation
+from harness.embedding.esm.layouts import EqualLengths
+from harness.embedding.esm.plain import PLAIN
+from harness.embedding.esm.products import FLOAT8, FLOAT8_MAX, Linear, to_float8
+from harness.errors import MissingInput
+
+pytestmark = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="no Triton is installed on other platforms",
+)
+
+
+@pytest.fixture(scope="module")
+def fused() -> Arithmetic:
+    """Return the kernels' arithmetic."""
+    from harness.embedding.esm.fused import FUSED
+
+    return FUSED
+
+
+def draw(*shape: int, seed: int) -> torch.Tensor:
+    """Return normal numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def draw_float8(n_rows: int, n_columns: int, *, seed: int) -> torch.Tensor:
+    """Return bfloat16 numbers that float8 holds exactly.
+
+    Triton's interpreter loses the carry where rounding to float8 ends in the next power of 2.
+    """
+    rows = (100 * draw(n_rows, n_columns, seed=seed)).to(FLOAT8).bfloat16()
+    rows[:, 0] = FLOAT8_MAX  # so that rows are scaled by 1
+    return rows
+
+
+def draw_norm(dim: int, *, shift: torch.Tensor | None = None) -> Norm:
+    """Return a normalisation of random weights."""
+    return Norm(draw(dim, seed=1), draw(dim, seed=2), 1e-5, shift)
+
+
+def draw_rotation(n_channels: int) -> Rotation:
+    """Return angles unlike those of any model."""
+    angles = draw(1024, n_channels // 2, seed=3)
+    return Rotation(angles.cos(), angles.sin())
+
+
+@pytest.mark.parametrize(
+    ("lengths", "n_heads", "n_channels"),
+    [([5, 70, 1, 64, 129], 2, 64), ([3, 65], 3, 24), ([1024], 1, 16)],
+)
+def test_attend_then_each_sequence_as_on_its_own(
+    lengths: list[int], n_heads: int, n_channels: int
+) -> None:
+    """Whatever the sizes of the tiles, from one token to the most there are."""
+    from harness.embedding.esm.fused import attend
+
+    rotation = draw_rotation(n_channels)
+    qkv = draw(sum(lengths), 3, n_heads, n_channels, seed=4)
+    expected = [EqualLengths(1).attend(part, rotation) for part in torch.split(qkv, lengths)]
+
+    starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    found = attend(qkv, rotation, starts, max(lengths))
+
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1.0, 100.0])
+def test_attend_when_scores_are_large_then_no_weight_overflows(size: float) -> None:
+    """What was added up before a larger score turns up is scaled down."""
+    from harness.embedding.esm.fused import attend
+
+    rotation, qkv = draw_rotation(16), draw(150, 3, 1, 16, seed=5) * size
+    expected = EqualLengths(1).attend(qkv, rotation)
+
+    found = attend(qkv, rotation, torch.tensor([0, 150], dtype=torch.int32), 150)
+
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * size)
+
+
+@pytest.mark.parametrize("dim", [16, 20])
+def test_normalise_then_what_was_put_off_is_added_before(fused: Arithmetic, dim: int) -> None:
+    """Also where the width is no power of 2."""
+    hidden, norm = draw(4, dim, seed=6), draw_norm(dim, shift=draw(dim, seed=7))
+    shifted = hidden + draw(dim, seed=7)
+    expected = functional.layer_norm(shifted, (dim,), norm.weight, norm.bias, 1e-5)
+
+    for arithmetic in (fused, PLAIN):
+        torch.testing.assert_close(arithmetic.normalise(hidden, norm), expected)
+
+
+def test_activate_then_gelu_by_the_error_function(fused: Arithmetic) -> None:
+    """No approximation by tanh, which is off by 5e-4; and large values stay what they are."""
+    wide = torch.cat((torch.linspace(-8, 8, 999), torch.tensor([0.0, 1e4, -1e4])))[None]
+
+    torch.testing.assert_close(
+        fused.activate(wide.clone()), functional.gelu(wide), rtol=0, atol=2e-6
+    )
+
+
+def test_put_off_biases_then_the_next_normalisation_has_them(fused: Arithmetic) -> None:
+    """Hidden states lack them until then; what is normalised is the same."""
+    from harness.embedding.esm.fused import put_off_biases
+
+    dim = 16
+    square = Linear(draw(dim, dim, seed=8), draw(dim, seed=9))
+    plain = Layer(draw_norm(dim), square, square, draw_norm(dim), square, square)
+    (first, second), last = put_off_biases([plain, plain], draw_norm(dim))
+    bias = draw(dim, seed=9)
+
+    shifts = [first.attention_norm, first.norm, second.attention_norm, second.norm, last]
+    for number, norm in enumerate(shifts):
+        torch.testing.assert_close(norm.shift, bias * number)
+    assert first.attended.bias is first.narrow.bias is None
+    assert first.qkv.bias is not None
+    hidden, inputs = draw(3, dim, seed=10), draw(3, dim, seed=11)
+    expected = PLAIN.normalise(PLAIN.add_product(hidden, inputs, square), plain.norm)
+    found = fused.normalise(fused.add_product(hidden, inputs, first.attended), first.norm)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_build_encoder_when_fused_without_triton_then_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Slower operations in its place would be a silent fallback."""
+    monkeypatch.delitem(sys.modules, "harness.embedding.esm.fused", raising=False)
+    monkeypatch.delattr("harness.embedding.esm.fused", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    ones = torch.ones(4)
+    weights = {f"encoder.emb_layer_norm_after.{kind}": ones for kind in ("weight", "bias")}
+
+    with pytest.raises(MissingInput, match="needs Triton") as caught:
+        build_encoder(weights, {"num_hidden_layers": 0, "layer_norm_eps": 1e-5}, is_fused=True)
+
+    assert "CUDA build" in caught.value.remedy
+
+
+def test_float8_when_compared_with_bfloat16_then_near(fused: Arithmetic) -> None:
+    """Three bits of mantissa leave a few percent of a product's size."""
+    inputs, hidden = draw_float8(7, 64, seed=12), draw(7, 32, seed=15).bfloat16()
+    exact = Linear(draw(32, 64, seed=13).bfloat16(), None)
+
+    product = fused.multiply(inputs, to_float8(exact)).float()
+    added = fused.add_product(hidden.clone(), inputs, to_float8(exact)).float()
+
+    expected = PLAIN.multiply(inputs, exact).float()
+    assert (product - expected).norm() / expected.norm() < 0.05
+    assert (added - hidden.float() - expected).norm() / expected.norm() < 0.05
+
+
+def test_float8_when_rows_differ_in_size_then_small_ones_keep_their_precision(
+    fused: Arithmetic,
+) -> None:
+    """A large token, and a large output, do not drown the others."""
+    sizes = torch.tensor([2.0**-20, 1.0, 2.0**10]).bfloat16()
+    inputs = draw_float8(3, 64, seed=16) * sizes[:, None]
+    exact = Linear(draw(48, 64, seed=17).bfloat16(), torch.zeros(48).bfloat16())
+    exact.weight[:16] *= 1e3
+
+    rounded = fused.multiply(inputs, to_float8(exact)).float()
+
+    expected = PLAIN.multiply(inputs, exact).float()
+    for part in (slice(0, 16), slice(16, None)):
+        errors = (rounded - expected)[:, part].norm(dim=1) / expected[:, part].norm(dim=1)
+        assert (errors < 0.1).all()  # drowned, it would be 1
+
+
+def test_float8_when_a_row_is_zero_then_it_stays_zero(fused: Arithmetic) -> None:
+    """No division by zero."""
+    exact = Linear(draw(16, 32, seed=18).bfloat16(), torch.zeros(16).bfloat16())
+
+    assert not fused.multiply(torch.zeros(2, 32).bfloat16(), to_float8(exact)).any()
