@@ -60,8 +60,8 @@ class StageCost:
         What it left in the work directory.
     dim, n_embedded, embedded_seconds : int, int, float
         Of an extraction: width, sequences that were embedded, and seconds in the embedder.
-    n_epochs : int
-        Of a training.
+    n_epochs, epochs_seconds : int, float
+        Of a training: how many, and their seconds without what only the first one compiles.
     """
 
     name: str
@@ -74,16 +74,22 @@ class StageCost:
     n_embedded: int = 0
     embedded_seconds: float = 0.0
     n_epochs: int = 0
+    epochs_seconds: float = 0.0
+
+    @property
+    def other_seconds(self) -> float:
+        """What neither the embedder nor the epochs took."""
+        return self.elapsed_seconds - self.embedded_seconds - self.epochs_seconds
 
     def project_seconds(self, n_records: int) -> float:
         """Return the seconds for so many records, each of them embedded, over all epochs."""
         if not self.n_rows:
             return self.elapsed_seconds
-        seconds = (self.elapsed_seconds - self.embedded_seconds) * n_records / self.n_rows
+        seconds = self.other_seconds * n_records / self.n_rows
         if self.n_embedded:
             seconds += self.embedded_seconds * n_records / self.n_embedded
         if self.n_epochs:
-            seconds *= FULL_EPOCHS / self.n_epochs
+            seconds += self.epochs_seconds * n_records / self.n_rows * FULL_EPOCHS / self.n_epochs
         return seconds
 
     def project_disk_bytes(self, n_records: int) -> float:
@@ -145,11 +151,14 @@ def _projected(costs: Sequence[StageCost]) -> str:
 def _formula(cost: StageCost, n_records: int) -> str:
     if not cost.n_rows:
         return "as measured"
-    other = cost.elapsed_seconds - cost.embedded_seconds
-    formula = f"{other:.1f} s x {n_records:,} / {cost.n_rows:,}"
+    share = f"x {n_records:,} / {cost.n_rows:,}"
+    formula = f"{cost.other_seconds:.1f} s {share}"
     if cost.n_embedded:
         formula += f" + {cost.embedded_seconds:.1f} s x {n_records:,} / {cost.n_embedded:,}"
-    return formula + (f" x {FULL_EPOCHS} / {cost.n_epochs} epochs" if cost.n_epochs else "")
+    if cost.n_epochs:
+        epochs = f"{FULL_EPOCHS} / {cost.n_epochs} epochs"
+        formula += f" + {cost.epochs_seconds:.2f} s {share} x {epochs}"
+    return formula
 
 
 def _today_seconds(cost: StageCost, n_records: int) -> float:

@@ -1,14 +1,14 @@
 """How ``harness embed`` scales over the GPUs of one machine, and whether its stores stay the same.
 
     python -m benchmarks.several_gpus KIT OUT [--records 200000] [--side candidate]
-        [--gpus 1 --gpus 2] [--rounds 1] [--cold] [--json FILE]
+        [--gpus 1 --gpus 2] [--rounds 1] [--json FILE]
 
 KIT is what ``harness rehearse`` wrote; its models and settings are used. OUT, a new folder, takes
 generated records, a log and a work directory for each run. Every run is the user's command in a
 fresh process that sees so many GPUs, on the same record table and with no embeddings yet. With
 ``--rounds 2`` the second round goes backwards (1, 2, 2, 1), so that a drift shows. The kit's own
 records are embedded before, uncounted: compiled kernels and files are then at hand for all runs
-alike. With ``--cold`` they are not, and each run compiles and tunes its kernels anew.
+alike.
 
 A kit whose device is the CPU is run as so many processes of torchrun: a smoke test, no measurement.
 Exit code 0: the stores of all runs are equal, byte for byte; 1: they differ.
@@ -24,7 +24,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,15 +58,12 @@ class Setting:
         ``gate.toml`` of the generated records.
     prepared : Path
         A work directory that holds their record table.
-    is_cold : bool
-        Whether each run compiles its kernels anew.
     """
 
     side: str
     device: str
     config: Path
     prepared: Path
-    is_cold: bool
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -75,14 +72,12 @@ def main(arguments: Sequence[str]) -> int:
     device = load_config(options.kit / "gate.toml").device
     machine = _describe_machine(device, max(options.gpus))
     setting = _prepare(options, device)
-    if not setting.is_cold:
-        _warm_up(setting, options.kit / "gate.toml", options.out / "warm-up")
+    _warm_up(setting, options.kit / "gate.toml", options.out / "warm-up")
     runs = []
     for number, n_gpus in enumerate(order_runs(options.gpus, options.rounds), start=1):
         runs.append(_embed(setting, n_gpus, options.out / f"run-{number}"))
         _show(f"run {number}, on {n_gpus}: {runs[-1].rate.line}")
-    start = "cold" if setting.is_cold else "warm"
-    title = f"{options.records:,} records, {setting.side}, {machine}, {start}"
+    title = f"{options.records:,} records, {setting.side}, {machine}"
     unit = "GPUs" if device == "cuda" else "processes"
     _show(f"\n{render_markdown(runs, title=title, unit=unit)}")
     is_same = is_same_everywhere(runs)
@@ -101,7 +96,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--side", choices=("baseline", "candidate"), default="candidate")
     parser.add_argument("--gpus", type=int, action="append", help="once for each number of them")
     parser.add_argument("--rounds", type=int, default=1, help="every second one goes backwards")
-    parser.add_argument("--cold", action="store_true", help="no warm-up, no kernels kept")
     parser.add_argument("--json", type=Path, help="where all values go")
     options = parser.parse_args(arguments)
     options.gpus = options.gpus or [1, 2]
@@ -142,9 +136,7 @@ def _prepare(options: argparse.Namespace, device: str) -> Setting:
     config = bench.config((f'"{options.kit}/data/', f'"{data}/'))
     _show(f"prepare {options.records:,} records")
     _harness(1, device, ["prepare", *_places(config, prepared)], prepared)
-    return Setting(
-        side=options.side, device=device, config=config, prepared=prepared, is_cold=options.cold
-    )
+    return Setting(side=options.side, device=device, config=config, prepared=prepared)
 
 
 def _warm_up(setting: Setting, config: Path, work: Path) -> None:
@@ -158,11 +150,9 @@ def _embed(setting: Setting, n_gpus: int, work: Path) -> EmbedRun:
     shutil.copytree(
         setting.prepared, work, copy_function=os.link, ignore=shutil.ignore_patterns("*.lock")
     )
-    caches = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR") if setting.is_cold else ()
-    fresh = {name: str(work / "compiled" / name) for name in caches}
     started = time.perf_counter()
     command = ["embed", *_choice(setting.side, setting.config, work)]
-    text = _harness(n_gpus, setting.device, command, work, fresh)
+    text = _harness(n_gpus, setting.device, command, work)
     command_seconds = time.perf_counter() - started
     rate = read_rate(text)
     if rate.n_processes != n_gpus:
@@ -187,24 +177,17 @@ def _places(config: Path, work: Path) -> list[str]:
     return ["--gate-config", str(config), "--work-dir", str(work)]
 
 
-def _harness(
-    n_gpus: int,
-    device: str,
-    arguments: Sequence[str],
-    work: Path,
-    variables: Mapping[str, str] | None = None,
-) -> str:
+def _harness(n_gpus: int, device: str, arguments: Sequence[str], work: Path) -> str:
     """Run a command of ``harness`` in a fresh process; return what it wrote, also kept as a log."""
     launcher = [sys.executable]
     if device == "cpu" and n_gpus > 1:  # on GPUs the command starts its processes itself
         torchrun = ["-m", "torch.distributed.run", "--standalone"]
         launcher += [*torchrun, "--nproc-per-node", str(n_gpus)]
-    visible = {"CUDA_VISIBLE_DEVICES": _first_gpus(n_gpus)}
     log = work.with_suffix(".log")
     with log.open("wb") as file:
         done = subprocess.run(
             [*launcher, "-m", "harness.cli", *arguments],
-            env={**os.environ, **visible, **(variables or {})},
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": _first_gpus(n_gpus)},
             stdout=file,
             stderr=subprocess.STDOUT,
             check=False,

@@ -27,7 +27,7 @@ REST, IDLE = "the rest", "nothing: waiting for the host"
 def measure_kernels(engine: Engine, proteins: list[str]) -> dict[str, float]:
     """Return the seconds that a GPU spends in each kind of kernel during one call, and idle."""
     torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         started = time.perf_counter()
         engine.embed(proteins)
         torch.cuda.synchronize()

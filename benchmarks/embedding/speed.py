@@ -31,6 +31,7 @@ from benchmarks.embedding.workloads import (
     draw_proteins,
 )
 from harness.embedding.esm.device import measure_product_rate
+from harness.embedding.esm.engine import Engine
 from harness.embedding.esm.flops import encoder_flop
 
 MAX_WARM_UPS = 5
@@ -67,16 +68,8 @@ def main(
                 rounds,
                 device,
             )
-            results.append(report(shape, name, proteins, seconds, rate))
-            stages = measure_stages(contest.engine, proteins)
-            say("  stages of one call, seconds: " + ", ".join(f"{k} {v:.4f}" for k, v in stages))
-            results[-1]["stages_seconds"] = dict(stages)
-            if rate:
-                kernels = measure_kernels(contest.engine, proteins)
-                results[-1]["kernels_seconds"] = kernels
-                say("  the GPU's time in one call:")
-                for kind, value in kernels.items():
-                    say(f"    {kind:30s} {value:.4f} s {value / sum(kernels.values()):6.1%}")
+            measured = report(shape, name, proteins, seconds, rate)
+            results.append(measured | report_parts(contest.engine, proteins))
         contest.close()
     if json_path is not None:
         json_path.write_text(json.dumps({"device": describe(device), "results": results}, indent=1))
@@ -198,6 +191,19 @@ def describe(device: str) -> str:
     is_gpu = torch.device(device).type == "cuda"
     name = torch.cuda.get_device_name() if is_gpu else f"{torch.get_num_threads()} CPU threads"
     return f"{name}, torch {torch.__version__}"
+
+
+def report_parts(engine: Engine, proteins: list[str]) -> dict[str, Any]:
+    """Print where the time of one call goes, and return what it says."""
+    stages = dict(measure_stages(engine, proteins))
+    say("  stages of one call, seconds: " + ", ".join(f"{k} {v:.4f}" for k, v in stages.items()))
+    if engine.device.type != "cuda":
+        return {"stages_seconds": stages}
+    kernels = measure_kernels(engine, proteins)
+    say("  the GPU's time in one call:")
+    for kind, seconds in kernels.items():
+        say(f"    {kind:30s} {seconds:.4f} s {seconds / sum(kernels.values()):6.1%}")
+    return {"stages_seconds": stages, "kernels_seconds": kernels}
 
 
 def say(line: str) -> None:

@@ -1,7 +1,10 @@
 """Make the sample reports in this folder: three runs on the embedded data, with tiny models.
 
-`make samples` calls it from a checkout. The runs are real; afterwards the checkout's own path and
-links to elsewhere are taken out of their reports, which name no host to begin with.
+`make samples` calls it from a checkout. The runs are real; afterwards the checkout's own path, the
+kernel's version and links to elsewhere are taken out of their reports, which name no host to begin
+with. A fourth sample is of a GPU, where its run has to be made by hand (CONTRIBUTING.md):
+
+    .venv/bin/python docs/samples/make.py kit    # keeps kit/reports as docs/samples/production
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +35,23 @@ SAMPLES = {
 STATES = {"fail": "FAIL", "pass": "PASS", "inconclusive": "INCONCLUSIVE"}
 FILES = ("report.md", "report.html", "junit.xml", "benchmark.json")
 LINK = re.compile(r'<a href="https?://[^"]*">(.*?)</a>', flags=re.DOTALL)
+KERNEL = re.compile(r'-?\d+\.\d+\.\d+-[\w.-]+?(?=-x86_64|-aarch64|")')
 
 
-def main() -> None:
-    """Make all samples anew, and put them in place only once all came out as meant."""
+def main(kits: Sequence[str]) -> None:
+    """Make all samples anew, and put them in place only once all came out as meant.
+
+    With a rehearsal kit, keep the reports of the run on it instead.
+    """
+    if kits:
+        kit = Path(kits[0]).resolve()
+        keep(kit / "reports", HERE / "production", base=kit.parent)
+        return
     shutil.rmtree(ROOT / RUNS, ignore_errors=True)
     for name, (options, work) in SAMPLES.items():
         run_gate(name, options, work)
     for name in SAMPLES:
-        keep(ROOT / RUNS / name, HERE / name)
+        keep(ROOT / RUNS / name, HERE / name, base=ROOT)
 
 
 def run_gate(name: str, options: list[str], work: str) -> None:
@@ -58,14 +69,17 @@ def run_gate(name: str, options: list[str], work: str) -> None:
         raise SystemExit(f"{name}: {expected}, got {states}; run it again on an idle machine")
 
 
-def keep(reports: Path, folder: Path) -> None:
-    """Copy a run's reports without what tells where they were made."""
+def keep(reports: Path, folder: Path, *, base: Path) -> None:
+    """Copy a run's reports without what tells where they were made.
+
+    Paths in them become relative to ``base``.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "figures").mkdir(parents=True)
-    verdict: Mapping[str, Any] = json.loads(neutral(read_verdict_text(reports)))
+    verdict: Mapping[str, Any] = json.loads(neutral(read_verdict_text(reports), base))
     write_verdict(folder / "verdict.json", verdict)
     for name in FILES:
-        (folder / name).write_text(neutral((reports / name).read_text("utf-8")), "utf-8")
+        (folder / name).write_text(neutral((reports / name).read_text("utf-8"), base), "utf-8")
     markdown = folder / "report.md"  # with the smaller of the two forms of each figure
     markdown.write_text(markdown.read_text("utf-8").replace(".svg>)", ".png>)"), "utf-8")
     for figure in (reports / "figures").glob("*.png"):
@@ -77,11 +91,11 @@ def read_verdict_text(reports: Path) -> str:
     return json.dumps(read_verdict(reports / "verdict.json"))
 
 
-def neutral(text: str) -> str:
-    """Return text with paths relative to the checkout, and without links to elsewhere."""
-    text = text.replace(f"{ROOT}/", "").replace(str(Path(sys.prefix)), ".venv")
-    return LINK.sub(r"\1", text)
+def neutral(text: str, base: Path) -> str:
+    """Return text with paths relative to a base, without kernel version and links to elsewhere."""
+    text = text.replace(f"{base}/", "").replace(str(Path(sys.prefix)), ".venv")
+    return KERNEL.sub("", LINK.sub(r"\1", text))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -33,8 +33,13 @@ def test_project_when_a_part_was_embedded_then_the_rest_is_added_in_proportion()
 
 
 def test_project_when_few_epochs_were_trained_then_a_full_training_is_projected() -> None:
-    """VirNucPro's users trained for 109 epochs."""
-    assert replace(STAGE, n_epochs=5).project_seconds(200_000) == pytest.approx(10 * 109 / 5)
+    """VirNucPro's users trained for 109 epochs; what is done once is done once."""
+    trained = replace(STAGE, n_epochs=5, epochs_seconds=4.0)
+
+    assert trained.project_seconds(200_000) == pytest.approx(6 + 4 * 109 / 5)
+    text = render_markdown([trained], MACHINE, n_records=200_000)
+    expected = "6.0 s x 2,100,000 / 200,000 + 4.00 s x 2,100,000 / 200,000 x 109 / 5 epochs"
+    assert f"| prepare | {expected} |" in text
 
 
 def test_project_when_a_cost_is_fixed_then_it_stays() -> None:
