@@ -202,7 +202,7 @@ def _harness(n_gpus: int, device: str, arguments: Sequence[str], work: Path) -> 
 def _first_gpus(n_gpus: int) -> str:
     """Return the first of the GPUs that this process may use, as CUDA is told of them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(index) for index in range(n_gpus)]
+    names = visible.split(",") if visible is not None else [str(index) for index in range(n_gpus)]
     return ",".join(names[:n_gpus])
 
 

@@ -55,6 +55,8 @@ def main(
 ) -> None:
     """Compare the engine with transformers for each model and workload."""
     results: list[dict[str, Any]] = []
+    if torch.device(device).index is not None:
+        torch.cuda.set_device(device)
     for shape in model or ["650M"]:
         rate = measure_product_rate(device, dtype)
         peak = f"; product rate {rate:.3g} FLOP/s in {dtype}" if rate else ""

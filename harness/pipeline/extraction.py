@@ -115,7 +115,8 @@ class Extraction:
         config = self._cache.artifacts["config"].path / "config.json"
         side = "both" if part == "nucleotide" else name
         options = ["--gate-config", str(config), "--work-dir", str(self._cache.work_dir)]
-        run_on_ranks(n_processes, ["embed", side, "--only", part, *options], self._progress.say)
+        with self._cache.log.stage(f"embed {name} on {n_processes} GPUs"):
+            run_on_ranks(n_processes, ["embed", side, "--only", part, *options], self._progress.say)
 
 
 def _count_tokens(n_residues: int) -> int:

@@ -26,7 +26,8 @@ class StageTime:
     is_reused : bool
         Whether its result was there already.
     gpu_memory_bytes : int or None
-        The most that this process held on one GPU meanwhile; None where it used none.
+        The most that this process's tensors took on one GPU meanwhile; None where it used none.
+        Processes that it started, one for each of several GPUs, are not in it.
     """
 
     name: str
@@ -36,7 +37,7 @@ class StageTime:
 
 
 def take_gpu_peak() -> int | None:
-    """Return the most that torch has held on one GPU since the last call; None if it used none."""
+    """Return the most that tensors took on one GPU since the last call; None if it used none."""
     torch = sys.modules.get("torch")  # what was never imported holds nothing
     if torch is None or not torch.cuda.is_initialized():
         return None
@@ -56,7 +57,7 @@ class StageLog:
     clock : callable
         Seconds.
     take_peak : callable
-        The most bytes that were held on a GPU since it was last called.
+        The most bytes that were taken on a GPU since it was last called.
     """
 
     clock: Callable[[], float] = time.perf_counter
@@ -81,7 +82,7 @@ class StageLog:
         finally:
             entry.elapsed_seconds = self.clock() - started
             self._share_peak()
-            self._open.remove(entry)
+            self._open.pop()
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return JSON values, one object a stage."""

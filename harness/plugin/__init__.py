@@ -8,7 +8,7 @@ so whatever is heavy is imported when armed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,13 +54,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Withdraw an older verdict before a broken conftest or an unknown option ends the run."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Withdraw an older verdict before a broken conftest or an unknown option ends the run.
+
+    A wrapper, since pytest's own one begins to take warnings for errors here.
+    """
     invocation = read_invocation(early_config, early_config.known_args_namespace)
     inside, _ = invocation.split(invocation.options.file_or_dir or [str(invocation.directory)])
     if inside and not invocation.is_inspection:
         claim(early_config, invocation)
+        tolerate_warnings(early_config)
+    return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -78,7 +83,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"acceptance/ cannot be run with {refused}")
     for name, value in invocation.default_reports().items():
         setattr(config.option, name, value)
-    tolerate_warnings(config)
     config.stash[GATE] = Gate(config, invocation, open_progress(config))
 
 

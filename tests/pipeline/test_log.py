@@ -29,7 +29,7 @@ def test_stage_when_it_ends_then_its_seconds_are_kept() -> None:
 
 def test_stages_when_one_is_inside_another_then_its_peak_counts_for_both() -> None:
     """What was held before a stage began is not that stage's, and none hides another's peak."""
-    peaks = iter([99, 7, 5, 3, 1, 2])
+    peaks = iter([99, 7, 5, 3, 1, 8])
     log = StageLog(take_peak=lambda: next(peaks))
 
     with log.stage("train"), log.stage("embed"):
@@ -38,7 +38,7 @@ def test_stages_when_one_is_inside_another_then_its_peak_counts_for_both() -> No
         pass
 
     found = {row["name"]: row["gpu_memory_bytes"] for row in log.to_list()}
-    assert found == {"train": 7, "embed": 5, "judge": 2}
+    assert found == {"train": 7, "embed": 5, "judge": 8}
 
 
 def test_gpu_peak_when_no_gpu_was_used_then_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,8 +56,11 @@ def test_run_when_a_library_warns_then_it_passes(passing: Project) -> None:
         """
     )
     assert "\n    error\n" in (passing.root / "pytest.ini").read_text()
+    passing.write(
+        'import warnings\nwarnings.warn("use something else", DeprecationWarning)\n', "conftest.py"
+    )
     outcome = passing.run()
-    outcome.assert_outcomes(passed=7, warnings=1)
+    outcome.assert_outcomes(passed=7, warnings=2)
     assert passing.verdict["verdict"] == "PASS"
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from harness.errors import DataError
 
-__all__ = ["MAX_RESIDUES", "TOKENS", "TokenisedProteins", "token_lengths", "tokenise"]
+__all__ = ["MAX_RESIDUES", "MAX_TOKENS", "TOKENS", "TokenisedProteins", "token_lengths", "tokenise"]
 
 TOKENS = (
     *("<cls>", "<pad>", "<eos>", "<unk>"),
@@ -26,6 +26,7 @@ UNKNOWN_RESIDUE = TOKENS.index("X")
 
 # ESM2 was trained on 1024 tokens, two of which mark the beginning and the end.
 MAX_RESIDUES = 1022
+MAX_TOKENS = MAX_RESIDUES + 2
 
 _RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO"
 _TOKEN_OF_BYTE = np.full(256, UNKNOWN_RESIDUE, dtype=np.int32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from harness.embedding.esm.encoder import Encoder, Layer, Norm
 from harness.embedding.esm.engine import Engine
 from harness.embedding.esm.plain import PLAIN
 from harness.embedding.esm.products import Linear, to_float8
-from harness.errors import DeviceError, MissingInput
+from harness.errors import DeviceError
 
 __all__ = ["assemble_engine", "build_encoder", "build_engine"]
 
@@ -28,7 +27,8 @@ DTYPES = {
 # A layer's parameters, as their names end.
 KINDS = ("weight", "bias")
 
-# What the activations of one token take at most, in multiples of the model's width.
+# What the activations of one token take, in multiples of the model's width, with room for what the
+# allocator keeps beside them: the kernels need 8, torch's operations 12.
 ACTIVATIONS = 20
 
 
@@ -118,11 +118,6 @@ def build_encoder(
         Round the linear layers' weights to float8.
     is_fused : bool
         Compute with kernels for NVIDIA GPUs.
-
-    Raises
-    ------
-    MissingInput
-        If it is to compute with kernels, and Triton cannot be imported.
     """
 
     def linear(*names: str) -> Linear:
@@ -151,7 +146,8 @@ def build_encoder(
     last_norm = norm("encoder.emb_layer_norm_after")
     arithmetic = PLAIN
     if is_fused:
-        fused = _import_fused()
+        from harness.embedding.esm import fused
+
         layers, last_norm = fused.put_off_biases(layers, last_norm)
         arithmetic = fused.FUSED
     return Encoder(
@@ -165,15 +161,3 @@ def build_encoder(
 
 def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-
-
-def _import_fused() -> ModuleType:
-    try:
-        from harness.embedding.esm import fused
-    except ImportError as error:
-        raise MissingInput(
-            f"half precision on a GPU needs Triton, which cannot be imported ({error})",
-            remedy="Install PyTorch's CUDA build for Linux, which brings it, or set "
-            'dtype = "float32"',
-        ) from error
-    return fused

@@ -158,6 +158,12 @@ def open_checkpoint(folder: Path) -> EsmCheckpoint:
     if missing := [key for key in _SHAPE_KEYS if not isinstance(config.get(key), int)]:
         raise CheckpointError(f"{folder / 'config.json'}: {missing[0]} must be a whole number")
     _check_architecture(config, folder)
+    if config["hidden_size"] % (2 * config["num_attention_heads"]):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: a hidden_size of {config['hidden_size']} cannot be divided "
+            f"into {config['num_attention_heads']} heads of pairs of channels. Is this another "
+            "model?"
+        )
     if config["vocab_size"] < len(TOKENS):
         raise CheckpointError(
             f"{folder / 'config.json'}: vocab_size is {config['vocab_size']}; ESM2 has "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 
 import torch
 
+from harness.embedding.esm.alphabet import MAX_TOKENS
 from harness.errors import MissingInput
 
 __all__ = ["fitting_budget", "measure_product_rate", "require_device"]
@@ -14,7 +16,7 @@ __all__ = ["fitting_budget", "measure_product_rate", "require_device"]
 # hidden states of a batch should stay in the caches.
 GPU_TOKENS = 32_768
 CPU_TOKENS = 2_048
-SMALLEST_BUDGET = 1_024  # a protein of the most residues, and its marks
+SMALLEST_BUDGET = MAX_TOKENS
 
 # Side of the square product that a device's rate is measured with, how often it is run without a
 # pause, and how often that is repeated: clocks fall under load and rise again.
@@ -31,6 +33,12 @@ def require_device(device: str, dtype: str = "float32") -> None:
             f"The device {device!r} is not there: torch {torch.__version__} finds no GPU",
             remedy='Run on a machine with a GPU, or set device = "cpu" if that is where the model '
             "will be deployed",
+        )
+    if place.type == "cuda" and dtype != "float32" and find_spec("triton") is None:
+        raise MissingInput(
+            f"{dtype} on a GPU needs Triton, which is not installed",
+            remedy="Install PyTorch's CUDA build for Linux, which brings it, or set "
+            'dtype = "float32"',
         )
     if dtype == "float8" and not _has_float8(place):
         raise MissingInput(

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch.nn import functional
 
+from harness.embedding.esm.alphabet import MAX_TOKENS
 from harness.embedding.esm.products import Linear
 
 __all__ = ["Arithmetic", "Attend", "Encoder", "Layer", "Norm", "Rotation"]
@@ -21,7 +22,6 @@ __all__ = ["Arithmetic", "Attend", "Encoder", "Layer", "Norm", "Rotation"]
 # all token embeddings by what was kept.
 TOKEN_DROPOUT_SCALE = 1 - 0.15 * 0.8
 ROTARY_BASE = 10_000.0
-MAX_TOKENS = 1_024  # of a sequence: the most residues, and both marks
 
 
 class Norm(NamedTuple):
@@ -51,7 +51,8 @@ class Rotation(NamedTuple):
     sines: torch.Tensor  # (position, channel / 2), float32
 
 
-# (token, 3, head, channel) of queries, keys and values to (token, head, channel).
+# (token, 3, head, channel) of queries, keys and values, which may be written over, to
+# (token, head, channel).
 Attend: TypeAlias = Callable[[torch.Tensor, Rotation], torch.Tensor]
 
 
@@ -106,16 +107,25 @@ class Encoder:
         attend : callable
             Attention within each sequence.
         """
-        normalise, multiply, activate, add_product = self._arithmetic
         hidden = functional.embedding(tokens, self._embedding)  # (token, dim)
         for layer in self._layers:
-            qkv = multiply(normalise(hidden, layer.attention_norm), layer.qkv)
-            heads = qkv.view(len(qkv), 3, self._n_heads, -1)
-            attended = attend(heads, self._rotation).flatten(1)  # (token, dim)
-            hidden = add_product(hidden, attended, layer.attended)
-            wide = activate(multiply(normalise(hidden, layer.norm), layer.widen))
-            hidden = add_product(hidden, wide, layer.narrow)
-        return normalise(hidden, self._last_norm)
+            hidden = self._attend(hidden, layer, attend)
+            hidden = self._feed_forward(hidden, layer)
+        return self._arithmetic.normalise(hidden, self._last_norm)
+
+    # Two functions, so that the memory of one's intermediates is free for the other's.
+
+    def _attend(self, hidden: torch.Tensor, layer: Layer, attend: Attend) -> torch.Tensor:
+        normalise, multiply, _, add_product = self._arithmetic
+        qkv = multiply(normalise(hidden, layer.attention_norm), layer.qkv)
+        heads = qkv.view(len(qkv), 3, self._n_heads, -1)
+        attended = attend(heads, self._rotation).flatten(1)  # (token, dim)
+        return add_product(hidden, attended, layer.attended)
+
+    def _feed_forward(self, hidden: torch.Tensor, layer: Layer) -> torch.Tensor:
+        normalise, multiply, activate, add_product = self._arithmetic
+        wide = activate(multiply(normalise(hidden, layer.norm), layer.widen))
+        return add_product(hidden, wide, layer.narrow)
 
 
 def _rotation(n_channels: int, device: torch.device) -> Rotation:

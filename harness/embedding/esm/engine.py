@@ -83,9 +83,8 @@ class Engine:
 
     def embed_padded(self, sequences: Sequence[str], batch_size: int) -> npt.NDArray[np.float32]:
         """Return the same, in padded batches in the order given."""
-        order = np.array_split(
-            np.arange(len(sequences)), range(batch_size, len(sequences), batch_size)
-        )
+        every = np.arange(len(sequences))
+        order = [every[start : start + batch_size] for start in range(0, len(every), batch_size)]
         with self._on_device():
             pooled = [self._embed_padded_batch([sequences[row] for row in rows]) for rows in order]
             return self._gather(order, pooled)

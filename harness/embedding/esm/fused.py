@@ -2,7 +2,7 @@
 
 Products are torch's (cuBLAS); those whose result is added to the hidden states are added there in
 place. Their biases would cost a pass over the memory each, so they are put off: they reach the
-hidden states in the next normalisation. Everything between the products is a kernel of our own.
+hidden states in the next normalisation. What lies between the products are kernels of our own.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped"
@@ -36,15 +36,12 @@ def put_off_biases(layers: Sequence[Layer], last_norm: Norm) -> tuple[list[Layer
     changed = []
     for layer in layers:
         attention_norm = layer.attention_norm._replace(shift=shift)
-        shift = _with_bias(shift, layer.attended)
+        shift, attended = _put_off(shift, layer.attended)
         norm = layer.norm._replace(shift=shift)
-        shift = _with_bias(shift, layer.narrow)
+        shift, narrow = _put_off(shift, layer.narrow)
         changed.append(
             layer._replace(
-                attention_norm=attention_norm,
-                attended=layer.attended._replace(bias=None),
-                norm=norm,
-                narrow=layer.narrow._replace(bias=None),
+                attention_norm=attention_norm, attended=attended, norm=norm, narrow=narrow
             )
         )
     return changed, last_norm._replace(shift=shift)
@@ -88,8 +85,10 @@ def attend(
     return attended
 
 
-def _with_bias(shift: torch.Tensor, linear: Linear) -> torch.Tensor:
-    return shift if linear.bias is None else shift + linear.bias
+def _put_off(shift: torch.Tensor, linear: Linear) -> tuple[torch.Tensor, Linear]:
+    """Return the sum of the biases so far, and the layer without its own, if it has one."""
+    bias = linear.bias
+    return shift if bias is None else shift + bias, linear._replace(bias=None)
 
 
 def _normalise(hidden: torch.Tensor, norm: Norm) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """What an encoder computes beside its matrix products, for NVIDIA GPUs, in Triton's Python.
 
-Each kernel reads the device's memory once and writes it once, which is all that its time goes into.
-Hidden states come and go in half precision; the arithmetic is float32. Where the tensors come from,
-and how the kernels follow each other, is known elsewhere (``fused``).
+Whatever is no product reads the device's memory once and writes it once, which is all that its time
+goes into. Hidden states come and go in half precision, and so do the factors of attention's
+products; the other arithmetic is float32. Where the tensors come from, and how the kernels follow
+each other, is known elsewhere (``fused``).
 
 ``block_...`` are sizes of tiles, powers of 2.
 """
@@ -53,8 +54,8 @@ def activate(
 ):
     """Apply GELU in place: x times the share of a normal distribution below x.
 
-    The error function is Abramowitz and Stegun's 7.1.28, off by 3e-7 at most: less arithmetic than
-    CUDA's own, which would take longer than the memory.
+    The error function is Abramowitz and Stegun's 7.1.28, whose absolute error is 3e-7 at most: less
+    arithmetic than CUDA's own, which would take longer than the memory.
     """
     place = tl.program_id(0).to(tl.int64) * block_values + tl.arange(0, block_values)
     is_value = place < n_values
@@ -88,6 +89,8 @@ def round_rows(
     place = row * n_columns + column
     x = tl.load(values + place, mask=is_column, other=0.0).to(tl.float32)
     scale = tl.maximum(tl.max(tl.abs(x)) / largest, smallest_scale)
+    total = tl.sum(x)
+    scale = tl.where(total == total, scale, total)  # a NaN spoils the row, and is not rounded away
     tl.store(scales + row, scale)
     tl.store(rounded + place, (x / scale).to(rounded.dtype.element_ty), mask=is_column)
 

@@ -25,8 +25,8 @@ class Layout(Protocol):
     def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
         """Return attention within each sequence, (token, head, channel).
 
-        ``qkv`` holds queries, keys and values, (token, 3, head, channel); queries and keys are
-        turned by their positions first.
+        ``qkv`` holds queries, keys and values, (token, 3, head, channel), and may be written over;
+        queries and keys are turned by their positions first.
         """
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ def describe_kernels(
 
 
 def _try(name: str, attempt: Attempt, device: torch.device) -> str:
+    import torch
+
     try:
-        attempt(device)
+        # Triton launches on the current GPU, whatever its tensors' is.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            attempt(device)
     except Exception as error:  # noqa: BLE001 - the answer is that it does not run
         reason = str(error).partition("\n")[0][:80]
         return f"no {name} ({type(error).__name__}: {reason})"

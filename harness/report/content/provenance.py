@@ -28,6 +28,9 @@ def stages_blocks(verdict: Mapping[str, Any]) -> list[Block]:
     peak = as_number(verdict.get("peak_memory_bytes"))
     if peak is not None:
         blocks.append(Paragraph(text=f"Peak memory: {show_bytes(peak)}."))
+    if any(as_number(stage.get("gpu_memory_bytes")) is not None for stage in stages):
+        text = "GPU memory is what this process's tensors took; several GPUs embed in their own."
+        blocks.append(Paragraph(text=text))
     return blocks
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +25,18 @@ def test_require_device_when_it_has_no_float8_then_another_dtype_is_named() -> N
         require_device("cpu", "float8")
 
     assert 'dtype = "bfloat16"' in failed.value.remedy
+
+
+@pytest.mark.parametrize(("dtype", "is_refused"), [("bfloat16", True), ("float32", False)])
+def test_require_device_when_there_is_no_triton_then_half_precision_is_refused(
+    dtype: str, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slower operations in its place would be a silent fallback."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "triton", None)
+
+    with pytest.raises(MissingInput, match="needs Triton") if is_refused else nullcontext():
+        require_device("cuda", dtype)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.embedding.esm.building import build_encoder, build_engine
+from harness.embedding.esm.building import (
+    DTYPES,
+    assemble_engine,
+    build_encoder,
+    build_engine,
+)
 from harness.embedding.esm.checkpoint import open_checkpoint
 from harness.embedding.esm.encoder import Attend, Encoder
 from harness.embedding.esm.engine import Engine
+from harness.embedding.esm.plain import PLAIN
 from harness.errors import DeviceError
 
 CPU = torch.device("cpu")
@@ -74,6 +81,60 @@ def test_embed_when_packed_then_as_in_equal_lengths(
     vectors = packed.embed(proteins)
 
     np.testing.assert_allclose(vectors, engine.embed(proteins), rtol=1e-4, atol=1e-5)
+
+
+def test_embed_padded_when_computed_by_kernels_then_the_same(
+    engine: Engine, packed: Engine
+) -> None:
+    """The plain way is timed beside the other on a GPU, with the same arithmetic."""
+    padded = packed.embed_padded(PROTEINS, batch_size=2)
+
+    np.testing.assert_allclose(padded, engine.embed(PROTEINS), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "is_packed", "stored"),
+    [
+        ("float32", False, torch.float32),
+        ("bfloat16", True, torch.bfloat16),
+        ("float8", True, torch.float8_e4m3fn),
+    ],
+)
+def test_engine_when_it_is_for_a_gpu_then_computes_as_asked(
+    dtype: str, is_packed: bool, stored: torch.dtype, checkpoint_folder: Path, packed: Engine
+) -> None:
+    """Half precision by kernels and end to end, float8 in the linear layers, float32 in neither."""
+    from harness.embedding.esm.fused import FUSED
+
+    checkpoint = open_checkpoint(checkpoint_folder)
+    weights = checkpoint.read_weights(dtype=DTYPES[dtype], device=CPU)
+    engine = assemble_engine(
+        weights, checkpoint.shape, dtype=dtype, device="cuda:1", token_budget=9
+    )
+
+    assert engine.is_packed is is_packed
+    assert engine.encoder._arithmetic is (FUSED if is_packed else PLAIN)
+    assert engine.encoder._layers[0].qkv.weight.dtype == stored
+
+
+def test_embed_when_there_are_several_gpus_then_kernels_are_launched_on_its_own(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton launches on the current GPU, not on that of its tensors."""
+    entered: list[torch.device] = []
+
+    def enter(place: torch.device) -> AbstractContextManager[None]:
+        entered.append(place)
+        return nullcontext()
+
+    monkeypatch.setattr("torch.cuda.device", enter)
+    second = torch.device("cuda", 1)
+    elsewhere = Engine(engine.encoder, device=second, is_packed=False, token_budget=9)
+
+    elsewhere.embed([])
+    elsewhere.embed_padded([], batch_size=2)
+
+    assert entered == [second, second]
 
 
 def test_embed_when_there_is_nothing_then_there_are_no_vectors(

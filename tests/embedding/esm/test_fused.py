@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import platform
-import sys
 from itertools import accumulate
 
 import pytest
 import torch
 from torch.nn import functional
 
-from harness.embedding.esm.building import build_encoder
 from harness.embedding.esm.encoder import Arithmetic, Layer, Norm, Rotation
 from harness.embedding.esm.layouts import EqualLengths
 from harness.embedding.esm.plain import PLAIN
 from harness.embedding.esm.products import FLOAT8, FLOAT8_MAX, Linear, to_float8
-from harness.errors import MissingInput
 
 pytestmark = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"),
@@ -77,6 +74,32 @@ def test_attend_then_each_sequence_as_on_its_own(
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
 
 
+def test_attend_when_in_half_precision_then_so_are_its_factors_and_results() -> None:
+    """Sums and weights are float32 in between."""
+    from harness.embedding.esm.fused import attend
+
+    rotation, qkv = draw_rotation(16), draw(70, 3, 2, 16, seed=4).half()
+    expected = EqualLengths(1).attend(qkv.float(), rotation)
+
+    found = attend(qkv, rotation, torch.tensor([0, 70], dtype=torch.int32), 70)
+
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_attend_when_a_number_is_nan_then_its_sequence_shows_it_and_no_other() -> None:
+    """What is broken stays visible, and where it is."""
+    from harness.embedding.esm.fused import attend
+
+    qkv = draw(130, 3, 1, 16, seed=4)
+    qkv[3, 1] = torch.nan  # a key of the first sequence
+
+    found = attend(qkv, draw_rotation(16), torch.tensor([0, 65, 130], dtype=torch.int32), 65)
+
+    assert found[:65].isnan().all()
+    assert found[65:].isfinite().all()
+
+
 @pytest.mark.parametrize("size", [1.0, 100.0])
 def test_attend_when_scores_are_large_then_no_weight_overflows(size: float) -> None:
     """What was added up before a larger score turns up is scaled down."""
@@ -99,6 +122,8 @@ def test_normalise_then_what_was_put_off_is_added_before(fused: Arithmetic, dim:
 
     for arithmetic in (fused, PLAIN):
         torch.testing.assert_close(arithmetic.normalise(hidden, norm), expected)
+    half = fused.normalise(hidden.half(), norm)
+    torch.testing.assert_close(half.float(), expected, rtol=2e-3, atol=2e-3)
 
 
 def test_activate_then_gelu_by_the_error_function(fused: Arithmetic) -> None:
@@ -117,11 +142,12 @@ def test_put_off_biases_then_the_next_normalisation_has_them(fused: Arithmetic) 
     dim = 16
     square = Linear(draw(dim, dim, seed=8), draw(dim, seed=9))
     plain = Layer(draw_norm(dim), square, square, draw_norm(dim), square, square)
-    (first, second), last = put_off_biases([plain, plain], draw_norm(dim))
+    without = plain._replace(narrow=square._replace(bias=None))
+    (first, second), last = put_off_biases([plain, without], draw_norm(dim))
     bias = draw(dim, seed=9)
 
-    shifts = [first.attention_norm, first.norm, second.attention_norm, second.norm, last]
-    for number, norm in enumerate(shifts):
+    norms = [first.attention_norm, first.norm, second.attention_norm, second.norm, last]
+    for norm, number in zip(norms, (0, 1, 2, 3, 3), strict=True):
         torch.testing.assert_close(norm.shift, bias * number)
     assert first.attended.bias is first.narrow.bias is None
     assert first.qkv.bias is not None
@@ -131,33 +157,46 @@ def test_put_off_biases_then_the_next_normalisation_has_them(fused: Arithmetic) 
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_build_encoder_when_fused_without_triton_then_error_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Slower operations in its place would be a silent fallback."""
-    monkeypatch.delitem(sys.modules, "harness.embedding.esm.fused", raising=False)
-    monkeypatch.delattr("harness.embedding.esm.fused", raising=False)
-    monkeypatch.setitem(sys.modules, "triton", None)
-    ones = torch.ones(4)
-    weights = {f"encoder.emb_layer_norm_after.{kind}": ones for kind in ("weight", "bias")}
+def test_put_off_biases_when_in_half_precision_then_their_sum_is_not() -> None:
+    """Many small ones are added up."""
+    from harness.embedding.esm.fused import put_off_biases
 
-    with pytest.raises(MissingInput, match="needs Triton") as caught:
-        build_encoder(weights, {"num_hidden_layers": 0, "layer_norm_eps": 1e-5}, is_fused=True)
+    small = Linear(draw(4, 4, seed=8).half(), torch.full((4,), 2.0**-12).half())
+    large = small._replace(bias=torch.ones(4).half())
+    half_norm = Norm(torch.ones(4).half(), torch.zeros(4).half(), 1e-5)
+    layer = Layer(half_norm, large, large, half_norm, large, small)
 
-    assert "CUDA build" in caught.value.remedy
+    _, last = put_off_biases([layer], half_norm)
+
+    torch.testing.assert_close(last.shift, torch.full((4,), 1 + 2.0**-12), rtol=0, atol=0)
 
 
 def test_float8_when_compared_with_bfloat16_then_near(fused: Arithmetic) -> None:
     """Three bits of mantissa leave a few percent of a product's size."""
-    inputs, hidden = draw_float8(7, 64, seed=12), draw(7, 32, seed=15).bfloat16()
-    exact = Linear(draw(32, 64, seed=13).bfloat16(), None)
+    inputs, hidden = draw_float8(7, 48, seed=12), draw(7, 32, seed=15).bfloat16()
+    bias = 1000 * draw(32, seed=14).bfloat16()
+    exact = Linear(draw(32, 48, seed=13).bfloat16(), bias)
 
     product = fused.multiply(inputs, to_float8(exact)).float()
-    added = fused.add_product(hidden.clone(), inputs, to_float8(exact)).float()
+    put_off = to_float8(exact._replace(bias=None))
+    added = fused.add_product(hidden.clone(), inputs, put_off).float()
 
     expected = PLAIN.multiply(inputs, exact).float()
     assert (product - expected).norm() / expected.norm() < 0.05
-    assert (added - hidden.float() - expected).norm() / expected.norm() < 0.05
+    expected += hidden.float() - bias.float()
+    assert (added - expected).norm() / expected.norm() < 0.05
+
+
+def test_float8_when_a_number_is_nan_then_its_row_shows_it_and_no_other(
+    fused: Arithmetic,
+) -> None:
+    """It is not rounded away."""
+    inputs = draw_float8(3, 48, seed=16)
+    inputs[1, 5] = torch.nan
+
+    product = fused.multiply(inputs, to_float8(Linear(draw(16, 48, seed=17).bfloat16(), None)))
+
+    assert product.isnan().any(dim=1).tolist() == [False, True, False]
 
 
 def test_float8_when_rows_differ_in_size_then_small_ones_keep_their_precision(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,3 +166,23 @@ def test_kernels_when_one_does_not_run_then_the_reason_is_told() -> None:
     )
 
     assert described == ["no float8 (RuntimeError: needs sm_90)", "bfloat16"]
+
+
+def test_kernels_when_there_are_several_gpus_then_tried_on_the_one_that_is_described(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Triton launches on the current GPU, not on that of its tensors."""
+    current: list[torch.device] = []
+
+    @contextmanager
+    def make_current(device: torch.device) -> Iterator[None]:
+        current.append(device)
+        yield
+        current.clear()
+
+    monkeypatch.setattr("torch.cuda.device", make_current)
+    second, seen = torch.device("cuda", 1), []
+
+    describe_kernels(second, {"bfloat16": lambda device: seen.extend(current)})
+
+    assert seen == [second]
