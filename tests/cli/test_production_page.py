@@ -76,5 +76,5 @@ def test_page_when_it_names_modules_of_benchmarks_then_they_are_there() -> None:
     """What is to be run can be run."""
     named = set(re.findall(r"python -m (benchmarks\.[a-z_]+)", TEXT))
 
-    assert named == {"benchmarks.device_refusals", "benchmarks.scaling"}
+    assert named == {f"benchmarks.{n}" for n in ("device_refusals", "scaling", "several_gpus")}
     assert all((ROOT / name.replace(".", "/")).with_suffix(".py").is_file() for name in named)

@@ -97,6 +97,8 @@ def test_embeddings_when_made_by_two_processes_then_equal_those_of_one(
     assert len(list(store.folder.glob("shard-*"))) == 3
     assert _contents(store) == _contents(alone)
     assert " tokens/s, 2 processes)\n" in log.getvalue()
+    stages = {stage.name: stage.is_reused for stage in together.cache.log.stages}
+    assert (stages["embed baseline on 2 GPUs"], stages["embed baseline"]) == (False, True)
 
 
 def test_run_on_ranks_when_one_fails_then_its_message_is_the_error(

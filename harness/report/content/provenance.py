@@ -29,7 +29,10 @@ def stages_blocks(verdict: Mapping[str, Any]) -> list[Block]:
     if peak is not None:
         blocks.append(Paragraph(text=f"Peak memory: {show_bytes(peak)}."))
     if any(as_number(stage.get("gpu_memory_bytes")) is not None for stage in stages):
-        text = "GPU memory is what this process's tensors took; several GPUs embed in their own."
+        text = (
+            "GPU memory: the most that tensors of this process took. Where several GPUs embed, each "
+            "has a process of its own, which is not counted."
+        )
         blocks.append(Paragraph(text=text))
     return blocks
 
