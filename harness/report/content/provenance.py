@@ -30,8 +30,8 @@ def stages_blocks(verdict: Mapping[str, Any]) -> list[Block]:
         blocks.append(Paragraph(text=f"Peak memory: {show_bytes(peak)}."))
     if any(as_number(stage.get("gpu_memory_bytes")) is not None for stage in stages):
         text = (
-            "GPU memory: the most that tensors of this process took. Where several GPUs embed, each "
-            "has a process of its own, which is not counted."
+            "GPU memory: the most that tensors of this process took. Where several GPUs embed, "
+            "each has a process of its own, which is not counted."
         )
         blocks.append(Paragraph(text=text))
     return blocks
