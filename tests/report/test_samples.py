@@ -10,7 +10,7 @@ import pytest
 from harness.gate.proof.verdict import read_verdict
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
-STATES = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
+STATES = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "production": "PASS"}
 FILES = {"verdict.json", "report.md", "report.html", "junit.xml", "benchmark.json", "figures"}
 # Folders that a path from a real machine begins with, and fields that hold its name.
 TRACES = re.compile(
