@@ -28,7 +28,7 @@ from harness.errors import DeviceError
 
 CPU = torch.device("cpu")
 PROTEINS = ["MKV", "ACDEFGHIKLMNPQRSTVWY", "A", "MKVLAAGICW" * 3]
-LENGTHS = st.lists(st.integers(1, 70), min_size=1, max_size=4)
+LENGTHS = st.lists(st.integers(1, 70), min_size=1, max_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def with_memory_for(engine: Engine, n_tokens: int, *, budget: int) -> Engine:
     return Engine(small, device=CPU, is_packed=False, token_budget=budget)
 
 
-@settings(max_examples=6)
+@settings(max_examples=5)
 @given(lengths=LENGTHS, seed=st.integers(0, 100))
 def test_embed_when_packed_then_as_in_equal_lengths(
     lengths: list[int], seed: int, engine: Engine, packed: Engine
