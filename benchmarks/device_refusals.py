@@ -200,9 +200,16 @@ def _neighbour() -> Iterator[None]:
 
 def _cramped(bench: Bench, tests: str) -> Run:
     """Let the memory of the GPU run out while the embeddings are made anew."""
-    plugin, limit = "benchmarks.memory_limit", str(bench.gpu_gigabytes)
+    share = min(1.0, bench.gpu_gigabytes * 1e9 / run_alone(_gpu_bytes))
+    limit = f"per_process_memory_fraction:{share:.4f}"  # of the gate, and of each rank it starts
     fresh = bench.scratch / "work"
-    return run_gate(bench, bench.config(), tests, "-p", plugin, work=fresh, GPU_GIGABYTES=limit)
+    return run_gate(bench, bench.config(), tests, work=fresh, PYTORCH_CUDA_ALLOC_CONF=limit)
+
+
+def _gpu_bytes() -> int:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory
 
 
 FAULTS = {

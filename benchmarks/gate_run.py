@@ -81,7 +81,7 @@ def run_gate(
     bench: Bench,
     config: Path,
     tests: str,
-    *options: str,
+    *,
     work: Path | None = None,
     **environment: str,
 ) -> Run:
@@ -95,15 +95,13 @@ def run_gate(
         The run's ``gate.toml``.
     tests : str
         A pytest ``-k`` expression.
-    *options : str
-        More options of pytest.
     work : Path, optional
         The work directory, if not the bench's.
     **environment : str
         More variables of the environment.
     """
     reports, log = bench.scratch / "reports", bench.scratch / "log.txt"
-    command = [sys.executable, "-m", "pytest", "acceptance/", "-m", "gpu", "-k", tests, *options]
+    command = [sys.executable, "-m", "pytest", "acceptance/", "-m", "gpu", "-k", tests]
     command += ["--gate-config", str(config), "--work-dir", str(work or bench.work)]
     command += ["--report-dir", str(reports), "--log-file", str(log), "--log-file-level=WARNING"]
     started = time.perf_counter()

@@ -87,13 +87,16 @@ def check_neighbours(name: str, engine: Engine, mixtures: list[list[str]]) -> bo
 
 
 def check_full_memory(engine: Engine, proteins: list[str]) -> bool:
-    """Leave too little memory for a batch: the budget is halved, the vectors stay."""
-    expected = engine.embed(proteins)
+    """Leave half of what one batch of all takes: the budget is halved, the vectors stay."""
     budget = engine.token_budget = 1 << 20
+    torch.cuda.reset_peak_memory_stats()
+    before_bytes = torch.cuda.memory_allocated()
+    expected = engine.embed(proteins)
+    needed_bytes = torch.cuda.max_memory_allocated() - before_bytes
     torch.cuda.empty_cache()
-    free_bytes, total_bytes = torch.cuda.mem_get_info()
-    allowed = total_bytes - free_bytes + (600 << 20)
-    torch.cuda.set_per_process_memory_fraction(allowed / total_bytes)
+    _, total_bytes = torch.cuda.mem_get_info()
+    allowed_bytes = torch.cuda.memory_reserved() + needed_bytes // 2
+    torch.cuda.set_per_process_memory_fraction(allowed_bytes / total_bytes)
     try:
         smallest = cosines(engine.embed(proteins), expected).min()
     finally:
