@@ -15,20 +15,23 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from filelock import FileLock, Timeout
 
 from harness.errors import ArtifactError
 
-__all__ = ["Artifact", "ArtifactStore", "digest_file", "digest_json", "write_atomically"]
+__all__ = ["Artifact", "ArtifactStore", "Build", "digest_file", "digest_json", "write_atomically"]
 
 MANIFEST = "manifest.json"
 
 _log = logging.getLogger(__name__)
+
+# Fills a folder, and returns what is to be noted of how it did so, if anything.
+Build: TypeAlias = Callable[[Path], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +48,15 @@ class Artifact:
         Digest of its files' digests: what later stages name as their input.
     is_reused : bool
         Whether it was there already.
+    notes : mapping of JSON values
+        What is known of how it was made, such as its pace. No part of the digest.
     """
 
     kind: str
     path: Path
     sha256: str
     is_reused: bool
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ArtifactStore:
@@ -69,7 +75,7 @@ class ArtifactStore:
         self,
         kind: str,
         inputs: Mapping[str, Any],
-        build: Callable[[Path], None],
+        build: Build,
         *,
         resumes: bool = False,
     ) -> Artifact:
@@ -82,7 +88,7 @@ class ArtifactStore:
         inputs : mapping of JSON values
             Everything the result depends on: digests of earlier artifacts and settings.
         build : callable
-            Fills the folder it is given. If it raises, nothing is kept.
+            Fills the folder it is given, and may return notes. If it raises, nothing is kept.
         resumes : bool
             Whether ``build`` goes on from what an interrupted call left in the folder, and makes
             single files anew that were deleted from a finished artifact.
@@ -105,10 +111,10 @@ class ArtifactStore:
                 shutil.rmtree(partial)
             partial.mkdir(exist_ok=True)
             (partial / MANIFEST).unlink(missing_ok=True)
-            build(partial)
-            sha256 = _write_manifest(kind, partial, inputs)
+            notes = build(partial) or {}
+            sha256 = _write_manifest(kind, partial, inputs, notes)
             partial.rename(target)
-        return Artifact(kind=kind, path=target, sha256=sha256, is_reused=False)
+        return Artifact(kind=kind, path=target, sha256=sha256, is_reused=False, notes=notes)
 
     def holds(self, kind: str, inputs: Mapping[str, Any]) -> bool:
         """Whether there is an artifact made from ``inputs``; ``obtain`` would reuse it."""
@@ -187,7 +193,9 @@ def _locked(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _write_manifest(kind: str, folder: Path, inputs: Mapping[str, Any]) -> str:
+def _write_manifest(
+    kind: str, folder: Path, inputs: Mapping[str, Any], notes: Mapping[str, Any]
+) -> str:
     files = {
         path.relative_to(folder).as_posix(): digest_file(path)
         for path in sorted(folder.rglob("*"))
@@ -198,6 +206,7 @@ def _write_manifest(kind: str, folder: Path, inputs: Mapping[str, Any]) -> str:
         "inputs": dict(inputs),
         "files": files,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": dict(notes),
     }
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
     return digest_json(files)
@@ -206,7 +215,8 @@ def _write_manifest(kind: str, folder: Path, inputs: Mapping[str, Any]) -> str:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return {key: manifest[key] for key in ("inputs", "files")}
+        found = {key: manifest[key] for key in ("inputs", "files")}
+        return found | {"notes": manifest.get("notes", {})}
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(
             f"{folder}: no readable manifest ({error}). {_remedy(folder)}"
@@ -231,7 +241,7 @@ def _reopen(
             remedy = _remedy(path if resumes else folder)
             raise ArtifactError(f"{path}: is not the file that was written. {remedy}")
     sha256 = digest_json(manifest["files"])
-    return Artifact(kind=kind, path=folder, sha256=sha256, is_reused=True)
+    return Artifact(kind=kind, path=folder, sha256=sha256, is_reused=True, notes=manifest["notes"])
 
 
 def _remedy(path: Path) -> str:

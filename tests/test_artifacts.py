@@ -29,6 +29,26 @@ def test_obtain_when_asked_twice_then_built_once(tmp_path: Path) -> None:
     assert (first.path, first.sha256) == (second.path, second.sha256)
 
 
+def test_obtain_when_the_builder_returns_notes_then_they_are_kept_beside_the_digest(
+    tmp_path: Path,
+) -> None:
+    """How long it took is told again by whoever reuses it, and changes no digest."""
+
+    def build(folder: Path) -> dict[str, int]:
+        (folder / "file").write_text("text")
+        return {"elapsed_seconds": 7}
+
+    def build_silently(folder: Path) -> None:
+        build(folder)
+
+    made = ArtifactStore(tmp_path / "noted").obtain("kind", {}, build)
+    reused = ArtifactStore(tmp_path / "noted").obtain("kind", {}, build)
+    silent = ArtifactStore(tmp_path / "silent").obtain("kind", {}, build_silently)
+
+    assert (made.notes, reused.notes, silent.notes) == ({"elapsed_seconds": 7},) * 2 + ({},)
+    assert made.sha256 == reused.sha256 == silent.sha256
+
+
 def test_obtain_when_inputs_differ_then_each_has_its_own_folder(tmp_path: Path) -> None:
     """Nothing is overwritten by a run with other settings."""
     store = ArtifactStore(tmp_path)

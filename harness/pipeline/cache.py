@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.artifacts import Artifact, ArtifactStore
+from harness.artifacts import Artifact, ArtifactStore, Build
 from harness.embedding.ranks import Ranks
 from harness.pipeline.log import StageLog
 
@@ -48,7 +48,7 @@ class StageCache:
         self,
         name: str,
         inputs: Mapping[str, Any],
-        build: Callable[[Path], None],
+        build: Build,
         *,
         stage: str | None = None,
         kind: str | None = None,
@@ -109,22 +109,22 @@ class StageCache:
         self,
         kind: str,
         inputs: Mapping[str, Any],
-        build: Callable[[Path], None],
+        build: Build,
         resumes: bool,
         is_shared: bool,
     ) -> Artifact:
         """Obtain an artifact as the first rank, which calls the others to a shared build."""
 
-        def build_together(folder: Path) -> None:
+        def build_together(folder: Path) -> Mapping[str, Any] | None:
             if is_shared:
                 self.ranks.tell(folder)
-            build(folder)
+            return build(folder)
 
         artifact = self._store.obtain(kind, inputs, build_together, resumes=resumes)
         self.ranks.tell(artifact)
         return artifact
 
-    def _join(self, build: Callable[[Path], None]) -> Artifact:
+    def _join(self, build: Build) -> Artifact:
         """Do what the first rank calls for, until it says where the artifact is."""
         while isinstance(word := self.ranks.hear(), Path):
             build(word)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.artifacts import Build
 from harness.embedding import Embedder, EmbeddingStore, write_store
 from harness.embedding.esm.alphabet import MAX_RESIDUES
 from harness.embedding.ranks import is_under_torchrun
@@ -15,9 +16,10 @@ from harness.pipeline.launch import count_processes, run_on_ranks
 from harness.pipeline.samples import Samples
 from harness.progress import Progress
 
-__all__ = ["Extraction", "Part"]
+__all__ = ["STORE", "Extraction", "Part"]
 
 Part = Literal["nucleotide", "protein"]
+STORE = "embeddings "  # what the names of these artifacts begin with
 COLUMNS: dict[Part, str] = {"nucleotide": "nucleotides", "protein": "protein"}
 
 
@@ -70,8 +72,8 @@ class Extraction:
         if not self._cache.holds("embeddings", inputs):
             self._embed_on_all_gpus(name, part, device)
 
-        def build(folder: Path) -> None:
-            write_store(
+        def build(folder: Path) -> dict[str, Any]:
+            pace = write_store(
                 folder,
                 records["id"],
                 records[column],
@@ -82,14 +84,13 @@ class Extraction:
                 name=f"embed {name}",
                 count_tokens=_count_tokens if part == "protein" else None,
             )
+            return asdict(pace)
 
         return self._obtain(name, inputs, build)
 
-    def _obtain(
-        self, name: str, inputs: dict[str, Any], build: Callable[[Path], None]
-    ) -> EmbeddingStore:
+    def _obtain(self, name: str, inputs: dict[str, Any], build: Build) -> EmbeddingStore:
         artifact = self._cache.obtain(
-            f"embeddings {name}",
+            f"{STORE}{name}",
             inputs,
             build,
             stage=f"embed {name}",

@@ -13,6 +13,7 @@ import pandas as pd
 from harness.embedding.nucleotide.dnabert import DnabertEmbedder
 from harness.gate import CriterionResult, break_down, compare_metrics, evaluate
 from harness.pipeline.brought import warn_of_brought
+from harness.pipeline.extraction import STORE
 from harness.pipeline.log import peak_memory_bytes
 from harness.pipeline.selftest_result import summarise_kept_selftest
 from harness.pipeline.stages import Pipeline
@@ -72,6 +73,8 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
     work_dir = made["config"].path.parents[1]
     if selftest := summarise_kept_selftest(work_dir, pipeline.config):
         facts["selftest"] = selftest
+    if extraction := _describe_extraction(pipeline):
+        facts["extraction"] = extraction
     facts["stages"] = pipeline.cache.log.to_list()
     facts["peak_memory_bytes"] = peak_memory_bytes()
     return facts
@@ -130,6 +133,15 @@ def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
         "is_random": embedder.is_random if embedder else settings.random_weights is not None,
         "model_sha256": embedder.weights_sha256 if embedder else None,
         "may_have_seen_test_rows": bool(warn_of_brought(pipeline.config, sides=(side,))),
+    }
+
+
+def _describe_extraction(pipeline: Pipeline) -> dict[str, Any]:
+    """Return how each store of embeddings was made, in this run or an earlier one."""
+    return {
+        name.removeprefix(STORE): dict(artifact.notes)
+        for name, artifact in pipeline.cache.artifacts.items()
+        if name.startswith(STORE) and artifact.notes
     }
 
 

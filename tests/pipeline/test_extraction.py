@@ -13,6 +13,7 @@ from harness.config.settings import STORE_DTYPES
 from harness.embedding import EmbeddingStore
 from harness.errors import HarnessError, MissingInput
 from harness.pipeline import Pipeline, extraction
+from harness.pipeline.facts import describe_run
 from harness.pipeline.launch import count_processes, run_on_ranks
 from harness.pipeline.vectors import SIDES
 from harness.progress import Progress
@@ -99,6 +100,8 @@ def test_embeddings_when_made_by_two_processes_then_equal_those_of_one(
     assert " tokens/s, 2 processes)\n" in log.getvalue()
     stages = {stage.name: stage.is_reused for stage in together.cache.log.stages}
     assert (stages["embed baseline on 2 GPUs"], stages["embed baseline"]) == (False, True)
+    pace = describe_run(together)["extraction"]["baseline"]
+    assert (pace["n_processes"], pace["n_sequences"], pace["n_out_of_memory"]) == (2, 4520, 0)
 
 
 def test_run_on_ranks_when_one_fails_then_its_message_is_the_error(

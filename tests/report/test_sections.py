@@ -165,7 +165,7 @@ def test_stages_when_a_gpu_was_used_then_its_memory_is_shown(passed: Verdict) ->
         "13.0 s |  | 3.00 GiB",
     ):
         assert f"{row} |\n" in report.split("**Time and GPU memory of each stage**")[1]
-    assert "each has a process of its own, which is not counted" in report
+    assert "what these took stands with the embeddings" in report
 
 
 def test_test_set_tells_how_often_it_was_judged(passed: Verdict) -> None:

@@ -10,7 +10,7 @@ import torch
 from harness.embedding.esm.alphabet import MAX_TOKENS
 from harness.errors import MissingInput
 
-__all__ = ["fitting_budget", "measure_product_rate", "require_device"]
+__all__ = ["fitting_budget", "gpu_memory_bytes", "measure_product_rate", "require_device"]
 
 # Tokens in a batch. On a GPU more of them gain nothing once all its cores are busy; on a CPU the
 # hidden states of a batch should stay in the caches.
@@ -93,6 +93,12 @@ def measure_product_rate(device: str, dtype: str) -> float | None:
             torch.cuda.synchronize(place)
             seconds.append(time.perf_counter() - started)
     return 2 * side**3 * PRODUCTS / min(seconds)
+
+
+def gpu_memory_bytes(device: str) -> int | None:
+    """Return the most that tensors took there since it was last reset; None if it is no GPU."""
+    place = torch.device(device)
+    return torch.cuda.max_memory_allocated(place) if place.type == "cuda" else None
 
 
 def _has_float8(device: torch.device) -> bool:

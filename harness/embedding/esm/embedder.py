@@ -87,6 +87,12 @@ class EsmEmbedder:
         """How often the device's memory did not suffice."""
         return self._engine.n_out_of_memory
 
+    def gpu_memory_bytes(self) -> int | None:
+        """Return the most that tensors took on its GPU since that was last reset; None on a CPU."""
+        from harness.embedding.esm.device import gpu_memory_bytes
+
+        return gpu_memory_bytes(self.device)
+
     def embed(
         self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
     ) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""How fast embedding is: sequences and tokens a second, and the share of the device's peak."""
+"""How fast embedding is, and what it took: rates, the share of the device's peak, its memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from harness.embedding.embedder import Embedder
 from harness.progress import Task
 
-__all__ = ["CountsFlop", "Meter", "Throughput", "add_throughputs"]
+__all__ = ["CountsFlop", "FillsMemory", "Meter", "Throughput", "add_throughputs"]
 
 UPDATES_PER_BATCH = 64  # of the progress shown: an embedder may report single sequences
 
@@ -24,6 +24,18 @@ class CountsFlop(Protocol):
 
     def peak_flops(self) -> float | None:
         """Return the most operations a second that its device does; None if that is not known."""
+
+
+@runtime_checkable
+class FillsMemory(Protocol):
+    """What an embedder may offer beside ``Embedder``: what becomes of its device's memory."""
+
+    @property
+    def n_out_of_memory(self) -> int:
+        """How often it did not suffice."""
+
+    def gpu_memory_bytes(self) -> int | None:
+        """Return the most that was taken, since this was last reset; None if it is no GPU's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +54,10 @@ class Throughput:
         Wall clock.
     n_processes : int
         On how many processes.
+    gpu_memory_bytes : int or None
+        The most that one process took of a GPU's memory.
+    n_out_of_memory : int
+        How often the memory of a device did not suffice, over all processes.
     """
 
     n_sequences: int
@@ -50,6 +66,8 @@ class Throughput:
     flop: float = 0.0
     peak_flops: float | None = None
     n_processes: int = 1
+    gpu_memory_bytes: int | None = None
+    n_out_of_memory: int = 0
 
     def __str__(self) -> str:
         """Return it for people, such as ``1,234 sequences/s, 98,765 tokens/s``."""
@@ -70,6 +88,7 @@ def add_throughputs(parts: Iterable[Throughput]) -> Throughput:
     """Return what processes did together; the slowest of them decides how long that took."""
     listed = [part for part in parts if part.n_sequences]
     peaks = [part.peak_flops for part in listed if part.peak_flops is not None]
+    memory = [part.gpu_memory_bytes for part in listed if part.gpu_memory_bytes is not None]
     return Throughput(
         n_sequences=sum(part.n_sequences for part in listed),
         n_tokens=sum(part.n_tokens for part in listed),
@@ -77,6 +96,8 @@ def add_throughputs(parts: Iterable[Throughput]) -> Throughput:
         flop=sum(part.flop for part in listed),
         peak_flops=sum(peaks) if peaks and len(peaks) == len(listed) else None,
         n_processes=len(listed),
+        gpu_memory_bytes=max(memory, default=None),
+        n_out_of_memory=sum(part.n_out_of_memory for part in listed),
     )
 
 
@@ -86,7 +107,7 @@ class Meter:
     Parameters
     ----------
     embedder : Embedder
-        May count its operations, see ``CountsFlop``.
+        May count its operations, see ``CountsFlop``, and know its memory, see ``FillsMemory``.
     task : Task
         Shows how far it is.
     count_tokens : callable, optional
@@ -107,6 +128,8 @@ class Meter:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._counts_flop = embedder if isinstance(embedder, CountsFlop) else None
+        self._memory = embedder if isinstance(embedder, FillsMemory) else None
+        self._n_out_of_memory = self._memory.n_out_of_memory if self._memory else 0
         self._task = task
         self._count_tokens = count_tokens
         self._scale = scale
@@ -142,12 +165,15 @@ class Meter:
     def throughput(self) -> Throughput:
         """Return what has been done until now."""
         elapsed_seconds = self._clock() - self._started
+        memory = self._memory
         return Throughput(
             n_sequences=self._n_sequences,
             n_tokens=self._n_tokens,
             elapsed_seconds=elapsed_seconds,
             flop=self._flop,
             peak_flops=self._counts_flop.peak_flops() if self._counts_flop and self._flop else None,
+            gpu_memory_bytes=memory.gpu_memory_bytes() if memory else None,
+            n_out_of_memory=memory.n_out_of_memory - self._n_out_of_memory if memory else 0,
         )
 
     def _show(self, n_done: int) -> None:

@@ -20,7 +20,7 @@ from harness.embedding.embedder import Embedder
 from harness.embedding.ranks import Ranks
 from harness.embedding.store.dtypes import DTYPES, narrow
 from harness.embedding.store.layout import INDEX, Manifest, StorePlan, choose_rows_per_shard
-from harness.embedding.store.throughput import Meter, add_throughputs
+from harness.embedding.store.throughput import Meter, Throughput, add_throughputs
 from harness.errors import ArtifactError, DataError
 from harness.progress import Progress
 
@@ -43,7 +43,7 @@ def write_store(
     progress: Progress | None = None,
     name: str = "embed",
     count_tokens: Callable[[int], int] | None = None,
-) -> None:
+) -> Throughput:
     """Embed records and write them; shards that are already there are not computed again.
 
     Parameters
@@ -66,6 +66,11 @@ def write_store(
         What progress calls it.
     count_tokens : callable, optional
         From the letters of a sequence to its tokens, to be shown as a rate.
+
+    Returns
+    -------
+    Throughput
+        What all ranks did together in this call, without what was there already.
 
     Raises
     ------
@@ -96,10 +101,12 @@ def write_store(
         scale = n_rows / max(1, n_mine)
         meter = Meter(embedder, task, count_tokens=count_tokens, scale=scale)
         written = _write_shards(folder, plan, mine, texts, embedder, meter)
-        task.advance(0, note=str(add_throughputs(ranks.gather(meter.throughput()))))
+        together = add_throughputs(ranks.gather(meter.throughput()))
+        task.advance(0, note=str(together))
     digests = kept | _merge(ranks.gather(written))
     if ranks.is_first:
         _finish(folder, plan, names, digests)
+    return together
 
 
 def _known(dtype: str) -> str:

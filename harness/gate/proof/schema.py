@@ -26,6 +26,7 @@ FACTS = (
     "split",
     "training",
     "timing",
+    "extraction",
     "stages",
     "peak_memory_bytes",
     "artifacts",

@@ -17,6 +17,7 @@ from harness.report.content.document import (
     Section,
 )
 from harness.report.content.evidence import evidence_blocks, evidence_of
+from harness.report.content.extraction import extraction_blocks
 from harness.report.content.outcome import read_blockers, read_criteria, read_outcome
 from harness.report.content.provenance import (
     environment_blocks,
@@ -71,7 +72,10 @@ def build_document(verdict: Mapping[str, Any], figures: Sequence[Figure] = ()) -
         "Test set": dataset_blocks(
             verdict, pictures("lineages", "length", "gc", "identity", "trend")
         ),
-        "Embeddings": evidence_blocks(embeddings, title="Stored embeddings"),
+        "Embeddings": [
+            *evidence_blocks(embeddings, title="Stored embeddings"),
+            *extraction_blocks(verdict),
+        ],
         "Training": training_blocks(verdict, pictures("training")),
         "Stages and time": stages_blocks(verdict),
         "Environment and reproduction": environment_blocks(verdict),

@@ -31,7 +31,7 @@ def stages_blocks(verdict: Mapping[str, Any]) -> list[Block]:
     if any(as_number(stage.get("gpu_memory_bytes")) is not None for stage in stages):
         text = (
             "GPU memory: the most that tensors of this process took. Where several GPUs embed, "
-            "each has a process of its own, which is not counted."
+            "each has a process of its own: what these took stands with the embeddings."
         )
         blocks.append(Paragraph(text=text))
     return blocks

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from harness.embedding import write_store
 from harness.embedding.nucleotide.kmer import KmerProfile
 from harness.embedding.store.throughput import Meter, Throughput, add_throughputs
 
@@ -75,6 +80,49 @@ def test_throughput_when_the_embedder_counts_operations_then_has_the_share_of_th
     meter.end()
 
     assert str(meter.throughput()) == "1 sequences/s, 32% of the device's peak"
+
+
+class Full(KmerProfile):
+    """An embedder whose device's memory runs out with every batch."""
+
+    n_out_of_memory = 3
+
+    def gpu_memory_bytes(self) -> int | None:
+        """Return what it took."""
+        return 1000
+
+    def embed(
+        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Run out of memory once."""
+        self.n_out_of_memory += 1
+        return super().embed(sequences, on_progress=on_progress)
+
+
+def test_write_store_when_memory_runs_out_then_its_throughput_says_how_often(
+    tmp_path: Path,
+) -> None:
+    """Only what happened meanwhile counts, not what the embedder had seen before."""
+    embedder = Full(1)
+
+    pace = write_store(tmp_path, ["a", "b", "c"], ["A"] * 3, embedder, rows_per_shard=2)
+
+    assert (pace.n_out_of_memory, pace.gpu_memory_bytes) == (2, 1000)
+
+
+def test_add_throughputs_then_the_fullest_gpu_counts_and_every_lack_of_memory() -> None:
+    """A process without a GPU has nothing to say."""
+    parts = [
+        Throughput(
+            n_sequences=1, n_tokens=1, elapsed_seconds=1.0, gpu_memory_bytes=n, n_out_of_memory=2
+        )
+        for n in (None, 5, 7)
+    ]
+
+    together = add_throughputs(parts)
+
+    assert (together.gpu_memory_bytes, together.n_out_of_memory) == (7, 6)
+    assert add_throughputs(parts[:1]).gpu_memory_bytes is None
 
 
 def test_add_throughputs_then_counts_add_up_over_the_longest_time() -> None:
