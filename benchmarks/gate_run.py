@@ -27,14 +27,11 @@ class Bench:
         The rehearsal kit, and the work directory of a finished run on it.
     scratch : Path
         Takes what a fault writes, and the reports.
-    gpu_gigabytes : float
-        How much of a GPU a run may use whose memory is to run out.
     """
 
     kit: Path
     work: Path
     scratch: Path
-    gpu_gigabytes: float
 
     def config(self, *changes: tuple[str, str]) -> Path:
         """Return the kit's settings with some text replaced; each must be there."""

@@ -132,7 +132,7 @@ def _prepare(options: argparse.Namespace, device: str) -> Setting:
     data.mkdir(parents=True)
     run_alone(write_input, options.records, data)
     prepared = options.out / "prepared"
-    bench = Bench(kit=options.kit, work=prepared, scratch=options.out, gpu_gigabytes=0)
+    bench = Bench(kit=options.kit, work=prepared, scratch=options.out)
     config = bench.config((f'"{options.kit}/data/', f'"{data}/'))
     _show(f"prepare {options.records:,} records")
     _harness(1, device, ["prepare", *_places(config, prepared)], prepared)
