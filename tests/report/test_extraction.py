@@ -40,14 +40,24 @@ def test_extraction_blocks_then_rates_are_over_all_processes() -> None:
     )
 
 
+NOTHING = {"n_tokens": 0, "flop": 0.0, "peak_flops": None, "gpu_memory_bytes": None}
+
+
 def test_extraction_blocks_when_something_was_not_counted_then_it_is_absent() -> None:
     """As for k-mers, which have no tokens, no peak and no GPU."""
-    nothing = {"n_tokens": 0, "flop": 0.0, "peak_flops": None, "gpu_memory_bytes": None}
-
-    (row,) = table({"nucleotide": PACE | nothing}).rows
+    _, row = table({"baseline": PACE, "nucleotide": PACE | NOTHING}).rows
 
     assert row[0] == "Nucleotide"
     assert row[4:] == ("\N{EN DASH}", "\N{EN DASH}", "2", "\N{EN DASH}")
+
+
+def test_extraction_blocks_when_no_store_knows_it_then_the_column_is_left_out() -> None:
+    """As on a CPU."""
+    columns = table({"nucleotide": PACE | NOTHING}).columns
+
+    assert [column.title for column in columns] == [
+        *("Store", "Sequences", "Time", "Sequences per second", "Processes")
+    ]
 
 
 def test_extraction_blocks_when_memory_ran_out_then_it_is_a_warning() -> None:

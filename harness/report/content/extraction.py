@@ -8,6 +8,7 @@ from typing import Any
 from harness.report.content.document import Block, Column, Note, Table
 from harness.report.content.reading import as_mapping, as_number
 from harness.report.content.wording import (
+    ABSENT,
     show_bytes,
     show_count,
     show_percent,
@@ -52,24 +53,30 @@ def _memory_notes(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Note]:
 
 
 def _table(facts: Mapping[str, Mapping[str, Any]]) -> Table:
+    cells = [_cells(store) for store in facts.values()]
+    known = [
+        number for number in range(len(_COLUMNS)) if {row[number] for row in cells} != {ABSENT}
+    ]
     return Table(
         title="How they were made",
-        columns=(Column(title="Store"), *(Column(title=t, kind="number") for t in _COLUMNS)),
-        rows=tuple((name, *_cells(store)) for name, store in facts.items()),
-        note="One process a GPU; GPU memory is the most that one of them took. A store that was "
-        "there already is shown as it was made.",
+        columns=(Column(title="Store"), *(Column(title=_COLUMNS[n], kind="number") for n in known)),
+        rows=tuple(
+            (name, *(row[n] for n in known)) for name, row in zip(facts, cells, strict=True)
+        ),
+        note="On GPUs each process has one; its memory is the most that one of them took. A store "
+        "that was there already is shown as it was made.",
     )
 
 
 def _cells(store: Mapping[str, Any]) -> tuple[str, ...]:
     sequences, seconds = (as_number(store.get(key)) for key in ("n_sequences", "elapsed_seconds"))
-    rate = _per(_per(as_number(store.get("flop")), seconds), as_number(store.get("peak_flops")))
+    share = _per(_per(as_number(store.get("flop")), seconds), as_number(store.get("peak_flops")))
     return (
         show_count(sequences),
         show_seconds(seconds),
         show_count(_per(sequences, seconds)),
         show_count(_per(as_number(store.get("n_tokens")), seconds)),
-        show_percent(rate),
+        show_percent(share),
         show_count(as_number(store.get("n_processes"))),
         show_bytes(as_number(store.get("gpu_memory_bytes"))),
     )
