@@ -29,6 +29,7 @@ INSPECTIONS = (
 )
 # What pytest-benchmark is set to if nobody chooses, and the clock that waits for the device.
 DEFAULT_TIMER, DEVICE_TIMER = "time.perf_counter", "harness.gate.speed.criterion.read_clock"
+TIMERS = (None, DEFAULT_TIMER, DEVICE_TIMER)  # None: pytest-benchmark is switched off
 
 Provider = Callable[[], dict[str, Any]]
 
@@ -119,7 +120,7 @@ class Invocation:
         return inside, outside
 
     def find_refused(self, *, reruns_setting: str) -> str | None:
-        """Return the option that would split the run, repeat tests, or measure nothing.
+        """Return the option that would split the run, repeat tests, or not measure the time.
 
         Parameters
         ----------
@@ -133,6 +134,7 @@ class Invocation:
             "-n (xdist)": is_distributed,
             "--reruns": reruns or reruns_setting not in ("", "0"),
             "--benchmark-disable": not measures,
+            "--benchmark-timer": self._value("benchmark_timer") not in TIMERS,
         }
         return next((name for name, is_given in refused.items() if is_given), None)
 

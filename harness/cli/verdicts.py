@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +41,10 @@ def report(
     verdict: Annotated[Path, typer.Argument(help="A verdict.json.")] = VERDICT,
     fmt: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.MARKDOWN,
 ) -> None:
-    """Render a verdict again, without running anything."""
+    """Render a verdict again, without running anything.
+
+    The figures that markdown names are drawn beside the verdict.
+    """
     from harness.gate.proof.verdict import read_verdict
 
     typer.echo(_render(read_verdict(verdict), fmt, verdict.parent), nl=False)
@@ -59,10 +63,10 @@ def _render(content: dict[str, Any], fmt: Format, folder: Path) -> str:
         return render_model_card(content)
     if fmt is Format.TERMINAL:
         return _render_terminal(content, folder)
-    figures = draw_figures(content, folder / "figures")
     if fmt is Format.HTML:
-        return panel_page(content, figures)
-    return render_markdown(content, figures, folder=folder)
+        with TemporaryDirectory() as drawn:
+            return panel_page(content, draw_figures(content, Path(drawn)))
+    return render_markdown(content, draw_figures(content, folder / "figures"), folder=folder)
 
 
 def _render_terminal(content: dict[str, Any], folder: Path) -> str:

@@ -40,7 +40,7 @@ def load_config(path: Path) -> GateConfig:
         If the file cannot be read, is neither, or holds unknown keys or unusable values.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML or JSON: {error}") from error

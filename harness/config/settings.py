@@ -5,6 +5,7 @@ Whether the things that are named exist is found out by the stage that needs the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -66,6 +67,7 @@ class RandomWeights:
     def __post_init__(self) -> None:
         sizes = (self.layers, self.hidden_size, self.heads, self.intermediate_size)
         _require(min(sizes) > 0, "random_weights", "sizes must be positive")
+        _require(self.seed >= 0, "random_weights.seed", f"must not be negative, got {self.seed}")
         _require(
             self.hidden_size % (2 * self.heads) == 0,
             "random_weights.hidden_size",
@@ -210,10 +212,11 @@ class GateConfig:
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", f"must not be negative, got {self.seed}")
         _require(
-            self.device == "cpu" or self.device.partition(":")[0] == "cuda",
+            re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None,
             "device",
-            f"expected 'cpu' or 'cuda', got {self.device!r}",
+            f"expected 'cpu', 'cuda' or one GPU, such as 'cuda:1'; got {self.device!r}",
         )
         _require_one_of(self.store_dtype, STORE_DTYPES, "store_dtype")
         _require(self.threads is None or self.threads > 0, "threads", "must be positive")

@@ -114,7 +114,8 @@ def read_metrics(path: Path) -> ReportedMetrics:
     for name, value in numbers.items():
         lowest = -1 if name == "mcc" else 0
         if type(value) not in (int, Fraction) or not lowest <= value <= 1:
-            raise DataError(f"{path}: {name} is {value!s}; expected a number from {lowest} to 1")
+            shown = float(value) if isinstance(value, Fraction) else value
+            raise DataError(f"{path}: {name} is {shown!s}; expected a number from {lowest} to 1")
     others = {name: float(value) for name, value in numbers.items() if name != "accuracy"}
     return ReportedMetrics(accuracy=Fraction(accuracy), n_rows=n_rows, others=others)
 

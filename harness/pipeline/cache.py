@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness import __version__
 from harness.artifacts import Artifact, ArtifactStore, Build
 from harness.embedding.ranks import Ranks
 from harness.pipeline.log import StageLog
@@ -13,6 +14,10 @@ from harness.pipeline.log import StageLog
 __all__ = ["StageCache"]
 
 T = TypeVar("T")
+
+# Another version of this package may do a stage otherwise, so it does all of them anew; but not the
+# embeddings, which take hours and carry the version of what computes them, nor random models.
+LASTING = ("embeddings", "models")
 
 
 class StageCache:
@@ -120,7 +125,9 @@ class StageCache:
                 self.ranks.tell(folder)
             return build(folder)
 
-        artifact = self._store.obtain(kind, inputs, build_together, resumes=resumes)
+        version = {} if kind in LASTING else {"harness": __version__}
+        made_from = {**inputs, **version}
+        artifact = self._store.obtain(kind, made_from, build_together, resumes=resumes)
         self.ranks.tell(artifact)
         return artifact
 

@@ -1,6 +1,7 @@
 """What a run knows besides its predictions that explains how accurate its heads are.
 
-Where they come from, how they learned, which lineages they lost. It changes no state.
+Where they come from, how they learned, which lineages they lost, which rows are of no known genome.
+It changes no state.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from harness.pipeline.vectors import Side
 
 __all__ = ["explain_baseline", "explain_drop"]
 
+NAMED = 5  # of the accessions that the taxonomy does not know
+
 
 def explain_baseline(result: CriterionResult, pipeline: Pipeline) -> CriterionResult:
     """Add where the baseline's head comes from and, unless it passed, how it learned."""
-    notes = warn_of_brought(pipeline.config, sides=("baseline",))
+    notes = (*warn_of_brought(pipeline.config, sides=("baseline",)), *_warn_of_strangers(pipeline))
     steps = result.next_steps
+    if result.state is State.INCONCLUSIVE:
+        steps += _name_strangers(pipeline)
     if result.state is not State.PASS:
         steps += learning_steps(_curves(pipeline).get("baseline"), name="baseline")
     return replace(result, warnings=(*result.warnings, *notes), next_steps=steps)
@@ -45,12 +50,34 @@ def explain_drop(
     lineages : sequence of mappings
         The drop by lineage, as ``break_down`` returns it.
     """
-    result = replace(result, warnings=(*result.warnings, *warn_of_brought(pipeline.config)))
-    if result.state is State.PASS or not result.value or result.value < 0:
+    notes = (*warn_of_brought(pipeline.config), *_warn_of_strangers(pipeline))
+    result = replace(result, warnings=(*result.warnings, *notes))
+    if result.state is State.PASS:
+        return result
+    if result.state is State.INCONCLUSIVE:
+        result = replace(result, next_steps=(*result.next_steps, *_name_strangers(pipeline)))
+    if not result.value or result.value < 0:
         return result
     curves = _curves(pipeline)
     learned = learning_steps(curves.get("candidate"), curves.get("baseline"))
     return replace(result, next_steps=(*result.next_steps, *lineage_steps(lineages), *learned))
+
+
+def _warn_of_strangers(pipeline: Pipeline) -> tuple[str, ...]:
+    n_strangers, n_rows = len(pipeline.samples.strangers()), len(pipeline.samples.part("test"))
+    text = (
+        f"{n_strangers:,} of {n_rows:,} test rows are of accessions that the taxonomy does not "
+        "know; they count as one genome"
+    )
+    return (text,) if n_strangers else ()
+
+
+def _name_strangers(pipeline: Pipeline) -> tuple[str, ...]:
+    names = pipeline.samples.strangers()["accession"].drop_duplicates().tolist()
+    if not names:
+        return ()
+    rest = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return (f"Add to the taxonomy: {', '.join(names[:NAMED])}{rest}",)
 
 
 def _curves(pipeline: Pipeline) -> dict[Side, LearningCurve]:

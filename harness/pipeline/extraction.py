@@ -16,10 +16,9 @@ from harness.pipeline.launch import count_processes, run_on_ranks
 from harness.pipeline.samples import Samples
 from harness.progress import Progress
 
-__all__ = ["STORE", "Extraction", "Part"]
+__all__ = ["Extraction", "Part"]
 
 Part = Literal["nucleotide", "protein"]
-STORE = "embeddings "  # what the names of these artifacts begin with
 COLUMNS: dict[Part, str] = {"nucleotide": "nucleotides", "protein": "protein"}
 
 
@@ -72,7 +71,7 @@ class Extraction:
         if not self._cache.holds("embeddings", inputs):
             self._embed_on_all_gpus(name, part, device)
 
-        def build(folder: Path) -> dict[str, Any]:
+        def build(folder: Path) -> dict[str, Any] | None:
             pace = write_store(
                 folder,
                 records["id"],
@@ -84,13 +83,13 @@ class Extraction:
                 name=f"embed {name}",
                 count_tokens=_count_tokens if part == "protein" else None,
             )
-            return asdict(pace)
+            return asdict(pace) | {"n_rows": len(records)} if pace.n_sequences else None
 
         return self._obtain(name, inputs, build)
 
     def _obtain(self, name: str, inputs: dict[str, Any], build: Build) -> EmbeddingStore:
         artifact = self._cache.obtain(
-            f"{STORE}{name}",
+            f"embeddings {name}",
             inputs,
             build,
             stage=f"embed {name}",

@@ -13,7 +13,6 @@ import pandas as pd
 from harness.embedding.nucleotide.dnabert import DnabertEmbedder
 from harness.gate import CriterionResult, break_down, compare_metrics, evaluate
 from harness.pipeline.brought import warn_of_brought
-from harness.pipeline.extraction import STORE
 from harness.pipeline.log import peak_memory_bytes
 from harness.pipeline.selftest_result import summarise_kept_selftest
 from harness.pipeline.stages import Pipeline
@@ -138,16 +137,17 @@ def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
 
 def _describe_extraction(pipeline: Pipeline) -> dict[str, Any]:
     """Return how each store of embeddings was made, in this run or an earlier one."""
+    made = pipeline.cache.artifacts
     return {
-        name.removeprefix(STORE): dict(artifact.notes)
-        for name, artifact in pipeline.cache.artifacts.items()
-        if name.startswith(STORE) and artifact.notes
+        name: dict(made[artifact].notes)
+        for name in (*SIDES, "nucleotide")
+        if (artifact := f"embeddings {name}") in made and made[artifact].notes
     }
 
 
 def _with_metrics(facts: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
     table = pipeline.predictions()
-    groups = table["genome"] if pipeline.samples.has_genomes() else None
+    groups = pipeline.samples.genomes(table["id"])
     scores = {side: table[f"{side}_score"] for side in SIDES}
     compared = compare_metrics(
         table["label"], scores["baseline"], scores["candidate"], groups=groups

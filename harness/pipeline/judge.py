@@ -95,12 +95,14 @@ class Judge:
                 reported.n_rows,
                 rows["label"],
                 predict_labels(rows["score"]),
-                groups=self._groups(rows),
+                groups=self.pipeline.samples.genomes(rows["id"]),
             )
             return explain_baseline(result, self.pipeline)
         table = self.pipeline.predictions()
         result = judge_baseline(
-            table["label"], predict_labels(table["baseline_score"]), groups=self._groups(table)
+            table["label"],
+            predict_labels(table["baseline_score"]),
+            groups=self.pipeline.samples.genomes(table["id"]),
         )
         return explain_baseline(result, self.pipeline)
 
@@ -117,7 +119,7 @@ class Judge:
                 reported.n_rows,
                 rows["label"],
                 predict_labels(rows["score"]),
-                groups=self._groups(rows),
+                groups=self.pipeline.samples.genomes(rows["id"]),
                 limit_points=limit,
                 requires_groups=True,
             )
@@ -127,7 +129,7 @@ class Judge:
             table["label"],
             predict_labels(table["baseline_score"]),
             predict_labels(table["candidate_score"]),
-            groups=self._groups(table),
+            groups=self.pipeline.samples.genomes(table["id"]),
             limit_points=limit,
             requires_groups=True,
         )
@@ -178,8 +180,5 @@ class Judge:
         return read_metrics(path) if path else None
 
     def _candidate_rows(self) -> pd.DataFrame:
-        test = self.pipeline.samples.part("test")[["id", "label", "genome"]]
+        test = self.pipeline.samples.part("test")[["id", "label"]]
         return test.merge(self.pipeline.scores("candidate"), on="id", validate="one_to_one")
-
-    def _groups(self, table: pd.DataFrame) -> pd.Series[str] | None:
-        return table["genome"] if self.pipeline.samples.has_genomes() else None

@@ -21,6 +21,8 @@ from harness.progress import Progress
 
 __all__ = ["Samples"]
 
+NOT_KNOWN = "not in the taxonomy"  # the one genome of records that no source knows
+
 
 class Samples:
     """The records of a run and their split.
@@ -51,9 +53,23 @@ class Samples:
             "records", lambda: pd.read_parquet(self.folder() / "records.parquet")
         )
 
-    def has_genomes(self) -> bool:
-        """Whether the sources or a taxonomy say which genome (assembly) the records are of."""
-        return bool((self.records()["lineage"] != "").any())
+    def genomes(self, ids: pd.Series[str]) -> pd.Series[str] | None:
+        """Return the genome (assembly) of each of some test records, or None if none is known.
+
+        Test records that no source or taxonomy knows are taken to be of one genome: their
+        accessions may be contigs of it.
+        """
+        if not _is_known(self.records()).any():
+            return None
+        test = self.part("test").set_index("id")
+        genomes = test["genome"].where(_is_known(test), NOT_KNOWN)
+        return genomes.reindex(ids).reset_index(drop=True)
+
+    def strangers(self) -> pd.DataFrame:
+        """Return the test records that ``genomes`` takes to be of one genome."""
+        test = self.part("test")
+        is_any_known = bool(_is_known(self.records()).any())
+        return test[~_is_known(test) & is_any_known]
 
     def n_rejected(self) -> int:
         """Return how many rows of the sources are no records; they stand in rejected.csv."""
@@ -162,6 +178,11 @@ class Samples:
         version = (folder / "version.txt").read_text(encoding="utf-8")
         rows = pd.read_parquet(folder / "identity.parquet")
         return IdentityBins(rows=rows, n_test=len(split.test), version=version)
+
+
+def _is_known(records: pd.DataFrame) -> pd.Series[bool]:
+    """Whether a source or a taxonomy tells of each record's accession."""
+    return (records["lineage"] != "") | (records["genome"] != records["accession"])
 
 
 def _digest(files: tuple[Path, ...]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +51,19 @@ def claim(config: pytest.Config, invocation: Invocation) -> None:
             invocation.report_dir,
             profile=invocation.profile,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=shlex.join(["pytest", *config.invocation_params.args]),
+            command=_command(config.invocation_params.args),
         )
     except HarnessError as error:
         raise pytest.UsageError(f"{error}; choose another with --report-dir DIR") from error
     config.add_cleanup(lock.release)
     config.stash[OPENING] = opening
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the command line that reproduces the run, with what the environment adds to it."""
+    added = os.environ.get("PYTEST_ADDOPTS")
+    prefix = [f"PYTEST_ADDOPTS={shlex.quote(added)}"] if added else []
+    return " ".join([*prefix, shlex.join(["pytest", *arguments])])
 
 
 def refuse_strays(config: pytest.Config, strays: list[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pandas as pd
 import pytest
 
 from harness.gate import CriterionResult, State
@@ -25,16 +27,28 @@ OVERFITTED = {
 }
 
 
-def run(*, trained: tuple[str, ...] = (), brought: str | None = None) -> Pipeline:
-    """Return a run that has trained some heads, and whose baseline brings one or not."""
+def run(
+    *, trained: tuple[str, ...] = (), brought: str | None = None, unknown: tuple[str, ...] = ()
+) -> Pipeline:
+    """Return a run of ten test rows that has trained some heads.
+
+    Its baseline brings a head or not; some rows are of accessions that the taxonomy does not know.
+    """
     path = Path(brought) if brought else None
     sides = {
         "baseline": SimpleNamespace(predictions=None, checkpoint=path),
         "candidate": SimpleNamespace(predictions=None, checkpoint=None),
     }
     trainings = dict.fromkeys(trained, OVERFITTED)
+    samples = SimpleNamespace(
+        strangers=lambda: pd.DataFrame({"accession": list(unknown)}, dtype="str"),
+        part=lambda _: pd.DataFrame({"id": range(10)}),
+    )
     return cast(
-        "Pipeline", SimpleNamespace(config=SimpleNamespace(**sides), trainings=lambda: trainings)
+        "Pipeline",
+        SimpleNamespace(
+            config=SimpleNamespace(**sides), trainings=lambda: trainings, samples=samples
+        ),
     )
 
 
@@ -88,3 +102,21 @@ def test_explain_when_the_baseline_brings_a_head_then_a_pass_is_marked_as_well()
         first, mark = explain(judged, brought).warnings
         assert first == "Recall moved."
         assert "not trained here (500_model.pth): it may have seen the test rows" in mark
+
+
+@pytest.mark.parametrize("explain", [explain_baseline, explain_drop])
+def test_explain_when_rows_are_of_unknown_accessions_then_they_are_counted_and_named(
+    explain: Callable[[CriterionResult, Pipeline], CriterionResult],
+) -> None:
+    """Named where adding them may settle it; a PASS is only marked."""
+    strange = run(unknown=("A", "B", "B", "C", "D", "E", "F"))
+
+    passed, open_result = (explain(result(s), strange) for s in (State.PASS, State.INCONCLUSIVE))
+
+    for explained in (passed, open_result):
+        assert explained.warnings == (
+            "7 of 10 test rows are of accessions that the taxonomy does not know; they count as "
+            "one genome",
+        )
+    assert passed.next_steps == ()
+    assert open_result.next_steps[0] == "Add to the taxonomy: A, B, C, D, E and 1 more"

@@ -45,6 +45,19 @@ def test_environment_when_a_run_ends_then_stands_in_the_verdict(passing: Project
     assert passing.verdict["command"] == "pytest acceptance -q"
 
 
+def test_command_when_the_environment_adds_options_then_it_names_them(
+    passing: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them, nobody would find out what was run."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'a or b'")
+
+    passing.run("-q")
+
+    assert passing.verdict["command"] == (
+        """PYTEST_ADDOPTS='-k '"'"'a or b'"'"'' pytest acceptance -q"""
+    )
+
+
 @pytest.mark.parametrize(
     ("expression", "reason"),
     [

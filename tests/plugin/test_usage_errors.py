@@ -24,6 +24,7 @@ def passed(passing: Project) -> Project:
         (["--force-reruns", "1"], "cannot be run with --reruns"),
         (["-o", "reruns=1"], "cannot be run with --reruns"),
         (["--benchmark-disable"], "cannot be run with --benchmark-disable"),
+        (["--benchmark-timer=time.thread_time"], "cannot be run with --benchmark-timer"),
         (["--no-such-option"], "unrecognized arguments"),
         (["tests"], "run acceptance/ on its own"),
         (["acceptance/no_such_file.py"], "not found"),

@@ -8,6 +8,7 @@ from harness.report.content.document import Note, Table
 from harness.report.content.extraction import extraction_blocks
 
 PACE = {
+    "n_rows": 2000,
     "n_sequences": 2000,
     "n_tokens": 10_000,
     "elapsed_seconds": 4.0,
@@ -38,6 +39,13 @@ def test_extraction_blocks_then_rates_are_over_all_processes() -> None:
             *("2,000", "4.000 s", "500", "2,500", "75.00%", "2", "3.00 GiB"),
         ),
     )
+
+
+def test_extraction_blocks_when_an_earlier_call_left_rows_then_it_says_of_how_many() -> None:
+    """The pace is that of the call that finished the store."""
+    (row,) = table({"baseline": PACE | {"n_rows": 9000}}).rows
+
+    assert row[1:4] == ("2,000 of 9,000", "4.000 s", "500")
 
 
 NOTHING = {"n_tokens": 0, "flop": 0.0, "peak_flops": None, "gpu_memory_bytes": None}

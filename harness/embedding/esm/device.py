@@ -73,7 +73,7 @@ def measure_product_rate(device: str, dtype: str) -> float | None:
     Parameters
     ----------
     device : str
-        A torch device; None is returned if it is no GPU.
+        A torch device; None is returned if it is no GPU, or has no memory left for the product.
     dtype : str
         float32, bfloat16 or float16; for float8 it is bfloat16's rate.
     """
@@ -81,17 +81,24 @@ def measure_product_rate(device: str, dtype: str) -> float | None:
     if place.type != "cuda":
         return None
     kind = torch.bfloat16 if dtype == "float8" else getattr(torch, dtype)
-    side = PRODUCT_SIDE
     with torch.cuda.device(place):
-        left, right = (torch.randn(side, side, device=place, dtype=kind) for _ in range(2))
-        seconds = []
-        for _ in range(REPETITIONS):  # the first time, libraries are loaded
-            torch.cuda.synchronize(place)
-            started = time.perf_counter()
-            for _ in range(PRODUCTS):
-                torch.mm(left, right)
-            torch.cuda.synchronize(place)
-            seconds.append(time.perf_counter() - started)
+        try:
+            return _time_products(place, kind)
+        except torch.OutOfMemoryError:
+            return None
+
+
+def _time_products(place: torch.device, kind: torch.dtype) -> float:
+    side = PRODUCT_SIDE
+    left, right = (torch.randn(side, side, device=place, dtype=kind) for _ in range(2))
+    seconds = []
+    for _ in range(REPETITIONS):  # the first time, libraries are loaded
+        torch.cuda.synchronize(place)
+        started = time.perf_counter()
+        for _ in range(PRODUCTS):
+            torch.mm(left, right)
+        torch.cuda.synchronize(place)
+        seconds.append(time.perf_counter() - started)
     return 2 * side**3 * PRODUCTS / min(seconds)
 
 

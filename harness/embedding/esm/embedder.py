@@ -129,7 +129,10 @@ class EsmEmbedder:
         return encoder_flop(self._checkpoint.shape, n_residues)
 
     def peak_flops(self) -> float | None:
-        """Return the device's measured rate of a large matrix product; None if it is no GPU."""
+        """Return the device's measured rate of a large matrix product; None if it has none.
+
+        As a CPU has none, nor a GPU without memory for it.
+        """
         from harness.embedding.esm.device import measure_product_rate
 
         return measure_product_rate(self.device, self.dtype)

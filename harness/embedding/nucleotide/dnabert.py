@@ -51,8 +51,6 @@ class DnabertEmbedder:
             {"files": checkpoint.digest(), "dtype": "float32", "pooling": "mean over tokens"}
         )
 
-    n_out_of_memory = 0  # its batches are small, and stay as they are
-
     def gpu_memory_bytes(self) -> int | None:
         """Return the most that tensors took on its GPU since that was last reset; None on a CPU."""
         from harness.embedding.esm.device import gpu_memory_bytes

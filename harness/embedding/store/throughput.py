@@ -10,7 +10,14 @@ from typing import Protocol, runtime_checkable
 from harness.embedding.embedder import Embedder
 from harness.progress import Task
 
-__all__ = ["CountsFlop", "FillsMemory", "Meter", "Throughput", "add_throughputs"]
+__all__ = [
+    "CountsFlop",
+    "HalvesBatches",
+    "Meter",
+    "TakesGpuMemory",
+    "Throughput",
+    "add_throughputs",
+]
 
 UPDATES_PER_BATCH = 64  # of the progress shown: an embedder may report single sequences
 
@@ -27,12 +34,17 @@ class CountsFlop(Protocol):
 
 
 @runtime_checkable
-class FillsMemory(Protocol):
-    """What an embedder may offer beside ``Embedder``: what becomes of its device's memory."""
+class HalvesBatches(Protocol):
+    """What an embedder may do beside ``Embedder``: go on where its device's memory runs out."""
 
     @property
     def n_out_of_memory(self) -> int:
-        """How often it did not suffice."""
+        """How often that was."""
+
+
+@runtime_checkable
+class TakesGpuMemory(Protocol):
+    """What an embedder may offer beside ``Embedder``: what its process takes of a GPU."""
 
     def gpu_memory_bytes(self) -> int | None:
         """Return the most that was taken, since this was last reset; None if it is no GPU's."""
@@ -55,7 +67,7 @@ class Throughput:
     n_processes : int
         On how many processes.
     gpu_memory_bytes : int or None
-        The most that one process took of a GPU's memory.
+        The most that one process held of a GPU's memory, with all models that it had loaded.
     n_out_of_memory : int
         How often the memory of a device did not suffice, over all processes.
     """
@@ -107,7 +119,7 @@ class Meter:
     Parameters
     ----------
     embedder : Embedder
-        May count its operations, see ``CountsFlop``, and know its memory, see ``FillsMemory``.
+        May also be ``CountsFlop``, ``HalvesBatches``, ``TakesGpuMemory``.
     task : Task
         Shows how far it is.
     count_tokens : callable, optional
@@ -128,8 +140,9 @@ class Meter:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._counts_flop = embedder if isinstance(embedder, CountsFlop) else None
-        self._memory = embedder if isinstance(embedder, FillsMemory) else None
-        self._n_out_of_memory = self._memory.n_out_of_memory if self._memory else 0
+        self._halves_batches = embedder if isinstance(embedder, HalvesBatches) else None
+        self._takes_memory = embedder if isinstance(embedder, TakesGpuMemory) else None
+        self._n_out_of_memory_before = self._count_out_of_memory()
         self._task = task
         self._count_tokens = count_tokens
         self._scale = scale
@@ -165,16 +178,20 @@ class Meter:
     def throughput(self) -> Throughput:
         """Return what has been done until now."""
         elapsed_seconds = self._clock() - self._started
-        memory = self._memory
+        # before the peak is measured, which takes memory itself
+        gpu_memory_bytes = self._takes_memory.gpu_memory_bytes() if self._takes_memory else None
         return Throughput(
             n_sequences=self._n_sequences,
             n_tokens=self._n_tokens,
             elapsed_seconds=elapsed_seconds,
             flop=self._flop,
             peak_flops=self._counts_flop.peak_flops() if self._counts_flop and self._flop else None,
-            gpu_memory_bytes=memory.gpu_memory_bytes() if memory else None,
-            n_out_of_memory=memory.n_out_of_memory - self._n_out_of_memory if memory else 0,
+            gpu_memory_bytes=gpu_memory_bytes,
+            n_out_of_memory=self._count_out_of_memory() - self._n_out_of_memory_before,
         )
+
+    def _count_out_of_memory(self) -> int:
+        return self._halves_batches.n_out_of_memory if self._halves_batches else 0
 
     def _show(self, n_done: int) -> None:
         """Show that ``n_done`` of the batch are done; their tokens are taken to be its average."""

@@ -63,16 +63,19 @@ def _table(facts: Mapping[str, Mapping[str, Any]]) -> Table:
         rows=tuple(
             (name, *(row[n] for n in known)) for name, row in zip(facts, cells, strict=True)
         ),
-        note="On GPUs each process has one; its memory is the most that one of them took. A store "
-        "that was there already is shown as it was made.",
+        note="By the call that finished the store, in this run or an earlier one. On GPUs each "
+        "process has one; its memory is the most that one of them held, with all models that it "
+        "had loaded.",
     )
 
 
 def _cells(store: Mapping[str, Any]) -> tuple[str, ...]:
     sequences, seconds = (as_number(store.get(key)) for key in ("n_sequences", "elapsed_seconds"))
     share = _per(_per(as_number(store.get("flop")), seconds), as_number(store.get("peak_flops")))
+    rows = as_number(store.get("n_rows"))
+    part = "" if rows in (None, sequences) else f" of {show_count(rows)}"
     return (
-        show_count(sequences),
+        f"{show_count(sequences)}{part}",
         show_seconds(seconds),
         show_count(_per(sequences, seconds)),
         show_count(_per(as_number(store.get("n_tokens")), seconds)),

@@ -110,6 +110,27 @@ def test_write_store_when_memory_runs_out_then_its_throughput_says_how_often(
     assert (pace.n_out_of_memory, pace.gpu_memory_bytes) == (2, 1000)
 
 
+def test_meter_then_the_memory_is_read_before_the_peak_is_measured() -> None:
+    """Measuring the peak takes memory itself."""
+    read: list[str] = []
+
+    class Observed(Counted):
+        def gpu_memory_bytes(self) -> int | None:
+            read.append("memory")
+            return None
+
+        def peak_flops(self) -> float | None:
+            read.append("peak")
+            return None
+
+    meter = Meter(Observed(1), Task())
+    meter.begin(["A"])
+    meter.end()
+    meter.throughput()
+
+    assert read == ["memory", "peak"]
+
+
 def test_add_throughputs_then_the_fullest_gpu_counts_and_every_lack_of_memory() -> None:
     """A process without a GPU has nothing to say."""
     parts = [
