@@ -24,10 +24,10 @@ NAMED = 5  # of the accessions that the taxonomy does not know
 
 def explain_baseline(result: CriterionResult, pipeline: Pipeline) -> CriterionResult:
     """Add where the baseline's head comes from and, unless it passed, how it learned."""
-    notes = (*warn_of_brought(pipeline.config, sides=("baseline",)), *_warn_of_strangers(pipeline))
+    notes = (*warn_of_brought(pipeline.config, sides=("baseline",)), *_warn_of_unknown(pipeline))
     steps = result.next_steps
     if result.state is State.INCONCLUSIVE:
-        steps += _name_strangers(pipeline)
+        steps += _name_unknown(pipeline)
     if result.state is not State.PASS:
         steps += learning_steps(_curves(pipeline).get("baseline"), name="baseline")
     return replace(result, warnings=(*result.warnings, *notes), next_steps=steps)
@@ -50,12 +50,12 @@ def explain_drop(
     lineages : sequence of mappings
         The drop by lineage, as ``break_down`` returns it.
     """
-    notes = (*warn_of_brought(pipeline.config), *_warn_of_strangers(pipeline))
+    notes = (*warn_of_brought(pipeline.config), *_warn_of_unknown(pipeline))
     result = replace(result, warnings=(*result.warnings, *notes))
     if result.state is State.PASS:
         return result
     if result.state is State.INCONCLUSIVE:
-        result = replace(result, next_steps=(*result.next_steps, *_name_strangers(pipeline)))
+        result = replace(result, next_steps=(*result.next_steps, *_name_unknown(pipeline)))
     if not result.value or result.value < 0:
         return result
     curves = _curves(pipeline)
@@ -63,17 +63,17 @@ def explain_drop(
     return replace(result, next_steps=(*result.next_steps, *lineage_steps(lineages), *learned))
 
 
-def _warn_of_strangers(pipeline: Pipeline) -> tuple[str, ...]:
-    n_strangers, n_rows = len(pipeline.samples.strangers()), len(pipeline.samples.part("test"))
+def _warn_of_unknown(pipeline: Pipeline) -> tuple[str, ...]:
+    n_unknown, n_rows = len(pipeline.samples.without_taxonomy()), len(pipeline.samples.part("test"))
     text = (
-        f"{n_strangers:,} of {n_rows:,} test rows are of accessions that the taxonomy does not "
+        f"{n_unknown:,} of {n_rows:,} test rows are of accessions that the taxonomy does not "
         "know; they count as one genome"
     )
-    return (text,) if n_strangers else ()
+    return (text,) if n_unknown else ()
 
 
-def _name_strangers(pipeline: Pipeline) -> tuple[str, ...]:
-    names = pipeline.samples.strangers()["accession"].drop_duplicates().tolist()
+def _name_unknown(pipeline: Pipeline) -> tuple[str, ...]:
+    names = pipeline.samples.without_taxonomy()["accession"].drop_duplicates().tolist()
     if not names:
         return ()
     rest = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""

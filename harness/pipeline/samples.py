@@ -65,7 +65,7 @@ class Samples:
         genomes = test["genome"].where(_is_known(test), NOT_KNOWN)
         return genomes.reindex(ids).reset_index(drop=True)
 
-    def strangers(self) -> pd.DataFrame:
+    def without_taxonomy(self) -> pd.DataFrame:
         """Return the test records that ``genomes`` takes to be of one genome."""
         test = self.part("test")
         is_any_known = bool(_is_known(self.records()).any())

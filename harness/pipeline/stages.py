@@ -156,7 +156,7 @@ class Pipeline:
 
         inputs: dict[str, str] = {side: self._score_digest(side) for side in SIDES}
         inputs["identity"] = identity.version
-        # labels, lineages, genomes and lengths are the records', of whom there are the split's
+        # labels, lineages, genomes and lengths are the records', which this digest covers, too
         inputs["split"] = self.cache.artifacts["split"].sha256
         return self.cache.obtain("predictions", inputs, build)
 

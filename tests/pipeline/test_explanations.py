@@ -41,7 +41,7 @@ def run(
     }
     trainings = dict.fromkeys(trained, OVERFITTED)
     samples = SimpleNamespace(
-        strangers=lambda: pd.DataFrame({"accession": list(unknown)}, dtype="str"),
+        without_taxonomy=lambda: pd.DataFrame({"accession": list(unknown)}, dtype="str"),
         part=lambda _: pd.DataFrame({"id": range(10)}),
     )
     return cast(

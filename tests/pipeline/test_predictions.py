@@ -86,7 +86,7 @@ def test_genomes_when_the_taxonomy_knows_some_then_the_others_are_one(config: Pa
     expected = test["accession"].where(is_known, "not in the taxonomy")[::-1]
     assert genomes is not None
     assert genomes.tolist() == expected.tolist()
-    assert samples.strangers()["id"].tolist() == test["id"][~is_known].tolist()
+    assert samples.without_taxonomy()["id"].tolist() == test["id"][~is_known].tolist()
 
 
 def test_genomes_when_nothing_is_known_then_none(config: Path) -> None:
@@ -95,4 +95,4 @@ def test_genomes_when_nothing_is_known_then_none(config: Path) -> None:
     samples = open_run(config).samples
 
     assert samples.genomes(samples.part("test")["id"]) is None
-    assert samples.strangers().empty
+    assert samples.without_taxonomy().empty
