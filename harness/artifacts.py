@@ -24,7 +24,15 @@ from filelock import FileLock, Timeout
 
 from harness.errors import ArtifactError
 
-__all__ = ["Artifact", "ArtifactStore", "Build", "digest_file", "digest_json", "write_atomically"]
+__all__ = [
+    "Artifact",
+    "ArtifactStore",
+    "Build",
+    "digest_file",
+    "digest_json",
+    "require_unchanged",
+    "write_atomically",
+]
 
 MANIFEST = "manifest.json"
 
@@ -46,6 +54,8 @@ class Artifact:
         Its folder.
     sha256 : str
         Digest of its files' digests: what later stages name as their input.
+    files : mapping of str to str
+        The sha256 of each file, by its path in the folder, as it was written.
     is_reused : bool
         Whether it was there already.
     notes : mapping of JSON values
@@ -56,6 +66,7 @@ class Artifact:
     path: Path
     sha256: str
     is_reused: bool
+    files: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -112,9 +123,9 @@ class ArtifactStore:
             partial.mkdir(exist_ok=True)
             (partial / MANIFEST).unlink(missing_ok=True)
             notes = build(partial) or {}
-            sha256 = _write_manifest(kind, partial, inputs, notes)
+            files = _write_manifest(kind, partial, inputs, notes)
             partial.rename(target)
-        return Artifact(kind=kind, path=target, sha256=sha256, is_reused=False, notes=notes)
+        return _artifact(kind, target, files, notes, is_reused=False)
 
     def holds(self, kind: str, inputs: Mapping[str, Any]) -> bool:
         """Whether there is an artifact made from ``inputs``; ``obtain`` would reuse it."""
@@ -151,6 +162,12 @@ def digest_file(path: Path) -> str:
     """Return the sha256 (hex) of a file's bytes, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_unchanged(path: Path, sha256: str) -> None:
+    """Raise ArtifactError unless a file is still the one that had this sha256 (hex)."""
+    if digest_file(path) != sha256:
+        raise ArtifactError(f"{path}: was changed while this run used it. Run again")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -195,7 +212,7 @@ def _locked(target: Path) -> Iterator[None]:
 
 def _write_manifest(
     kind: str, folder: Path, inputs: Mapping[str, Any], notes: Mapping[str, Any]
-) -> str:
+) -> dict[str, str]:
     files = {
         path.relative_to(folder).as_posix(): digest_file(path)
         for path in sorted(folder.rglob("*"))
@@ -209,7 +226,7 @@ def _write_manifest(
         "notes": dict(notes),
     }
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
-    return digest_json(files)
+    return files
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -240,8 +257,25 @@ def _reopen(
         if not path.is_file() or digest_file(path) != expected:
             remedy = _remedy(path if resumes else folder)
             raise ArtifactError(f"{path}: is not the file that was written. {remedy}")
-    sha256 = digest_json(manifest["files"])
-    return Artifact(kind=kind, path=folder, sha256=sha256, is_reused=True, notes=manifest["notes"])
+    return _artifact(kind, folder, manifest["files"], manifest["notes"], is_reused=True)
+
+
+def _artifact(
+    kind: str,
+    path: Path,
+    files: Mapping[str, str],
+    notes: Mapping[str, Any],
+    *,
+    is_reused: bool,
+) -> Artifact:
+    return Artifact(
+        kind=kind,
+        path=path,
+        sha256=digest_json(files),
+        is_reused=is_reused,
+        files=files,
+        notes=notes,
+    )
 
 
 def _remedy(path: Path) -> str:

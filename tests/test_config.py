@@ -131,6 +131,7 @@ def test_config_when_a_side_brings_two_things_then_error(others: tuple[str, ...]
         ({"thresholds": {"max_accuracy_drop_points": "5.01"}}, "max_accuracy_drop_points"),
         ({"thresholds": {"max_time_ratio": "0.51"}}, "max_time_ratio"),
         ({"timing": {"runs": 2}}, "timing.runs"),
+        ({"timing": {"sequences": 999}}, "timing.sequences"),
     ],
 )
 def test_looser_than_deployment_when_a_limit_is_relaxed_then_it_is_named(

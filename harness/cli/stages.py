@@ -140,8 +140,10 @@ def train(
     threads = compute_threads(pipeline.config.threads)
     with threads, _explained_stop(), pipeline.heads.keeping_rows():
         for side in _sides(which):
-            if (own := getattr(pipeline.config, side).checkpoint) is not None:
-                typer.echo(f"{side}: brings a head of its own, {own}; none is trained")
+            settings: ModelConfig = getattr(pipeline.config, side)
+            brought = settings.checkpoint or settings.predictions or settings.metrics
+            if brought is not None:
+                typer.echo(f"{side}: brings {brought}; no head is trained")
                 continue
             head = pipeline.heads.head(side, takes_signals=True, events=tensorboard)
             facts = pipeline.training(side)

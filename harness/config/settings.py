@@ -30,6 +30,7 @@ __all__ = [
 DEPLOYMENT_DROP_POINTS = Fraction(5)
 DEPLOYMENT_TIME_RATIO = Fraction(1, 2)
 DEPLOYMENT_RUNS = 3
+DEPLOYMENT_SEQUENCES = 1000  # or all of the test set, if it has fewer
 
 SAMPLING_UNITS = ("record", "window", "genome")
 # float8: bfloat16, with the linear layers in float8, on GPUs that multiply it.
@@ -174,7 +175,7 @@ class TimingConfig:
     """How the embedding time is measured."""
 
     runs: int = DEPLOYMENT_RUNS
-    sequences: int = 1000
+    sequences: int = DEPLOYMENT_SEQUENCES
     attempts: int = 1
 
     def __post_init__(self) -> None:
@@ -229,6 +230,7 @@ class GateConfig:
             "max_accuracy_drop_points": limits.max_accuracy_drop_points > DEPLOYMENT_DROP_POINTS,
             "max_time_ratio": limits.max_time_ratio > DEPLOYMENT_TIME_RATIO,
             "timing.runs": timing.runs < DEPLOYMENT_RUNS,
+            "timing.sequences": timing.sequences < DEPLOYMENT_SEQUENCES,
         }
         return tuple(name for name, is_loose in loose.items() if is_loose)
 

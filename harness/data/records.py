@@ -5,6 +5,7 @@ What a row holds and what makes a table valid. Reading files into it is the read
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from harness.errors import DataError
 
-__all__ = ["RECORD_COLUMNS", "RecordId", "check_records", "parse_record_id"]
+__all__ = ["RECORD_COLUMNS", "RecordId", "check_records", "digest_content", "parse_record_id"]
 
 # Text columns are pandas' Arrow-backed `str`; unknown text is "", an unknown window is -1.
 RECORD_COLUMNS = {
@@ -27,6 +28,8 @@ RECORD_COLUMNS = {
     "source_kind": "str",  # phage, virus, bacterium, archaeon, plastid, eukaryote, ...
     "genome": "str",  # the assembly: the accession, where the taxonomy says nothing else
 }
+
+ROWS_AT_A_TIME = 65_536
 
 _RECORD_ID = re.compile(r"(?P<accession>.+)_chunk_(?P<window>\d+)(?P<frame>[FR][123])")
 
@@ -55,6 +58,17 @@ def parse_record_id(text: str) -> RecordId | None:
     if match is None:
         return None
     return RecordId(accession=match["accession"], window=int(match["window"]), frame=match["frame"])
+
+
+def digest_content(records: pd.DataFrame) -> str:
+    """Return the sha256 (hex) of ids, labels, nucleotides and proteins, in the table's order."""
+    digest = hashlib.sha256()
+    for start in range(0, len(records), ROWS_AT_A_TIME):
+        part = records.iloc[start : start + ROWS_AT_A_TIME]
+        columns = (part[name].tolist() for name in ("id", "label", "nucleotides", "protein"))
+        lines = ("\t".join(map(str, row)) + "\n" for row in zip(*columns, strict=True))
+        digest.update("".join(lines).encode())
+    return digest.hexdigest()
 
 
 def check_records(records: pd.DataFrame, *, origin: str = "records") -> None:

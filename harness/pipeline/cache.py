@@ -93,11 +93,12 @@ class StageCache:
 
     def holds(self, kind: str, inputs: Mapping[str, Any]) -> bool:
         """Whether an artifact is there, made from ``inputs``."""
-        return self._store.holds(kind, inputs)
+        return self._store.holds(kind, {**inputs, **_version(kind)})
 
     def find(self, kind: str, is_wanted: Callable[[Mapping[str, Any]], bool]) -> list[Artifact]:
-        """Return artifacts that are there, as ``ArtifactStore.find`` does."""
-        return self._store.find(kind, is_wanted)
+        """Return artifacts of this version that are there, as ``ArtifactStore.find`` does."""
+        version = _version(kind).items()
+        return self._store.find(kind, lambda made: version <= made.items() and is_wanted(made))
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Return what ``make`` returns, calling it once a run."""
@@ -125,8 +126,7 @@ class StageCache:
                 self.ranks.tell(folder)
             return build(folder)
 
-        version = {} if kind in LASTING else {"harness": __version__}
-        made_from = {**inputs, **version}
+        made_from = {**inputs, **_version(kind)}
         artifact = self._store.obtain(kind, made_from, build_together, resumes=resumes)
         self.ranks.tell(artifact)
         return artifact
@@ -136,3 +136,8 @@ class StageCache:
         while isinstance(word := self.ranks.hear(), Path):
             build(word)
         return word
+
+
+def _version(kind: str) -> dict[str, str]:
+    """Return what the inputs of a kind say of the code that it is made by."""
+    return {} if kind in LASTING else {"harness": __version__}

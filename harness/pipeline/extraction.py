@@ -62,7 +62,7 @@ class Extraction:
         records = self._samples.records()
         column = COLUMNS[part]
         inputs: dict[str, Any] = {
-            "records": self._cache.artifacts["records"].sha256,
+            "records": self._samples.content_sha256(),
             "column": column,
             "embedder": embedder.digest,
             "layout": LAYOUT,

@@ -46,7 +46,7 @@ class Scale:
     layers_per_shard : int
         Of the baseline, whose weights stand in several files.
     settings : mapping of str to str
-        device, dtype, sequences and attempts in ``gate.toml``, and what precedes the models' names.
+        device, dtype and attempts in ``gate.toml``, and what precedes the models' names.
     """
 
     baseline: RandomWeights
@@ -72,7 +72,6 @@ SCALES = {
         settings={
             "device": "cuda",
             "dtype": "bfloat16",
-            "sequences": "1000",
             "attempts": "1",
             "prefix": "",
         },
@@ -85,7 +84,6 @@ SCALES = {
         settings={
             "device": "cpu",
             "dtype": "float32",
-            "sequences": "450",
             "attempts": "3",
             "prefix": "Tiny stand-in for ",
         },

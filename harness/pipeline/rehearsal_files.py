@@ -40,7 +40,7 @@ k = 4
 # The test set has 452 sequences. Where that is fewer than `sequences`, all of them are timed.
 [timing]
 runs = 3
-sequences = {sequences}
+sequences = 1000
 attempts = {attempts}
 """
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, digest_json, write_atomically
 from harness.config import GateConfig
-from harness.data import RecordSet, Split, read_records
+from harness.data import RecordSet, Split, digest_content, read_records
 from harness.data.formats.genbank import genbank_files
 from harness.data.identity import IdentityBins, measure_identity
 from harness.data.read import MAX_REJECT_SHARE, source_files
@@ -21,6 +21,8 @@ from harness.progress import Progress
 
 __all__ = ["Samples"]
 
+RECORDS_LAYOUT = 2  # 1 had no digest of the content
+CONTENT = "content.sha256"
 NOT_KNOWN = "not in the taxonomy"  # the one genome of records that no source knows
 
 
@@ -79,6 +81,7 @@ class Samples:
         """Return where the record table, rejected.csv and summary.txt lie."""
         data = self._config.data
         inputs = {
+            "layout": RECORDS_LAYOUT,
             "viral": [_digest(source_files(path)) for path in data.viral],
             "nonviral": [_digest(source_files(path)) for path in data.nonviral],
             "taxonomy": _digest(genbank_files(data.taxonomy)) if data.taxonomy else None,
@@ -96,8 +99,17 @@ class Samples:
             _check_rejects(found, folder / "rejected.csv")
             found.records.to_parquet(folder / "records.parquet")
             write_atomically(folder / "summary.txt", "\n".join(found.summarise()) + "\n")
+            write_atomically(folder / CONTENT, digest_content(found.records))
 
         return self._cache.obtain("records", inputs, build, stage="read the records").path
+
+    def content_sha256(self) -> str:
+        """Return the digest of the records' ids, labels and sequences.
+
+        Embeddings, test set, heads and history hang on these, and not on what is said of lineages
+        and genomes: a taxonomy can be corrected without losing them.
+        """
+        return (self.folder() / CONTENT).read_text(encoding="utf-8")
 
     def split(self, *, redraw: bool = False) -> Split:
         """Return the train, validation and test ids; those that were drawn before, if any.
@@ -117,8 +129,7 @@ class Samples:
 
     def directory(self) -> Path:
         """Return where the test set of these records, and the history of its verdicts, is kept."""
-        self.folder()
-        return self._work_dir / "test-sets" / self._cache.artifacts["records"].sha256[:16]
+        return self._work_dir / "test-sets" / self.content_sha256()[:16]
 
     def seeds_tried(self) -> list[int]:
         """Return the seeds of all test sets of these records, in the order they were drawn."""
@@ -142,7 +153,6 @@ class Samples:
 
     def _draw(self, *, redraw: bool) -> StoredTestSet:
         config, records = self._config, self.records()
-        records_sha256 = self._cache.artifacts["records"].sha256
         with self._cache.log.stage("draw the test set") as entry:
             drawn = obtain_test_set(
                 records,
@@ -157,7 +167,7 @@ class Samples:
         self._cache.artifacts["split"] = Artifact(
             kind="test-sets",
             path=drawn.folder,
-            sha256=digest_json({"records": records_sha256, **drawn.split.to_dict()}),
+            sha256=digest_json({"records": self.content_sha256(), **drawn.split.to_dict()}),
             is_reused=drawn.is_reused,
         )
         return drawn

@@ -7,12 +7,14 @@ second run reuses what is unchanged. What the results mean is judged elsewhere.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from harness.artifacts import Artifact, digest_file, write_atomically
+from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
 from harness.config import GateConfig
 from harness.embedding.ranks import Ranks
 from harness.gate.predictions import join_predictions, read_predictions
@@ -26,6 +28,8 @@ from harness.progress import Progress
 from harness.training import load_head
 
 __all__ = ["Pipeline"]
+
+T = TypeVar("T")
 
 
 class Pipeline:
@@ -83,8 +87,13 @@ class Pipeline:
     def scores(self, side: Side) -> pd.DataFrame:
         """Return a side's scores of the test records: id, score (probability of viral)."""
         own: Path | None = getattr(self.config, side).predictions
-        path = own or self._scores(side).path / "scores.parquet"
-        return self.cache.once(f"scores {side}", lambda: read_predictions(path))
+
+        def read() -> pd.DataFrame:
+            if own is not None:
+                return self._read_brought(own, read_predictions)
+            return read_predictions(self._scores(side).path / "scores.parquet")
+
+        return self.cache.once(f"scores {side}", read)
 
     def predictions(self) -> pd.DataFrame:
         """Return the test records with the scores of both sides, joined by id.
@@ -96,19 +105,26 @@ class Pipeline:
         return self.cache.once("predictions", lambda: pd.read_parquet(path))
 
     def files(self) -> dict[str, dict[str, str]]:
-        """Return path and sha256 of the files to deploy and to read, as far as they are there."""
+        """Return path and sha256 of the files to deploy and to read, as far as they are there.
+
+        The sha256 is that of what was judged, whatever has become of the file since.
+        """
         places = {
             "checkpoint": ("head candidate", HEAD_FILE),
             "predictions": ("predictions", "predictions.parquet"),
             "config": ("config", "config.json"),
         }
-        paths = {
-            key: self.cache.artifacts[name].path / file
+        made = self.cache.artifacts
+        found = {
+            key: {"path": str(made[name].path / file), "sha256": made[name].files[file]}
             for key, (name, file) in places.items()
-            if name in self.cache.artifacts
+            if name in made
         }
-        paths |= {name: p for name, p in brought_files(self.config).items() if p.is_file()}
-        return {key: {"path": str(p), "sha256": digest_file(p)} for key, p in paths.items()}
+        return found | {
+            name: {"path": str(path), "sha256": self._brought_sha256(path)}
+            for name, path in brought_files(self.config).items()
+            if path.is_file()
+        }
 
     def _write_config(self, folder: Path) -> None:
         text = json.dumps(self.config.to_dict(), indent=1)
@@ -122,9 +138,12 @@ class Pipeline:
             ids = self.samples.split().test
             features = feature_rows(self.vectors, side, ids)
             if brought is None:
-                head = load_head(self.heads.head(side).path / HEAD_FILE)
+                trained = self.heads.head(side)
+                head = load_head(trained.path / HEAD_FILE)
+                require_unchanged(trained.path / HEAD_FILE, trained.files[HEAD_FILE])
             else:
-                head = load_brought_head(brought, n_features=features.shape[1])
+                load = partial(load_brought_head, n_features=features.shape[1])
+                head = self._read_brought(brought, load)
             scores = head.predict(features)
             pd.DataFrame({"id": ids, "score": scores}).to_parquet(folder / "scores.parquet")
 
@@ -136,7 +155,7 @@ class Pipeline:
         """Return the sha256 of all that the scores of a side with a head of its own hang on."""
         path = require_brought(getattr(self.config, side).checkpoint)
         self.samples.split()
-        made = {"split": self.cache.artifacts["split"].sha256, "head": digest_file(path)}
+        made = {"split": self.cache.artifacts["split"].sha256, "head": self._brought_sha256(path)}
         return made | self.vectors.feature_digests(side)
 
     def _predictions(self) -> Artifact:
@@ -156,10 +175,20 @@ class Pipeline:
 
         inputs: dict[str, str] = {side: self._score_digest(side) for side in SIDES}
         inputs["identity"] = identity.version
-        # labels, lineages, genomes and lengths are the records', which this digest covers, too
-        inputs["split"] = self.cache.artifacts["split"].sha256
+        inputs |= {name: self.cache.artifacts[name].sha256 for name in ("records", "split")}
         return self.cache.obtain("predictions", inputs, build)
 
     def _score_digest(self, side: Side) -> str:
         own: Path | None = getattr(self.config, side).predictions
-        return digest_file(own) if own else self.cache.artifacts[f"scores {side}"].sha256
+        return self._brought_sha256(own) if own else self.cache.artifacts[f"scores {side}"].sha256
+
+    def _brought_sha256(self, path: Path) -> str:
+        """Return the sha256 of a file that a side brings, as it was when this run first saw it."""
+        return self.cache.once(f"sha256 of {path}", lambda: digest_file(path))
+
+    def _read_brought(self, path: Path, read: Callable[[Path], T]) -> T:
+        """Return what a file that a side brings holds; ArtifactError if it is another by now."""
+        sha256 = self._brought_sha256(require_brought(path))
+        content = read(path)
+        require_unchanged(path, sha256)
+        return content

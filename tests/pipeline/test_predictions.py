@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.artifacts import digest_file
 from harness.config import load_config
-from harness.errors import DataError
-from harness.pipeline import Pipeline
+from harness.errors import ArtifactError, DataError
+from harness.gate.predictions import read_predictions
+from harness.pipeline import Pipeline, stages
 from tests.cli.test_commands import write_sequences
 
 BROUGHT = """
@@ -72,6 +74,51 @@ def test_predictions_when_the_test_set_was_redrawn_then_those_of_the_old_one_are
 
     with pytest.raises(DataError, match="expected predictions of exactly the"):
         open_run(config).predictions()
+
+
+def test_predictions_when_a_file_is_changed_while_it_is_used_then_it_is_refused(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest in the verdict is that of what was judged."""
+    path = config.parent / "scores.csv"
+
+    def read_slowly(path: Path) -> pd.DataFrame:
+        scores = read_predictions(path)
+        path.write_text("id,score\n")
+        return scores
+
+    monkeypatch.setattr(stages, "read_predictions", read_slowly)
+
+    with pytest.raises(ArtifactError, match="was changed while this run used it"):
+        open_run(config).scores("baseline")
+    assert path.read_text() == "id,score\n"
+
+
+def test_files_when_one_is_changed_afterwards_then_they_tell_of_the_one_that_was_judged(
+    config: Path,
+) -> None:
+    """So that no head is authorised that took its place."""
+    run = open_run(config)
+    run.predictions()
+    path = run.cache.artifacts["predictions"].path / "predictions.parquet"
+    judged = digest_file(path)
+    path.write_text("another")
+
+    assert run.files()["predictions"]["sha256"] == judged
+
+
+def test_directory_when_the_taxonomy_was_corrected_then_the_test_set_and_its_looks_stay(
+    config: Path,
+) -> None:
+    """What is said of genomes is no other data."""
+    before = open_run(config).samples
+    directory, test = before.directory(), before.split().test.tolist()
+    write_taxonomy(config, dict.fromkeys(ACCESSIONS, "one assembly"))
+
+    after = open_run(config).samples
+
+    assert (after.directory(), after.split().test.tolist()) == (directory, test)
+    assert after.records()["genome"].unique().tolist() == ["one assembly"]
 
 
 def test_genomes_when_the_taxonomy_knows_some_then_the_others_are_one(config: Path) -> None:

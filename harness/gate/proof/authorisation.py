@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.artifacts import digest_file
-from harness.config.settings import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_RUNS, DEPLOYMENT_TIME_RATIO
+from harness.config.settings import (
+    DEPLOYMENT_DROP_POINTS,
+    DEPLOYMENT_RUNS,
+    DEPLOYMENT_SEQUENCES,
+    DEPLOYMENT_TIME_RATIO,
+)
 from harness.errors import HarnessError, MissingInput
 from harness.gate.proof.verdict import read_verdict
 
@@ -76,6 +81,7 @@ def _objections(verdict: Mapping[str, Any]) -> Iterator[str]:
         yield f"looser than a deployment allows: {', '.join(loose)}"
     yield from _loose_limits(verdict)
     yield from _missing_rounds(verdict.get("timing", {}))
+    yield from _missing_sequences(verdict)
 
 
 def _loose_limits(verdict: Mapping[str, Any]) -> Iterator[str]:
@@ -101,6 +107,14 @@ def _missing_rounds(timing: Mapping[str, Any]) -> Iterator[str]:
         rounds = [x for x in timing.get(f"{side}_seconds", []) if _is_duration(x)]
         if len(rounds) < DEPLOYMENT_RUNS:
             yield f"the {side} has {len(rounds)} timed rounds of at least {DEPLOYMENT_RUNS}"
+
+
+def _missing_sequences(verdict: Mapping[str, Any]) -> Iterator[str]:
+    """Yield that fewer sequences were timed than a deployment asks for, or than there are."""
+    timed = verdict.get("timing", {}).get("n_sequences", 0)
+    fewest = min(DEPLOYMENT_SEQUENCES, verdict.get("split", {}).get("n_test", DEPLOYMENT_SEQUENCES))
+    if timed < fewest:
+        yield f"{timed:,} sequences were timed of at least {fewest:,}"
 
 
 def _is_duration(seconds: object) -> bool:

@@ -45,7 +45,8 @@ def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) 
     facts : mapping
         What the stages report; ``split`` tells the directory and the digest of the test ids.
     criteria : sequence of mappings
-        The rows of the verdict: a run that did not get as far as the accuracy has not looked.
+        The rows of the verdict. A run that tells nothing of the candidate's accuracy, be it
+        judged or only shown among the metrics, has not looked.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) 
     except OSError as error:
         warning = f"The earlier verdicts on this test set cannot be read: {error}"
         return with_warning({**facts, "split": {**split, "looks": None}}, warning)
-    looks = _count(lines, _test_sha256(split)) + (_value(criteria, "accuracy-drop") is not None)
+    looks = _count(lines, _test_sha256(split)) + (_drop(facts, criteria) is not None)
     earlier = [asdict(line) for line in lines if _is_on(line, _test_sha256(split))][-MOST_EARLIER:]
     noted = {**facts, "split": {**split, "looks": looks, "earlier_verdicts": earlier}}
     damaged = [str(number) for number, line in enumerate(lines, 1) if isinstance(line, str)]
@@ -144,7 +145,7 @@ def _append(path: Path, verdict: Mapping[str, Any]) -> None:
 
 def _entry(verdict: Mapping[str, Any], lines: Sequence[PastVerdict | str]) -> PastVerdict:
     criteria, candidate = verdict["criteria"], verdict.get("candidate", {})
-    drop, bound = _value(criteria, "accuracy-drop"), _upper_end(criteria, "accuracy-drop")
+    drop, bound = _drop(verdict, criteria), _upper_end(criteria, "accuracy-drop")
     test_sha256 = _test_sha256(verdict["split"])
     return PastVerdict(
         finished=verdict["finished"],
@@ -186,6 +187,13 @@ def _test_sha256(split: Mapping[str, Any]) -> str:
 def _value(criteria: Sequence[Mapping[str, Any]], name: str) -> float | None:
     values = [row["value"] for row in criteria if row["id"] == name]
     return _finite(values[0]) if values else None
+
+
+def _drop(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the drop in points that was judged, else the one that the metrics tell, if any."""
+    judged = _value(criteria, "accuracy-drop")
+    shown = facts.get("differences", {}).get("accuracy", {}).get("value")
+    return -100 * shown if judged is None and shown is not None else judged
 
 
 def _upper_end(criteria: Sequence[Mapping[str, Any]], name: str) -> float | None:

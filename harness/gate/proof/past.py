@@ -30,11 +30,12 @@ class PastVerdict:
     test_sha256 : str
         Digest of the test set's ids.
     drop_points, upper_bound_points : float or None
-        The accuracy drop and the 95% bound on it, in percentage points; None if not judged.
+        The accuracy drop, judged or only shown, and the 95% bound on it, in percentage points;
+        None if it is not known.
     time_ratio : float or None
         The candidate's embedding time over the baseline's; None if not judged.
     looks : int
-        How often accuracy had been judged on this test set, this run included.
+        How often the candidate's accuracy had been seen on this test set, this run included.
     digest : str
         The ``digest`` of the run's ``verdict.json``.
     """

@@ -15,7 +15,11 @@ from harness.gate.proof.authorisation import NotAuthorised, authorise
 from harness.gate.result import REQUIRED_CRITERIA
 
 LIMITS = {"accuracy-drop": ("1.25", 5, 4, "5"), "embedding-time": ("0.25", 1, 4, "0.5")}
-TIMING = {"baseline_seconds": [4.0, 4.1, 4.0], "candidate_seconds": [1.0, 1.1, 1.0]}
+TIMING = {
+    "baseline_seconds": [4.0, 4.1, 4.0],
+    "candidate_seconds": [1.0, 1.1, 1.0],
+    "n_sequences": 1000,
+}
 
 
 @pytest.fixture
@@ -68,6 +72,13 @@ def test_authorise_when_the_judged_file_passed_then_nothing_is_raised(head: Path
     assert head.read_bytes() == b"weights"
 
 
+def test_authorise_when_the_test_set_is_small_then_all_of_it_had_to_be_timed(head: Path) -> None:
+    """There are no more sequences to time."""
+    small = {"timing": TIMING | {"n_sequences": 452}, "split": {"n_test": 452}}
+
+    authorise(head, write_verdict(head, **small))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -78,6 +89,11 @@ def test_authorise_when_the_judged_file_passed_then_nothing_is_raised(head: Path
         ({"looser_than_deployment": ["max_time_ratio"]}, "looser .* allows: max_time_ratio"),
         ({"artifacts": {}}, "names no checkpoint"),
         ({"timing": {}}, "the baseline has 0 timed rounds of at least 3"),
+        ({"timing": TIMING | {"n_sequences": 999}}, "999 sequences were timed of at least 1,000"),
+        (
+            {"timing": TIMING | {"n_sequences": 451}, "split": {"n_test": 452}},
+            "451 sequences were timed of at least 452",
+        ),
     ],
 )
 def test_authorise_when_the_verdict_is_not_enough_then_the_reason_is_given(

@@ -116,6 +116,21 @@ def test_looks_when_only_some_runs_got_to_the_accuracy_then_those_are_counted(
     assert looks_at(tmp_path, drop=None)["looks"] == 2
 
 
+def test_looks_when_the_accuracy_is_only_shown_then_it_was_seen_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """As by a run of the baseline's criterion alone, whose metrics tell the candidate's, too."""
+    shown = {"differences": {"accuracy": {"value": -0.0125, "interval": None}}}
+    verdict = make_verdict(tmp_path, drop=None) | shown
+
+    noted = note_looks({"split": verdict["split"]} | shown, verdict["criteria"])
+    remember(verdict)
+
+    assert noted["split"]["looks"] == 1
+    (line,) = read_history(tmp_path)
+    assert (line.drop_points, line.looks) == (1.25, 1)
+
+
 def test_looks_when_the_test_set_was_redrawn_then_start_anew(tmp_path: Path) -> None:
     """Other rows are not worn out; the old ones stay on record."""
     remember(make_verdict(tmp_path))
