@@ -26,7 +26,10 @@ __all__ = ["StoreInspection", "inspect_store", "judge_embeddings"]
 # float8 products a last bit decides to which of few values an activation is rounded: between 0.11,
 # measured for a 12-layer model against float32, and 0.74, the nearest that another protein came.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2, "float8": 0.25}
+# The same sequences embedded elsewhere, maybe in half precision; others differ by far more.
+NUCLEOTIDE_TOLERANCE = 5e-2
 ROWS_AT_A_TIME = 65_536
+ROWS_COMPARED = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +49,10 @@ class StoreInspection:
     n_constant : int
         Columns that are the same in all rows (only where there are at least two).
     n_recomputed : int
-        Records that were embedded again, alone.
+        Records that were embedded again, alone; none of features, whose nucleotide columns are
+        compared with the other side's.
     largest_difference : float or None
-        Between those and the stored rows, relative to the largest stored value.
+        Between those and the stored rows, relative to the largest value.
     tolerance : float
         What that may be.
     sha256 : str
@@ -67,6 +71,18 @@ class StoreInspection:
     tolerance: float
     sha256: str
 
+    @property
+    def compared_with(self) -> str:
+        """What its rows were compared with."""
+        return "the embedder" if self.n_recomputed else "the nucleotide embeddings of the run"
+
+    @property
+    def differs(self) -> bool:
+        """Whether they differ from that by too much."""
+        return self.largest_difference is not None and not (
+            self.largest_difference <= self.tolerance
+        )
+
     def problems(self) -> list[str]:
         """Say what is wrong, if anything."""
         found = {
@@ -74,10 +90,8 @@ class StoreInspection:
             f"is {self.dim} wide, expected {self.expected_dim}": self.dim != self.expected_dim,
             f"has {self.n_not_finite} rows that are not finite": self.n_not_finite > 0,
             f"has {self.n_constant} of {self.dim} columns constant": self.n_constant == self.dim,
-            f"differs from the embedder by {self.largest_difference} (allowed {self.tolerance})": (
-                self.largest_difference is not None
-                and not self.largest_difference <= self.tolerance
-            ),
+            f"differs from {self.compared_with} by {self.largest_difference} "
+            f"(allowed {self.tolerance})": self.differs,
         }
         return [f"{self.name} {text}" for text, is_so in found.items() if is_so]
 
@@ -92,6 +106,7 @@ def inspect_store(
     embedder: Embedder | None = None,
     sample: pd.Series[str] | None = None,
     dtype: str = "float32",
+    nucleotides: Rows | None = None,
 ) -> StoreInspection:
     """Look at every row of a store, and embed a few records again, one by one.
 
@@ -113,11 +128,16 @@ def inspect_store(
         Sequences to embed again.
     dtype : str
         What the embedder computes in; with what the store holds it decides the tolerance.
+    nucleotides : Rows, optional
+        What the first columns must equal, where the store holds features: both sides' heads see
+        the same nucleotide embeddings.
     """
     n_not_finite, lowest, highest = _scan(store)
     difference = None
     if embedder is not None and sample is not None:
         difference = _largest_difference(store, embedder, sample)
+    if nucleotides is not None:
+        difference = _difference_of_nucleotides(store, nucleotides, ids)
     return StoreInspection(
         name=name,
         n_records=len(ids),
@@ -128,7 +148,9 @@ def inspect_store(
         n_constant=int(np.count_nonzero(lowest == highest)) if len(store) > 1 else 0,
         n_recomputed=0 if sample is None or embedder is None else len(sample),
         largest_difference=difference,
-        tolerance=max(TOLERANCE[dtype], TOLERANCE[_stored_as(store)]),
+        tolerance=NUCLEOTIDE_TOLERANCE
+        if nucleotides is not None
+        else max(TOLERANCE[dtype], TOLERANCE[_stored_as(store)]),
         sha256=sha256,
     )
 
@@ -198,6 +220,23 @@ def _largest_difference(store: Rows, embedder: Embedder, sample: pd.Series[str])
     return float(np.abs(alone - stored).max()) / largest_stored
 
 
+def _difference_of_nucleotides(
+    store: Rows, nucleotides: Rows, ids: Sequence[str] | pd.Series[str]
+) -> float | None:
+    """Return how far a store's first columns are from what they must equal, in spread records."""
+    positions = np.linspace(0, len(ids) - 1, min(ROWS_COMPARED, len(ids))).round().astype(int)
+    chosen = pd.Series(ids, dtype="str").iloc[positions].tolist()
+    try:
+        features, expected = store.rows(chosen), nucleotides.rows(chosen)
+    except DataError:  # a missing row is reported as such
+        return None
+    width = expected.shape[1]
+    if features.shape[1] < width:
+        return math.inf
+    largest = max(float(np.abs(expected).max()), 1e-30)
+    return float(np.abs(features[:, :width] - expected).max()) / largest
+
+
 def _next_steps(inspections: Sequence[StoreInspection]) -> tuple[str, ...]:
     return tuple(step for inspection in inspections for step in _steps_for(inspection))
 
@@ -220,7 +259,12 @@ def _steps_for(found: StoreInspection) -> Iterator[str]:
         return  # the rest follows from it
     if found.n_constant == found.dim:
         yield f"Check the sequences and weights behind {found.name}: all its rows are alike."
-    if found.largest_difference is not None and not found.largest_difference <= found.tolerance:
+    if found.differs and not found.n_recomputed:
+        yield (
+            f"Merge {found.name} with the nucleotide embeddings that the other side has: a "
+            "difference between the heads would else not be the protein embedder's."
+        )
+    elif found.differs:
         yield (
             f"Name the weights that {found.name} was made by, or delete it and embed again: of "
             f"{found.n_recomputed} records embedded anew some differ by "

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from harness.embedding import FirstColumns
+from harness.embedding.joining import Rows
+from harness.embedding.virnucpro.files import DNABERT_DIM
 from harness.errors import MissingInput
 from harness.gate import StoreInspection, inspect_store
 from harness.pipeline.stages import Pipeline
@@ -57,9 +60,20 @@ def _inspect(pipeline: Pipeline, side: Side) -> Iterator[StoreInspection]:
             pipeline.samples.records()["id"],
             expected_dim=merged.dim,
             sha256=merged.sha256,
+            nucleotides=_nucleotides(pipeline),
         )
     if has_proteins:
         yield _inspect_proteins(pipeline, side)
+
+
+def _nucleotides(pipeline: Pipeline) -> Rows:
+    """Return the nucleotide embeddings of the run: the baseline's where both bring features."""
+    vectors, baseline = pipeline.vectors, pipeline.vectors.merged("baseline")
+    if baseline is None or vectors.merged("candidate") is None:
+        return vectors.nucleotide_embeddings()
+    has_model = vectors.has_model("baseline")
+    n_protein = vectors.embedder("baseline").dim if has_model else baseline.dim - DNABERT_DIM
+    return FirstColumns(baseline, baseline.dim - n_protein)
 
 
 def _inspect_proteins(pipeline: Pipeline, side: Side) -> StoreInspection:

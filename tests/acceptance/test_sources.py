@@ -49,17 +49,25 @@ def warnings_of(outcome: Outcome, criterion: str) -> str:
     return "; ".join(rows[criterion]["warnings"])
 
 
-def write_features(profiles: Path, work: Path) -> None:
-    """Write the baseline's features of all records as VirNucPro's merged files."""
+def write_features(
+    profiles: Path, work: Path, side: Side = "baseline", *, told: bool = False
+) -> None:
+    """Write a side's features of all records as VirNucPro's merged files.
+
+    Their first column tells the label, if asked for.
+    """
     pipeline = Pipeline(load_config(profiles / "tiny.toml"), work)
     records = pipeline.samples.records()
     for label, name in ((1, "viral_merged"), (0, "bacteria_merged")):
         ids = records["id"][records["label"] == label]
         (profiles / "merged" / name).mkdir(parents=True)
+        features = pipeline.vectors.features(side, ids)
+        if told:
+            features[:, 0] = 100 * label
         write_merged(
             profiles / "merged" / name / "output_1_merged.pt",
             ids.tolist(),
-            pipeline.vectors.features("baseline", ids),
+            features,
             label=label,
         )
 
@@ -95,6 +103,22 @@ def test_gate_when_the_features_are_of_another_model_then_it_halts(
     assert outcome.state("embedding-integrity") == "FAIL"
     assert outcome.state("embedding-time") == "ERROR"
     assert outcome.exit_code == 1
+
+
+def test_gate_when_both_bring_features_and_their_nucleotides_differ_then_it_halts(
+    run_gate: Run, profiles: Path, pytester: pytest.Pytester
+) -> None:
+    """The protein embedders are compared; a column that tells the label would decide instead."""
+    write_features(profiles, pytester.path / "work", side="candidate", told=True)
+    lines = bring(profiles, "").read_text().partition("[candidate]")
+    settings = lines[2].replace("random_weights", 'features = "merged"\nrandom_weights', 1)
+    gate_toml = profiles / "gate.toml"
+    gate_toml.write_text(f"{lines[0]}[candidate]{settings}")
+
+    outcome = run_gate("-m", "gpu", "--gate-config", str(gate_toml), "-k", "whole or accuracy")
+
+    assert outcome.state("embedding-integrity") == "FAIL"
+    assert "nucleotide embeddings of the run" in outcome.detail("embedding-integrity")
 
 
 def test_gate_when_the_baseline_brings_features_alone_then_its_time_is_not_run(

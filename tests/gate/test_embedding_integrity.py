@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -140,3 +142,62 @@ def test_judge_when_a_store_is_wrong_then_the_step_is_about_what_is_wrong(
 def test_tolerance_when_a_dtype_can_be_set_then_it_has_one() -> None:
     """What the settings allow can be judged."""
     assert set(TOLERANCE) == set(DTYPES)
+
+
+@pytest.mark.parametrize(
+    ("planted", "state"), [(0.0, State.PASS), (0.001, State.PASS), (1.0, State.FAIL)]
+)
+def test_judge_when_features_have_other_nucleotides_then_fails(
+    folder: Path, planted: float, state: State
+) -> None:
+    """One column of one record is enough: it might hold the label."""
+    nucleotides = EmbeddingStore(folder, check_digests=False)
+    features = nucleotides.rows(list(SEQUENCES.index))
+    features[5, 3] += planted * np.abs(features).max()
+    wide = Features(np.hstack([features, features]))
+
+    result = judge_embeddings([inspect_features(wide, nucleotides)])
+
+    assert result.state is state
+    if state is State.FAIL:
+        assert "features differs from the nucleotide embeddings of the run by" in result.detail
+        assert "with the nucleotide embeddings that the other side has" in result.next_steps[0]
+
+
+def test_judge_when_features_are_narrower_than_the_nucleotides_then_fails(folder: Path) -> None:
+    """They cannot hold them."""
+    nucleotides = EmbeddingStore(folder, check_digests=False)
+    narrow = Features(nucleotides.rows(list(SEQUENCES.index))[:, :4])
+
+    result = judge_embeddings([inspect_features(narrow, nucleotides)])
+
+    assert result.state is State.FAIL
+    assert result.evidence["stores"][0]["largest_difference"] is None
+
+
+class Features:
+    """Features of all records, in memory."""
+
+    def __init__(self, values: npt.NDArray[np.float32]) -> None:
+        self.ids = SEQUENCES.index
+        self.dim = values.shape[1]
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.float32]:
+        """Return those of some records."""
+        return self._values[self.ids.get_indexer(pd.Index(list(ids)))]
+
+
+def inspect_features(features: Features, nucleotides: EmbeddingStore) -> StoreInspection:
+    """Inspect features against the nucleotide embeddings of the run."""
+    return inspect_store(
+        "features",
+        features,
+        list(SEQUENCES.index),
+        expected_dim=features.dim,
+        sha256="0" * 64,
+        nucleotides=nucleotides,
+    )

@@ -14,7 +14,7 @@ from harness.data.formats.merged import read_merged_folder
 from harness.embedding.joining import collect, locate
 from harness.errors import DataError
 
-__all__ = ["LastColumns", "MergedFeatures"]
+__all__ = ["FirstColumns", "LastColumns", "MergedFeatures"]
 
 
 class MergedFeatures:
@@ -82,6 +82,30 @@ class MergedFeatures:
                 f"{self.folder}: {len(wrong)} rows have another label than their records, such as "
                 f"{self.ids[wrong[0]]!r}. The features belong to other data, or to the other class"
             )
+
+
+class FirstColumns:
+    """The first columns of a store: the nucleotide embeddings in merged features.
+
+    Parameters
+    ----------
+    store : MergedFeatures
+        Nucleotide, then protein embeddings.
+    dim : int
+        How many columns.
+    """
+
+    def __init__(self, store: MergedFeatures, dim: int) -> None:
+        self._store = store
+        self.dim = min(dim, store.dim)
+        self.ids = store.ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.float32]:
+        """Return those columns of some records, float32 (n_ids, dim)."""
+        return self._store.rows(ids)[:, : self.dim]
 
 
 class LastColumns:
