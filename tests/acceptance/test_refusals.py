@@ -101,6 +101,7 @@ def test_gate_when_the_candidate_is_slower_than_half_then_time_fails(
     assert outcome.exit_code == (0 if state == "PASS" else 1)
 
 
+@pytest.mark.slow
 def test_gate_when_the_test_set_is_of_one_lineage_then_it_is_not_representative(
     run_gate: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
 ) -> None:

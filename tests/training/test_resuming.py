@@ -251,6 +251,7 @@ class _Long:
         assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow  # torch is loaded three times
 def test_process_that_is_killed_then_another_one_ends_with_the_same_files(tmp_path: Path) -> None:
     """SIGKILL leaves no time for anything; the heads are equal to the last bit."""
     _Long.kill(tmp_path / "killed", n_epochs=5)

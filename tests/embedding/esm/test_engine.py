@@ -69,7 +69,7 @@ def with_memory_for(engine: Engine, n_tokens: int, *, budget: int) -> Engine:
     return Engine(small, device=CPU, is_packed=False, token_budget=budget)
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(lengths=LENGTHS, seed=st.integers(0, 100))
 def test_embed_when_packed_then_as_in_equal_lengths(
     lengths: list[int], seed: int, engine: Engine, packed: Engine
