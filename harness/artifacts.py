@@ -18,16 +18,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from filelock import FileLock, Timeout
 
 from harness.errors import ArtifactError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "Artifact",
     "ArtifactStore",
     "Build",
+    "digest_columns",
     "digest_file",
     "digest_json",
     "require_unchanged",
@@ -35,6 +39,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+ROWS_AT_A_TIME = 65_536
 
 _log = logging.getLogger(__name__)
 
@@ -156,6 +161,16 @@ def digest_json(value: Any) -> str:
     """Return the sha256 (hex) of a JSON value in its canonical form: sorted keys, no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_columns(*columns: pd.Series[Any]) -> str:
+    """Return the sha256 (hex) of columns of JSON values, in their order, some rows at a time."""
+    digest = hashlib.sha256()
+    for column in columns:
+        for start in range(0, len(column), ROWS_AT_A_TIME):
+            part = column.iloc[start : start + ROWS_AT_A_TIME]
+            digest.update(digest_json(part.tolist()).encode())
+    return digest.hexdigest()
 
 
 def digest_file(path: Path) -> str:

@@ -5,12 +5,12 @@ What a row holds and what makes a table valid. Reading files into it is the read
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
 import pandas as pd
 
+from harness.artifacts import digest_columns
 from harness.errors import DataError
 
 __all__ = ["RECORD_COLUMNS", "RecordId", "check_records", "digest_content", "parse_record_id"]
@@ -28,8 +28,6 @@ RECORD_COLUMNS = {
     "source_kind": "str",  # phage, virus, bacterium, archaeon, plastid, eukaryote, ...
     "genome": "str",  # the assembly: the accession, where the taxonomy says nothing else
 }
-
-ROWS_AT_A_TIME = 65_536
 
 _RECORD_ID = re.compile(r"(?P<accession>.+)_chunk_(?P<window>\d+)(?P<frame>[FR][123])")
 
@@ -62,13 +60,7 @@ def parse_record_id(text: str) -> RecordId | None:
 
 def digest_content(records: pd.DataFrame) -> str:
     """Return the sha256 (hex) of ids, labels, nucleotides and proteins, in the table's order."""
-    digest = hashlib.sha256()
-    for start in range(0, len(records), ROWS_AT_A_TIME):
-        part = records.iloc[start : start + ROWS_AT_A_TIME]
-        columns = (part[name].tolist() for name in ("id", "label", "nucleotides", "protein"))
-        lines = ("\t".join(map(str, row)) + "\n" for row in zip(*columns, strict=True))
-        digest.update("".join(lines).encode())
-    return digest.hexdigest()
+    return digest_columns(*(records[name] for name in ("id", "label", "nucleotides", "protein")))
 
 
 def check_records(records: pd.DataFrame, *, origin: str = "records") -> None:

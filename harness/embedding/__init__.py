@@ -10,17 +10,16 @@ from harness.embedding.esm.checkpoint import EsmCheckpoint, find_checkpoint, ope
 from harness.embedding.esm.embedder import EsmEmbedder, load_embedder
 from harness.embedding.nucleotide.kmer import KmerProfile
 from harness.embedding.store import EmbeddingStore, write_store
-from harness.embedding.virnucpro.merged import FirstColumns, LastColumns, MergedFeatures
+from harness.embedding.virnucpro.merged import MergedFeatures, SomeColumns
 
 __all__ = [
     "Embedder",
     "EmbeddingStore",
     "EsmCheckpoint",
     "EsmEmbedder",
-    "FirstColumns",
     "KmerProfile",
-    "LastColumns",
     "MergedFeatures",
+    "SomeColumns",
     "find_checkpoint",
     "load_embedder",
     "open_checkpoint",

@@ -16,7 +16,13 @@ import pandas as pd
 
 from harness.errors import DataError, MissingInput
 
-__all__ = ["ReportedMetrics", "join_predictions", "read_metrics", "read_predictions"]
+__all__ = [
+    "ReportedMetrics",
+    "join_predictions",
+    "name_some",
+    "read_metrics",
+    "read_predictions",
+]
 
 _SHOWN_IDS = 5
 _REPORTED = ("precision", "recall", "f1", "roc_auc", "average_precision", "mcc", "brier")
@@ -172,25 +178,26 @@ def _require_file(path: Path) -> None:
 
 def _refuse(path: Path, ids: pd.Series[str], is_bad: pd.Series[bool], problem: str) -> None:
     if is_bad.any():
-        raise DataError(f"{path}: {is_bad.sum()} ids {problem}: {_some(ids[is_bad].tolist())}")
+        raise DataError(f"{path}: {is_bad.sum()} ids {problem}: {name_some(ids[is_bad].tolist())}")
 
 
 def _require_same_ids(side: str, expected: pd.Series[str], found: pd.Series[str]) -> None:
     if found.duplicated().any():
         doubled = found[found.duplicated()].tolist()
-        raise DataError(f"{side}: {len(doubled)} ids occur twice: {_some(doubled)}")
+        raise DataError(f"{side}: {len(doubled)} ids occur twice: {name_some(doubled)}")
     absent = expected[~expected.isin(found)].tolist()
     foreign = found[~found.isin(expected)].tolist()
     if absent or foreign:
         raise DataError(
             f"{side}: expected predictions of exactly the {len(expected)} test rows; "
-            f"{len(absent)} are missing ({_some(absent)}), "
-            f"{len(foreign)} are of other rows ({_some(foreign)}). "
+            f"{len(absent)} are missing ({name_some(absent)}), "
+            f"{len(foreign)} are of other rows ({name_some(foreign)}). "
             "Predict the rows of this split's test set, all of them and no others"
         )
 
 
-def _some(ids: Sequence[str]) -> str:
+def name_some(ids: Sequence[str]) -> str:
+    """Return the first few of some ids, and how many more there are."""
     if not ids:
         return "none"
     rest = len(ids) - _SHOWN_IDS

@@ -13,13 +13,12 @@ from typing import Any
 from harness.gate import CriterionResult, State
 from harness.gate.accuracy.advice import lineage_steps
 from harness.gate.accuracy.learning import LearningCurve, learning_steps, read_curve
+from harness.gate.predictions import name_some
 from harness.pipeline.brought import warn_of_brought
 from harness.pipeline.stages import Pipeline
 from harness.pipeline.vectors import Side
 
 __all__ = ["explain_baseline", "explain_drop"]
-
-NAMED = 5  # of the accessions that the taxonomy does not know
 
 
 def explain_baseline(result: CriterionResult, pipeline: Pipeline) -> CriterionResult:
@@ -74,10 +73,7 @@ def _warn_of_unknown(pipeline: Pipeline) -> tuple[str, ...]:
 
 def _name_unknown(pipeline: Pipeline) -> tuple[str, ...]:
     names = pipeline.samples.without_taxonomy()["accession"].drop_duplicates().tolist()
-    if not names:
-        return ()
-    rest = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return (f"Add to the taxonomy: {', '.join(names[:NAMED])}{rest}",)
+    return (f"Add to the taxonomy: {name_some(names)}",) if names else ()
 
 
 def _curves(pipeline: Pipeline) -> dict[Side, LearningCurve]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from harness.embedding import FirstColumns
+from harness.embedding import SomeColumns
 from harness.embedding.joining import Rows
 from harness.embedding.virnucpro.files import DNABERT_DIM
 from harness.errors import MissingInput
@@ -72,8 +72,8 @@ def _nucleotides(pipeline: Pipeline) -> Rows:
     if baseline is None or vectors.merged("candidate") is None:
         return vectors.nucleotide_embeddings()
     has_model = vectors.has_model("baseline")
-    n_protein = vectors.embedder("baseline").dim if has_model else baseline.dim - DNABERT_DIM
-    return FirstColumns(baseline, baseline.dim - n_protein)
+    width = baseline.dim - vectors.embedder("baseline").dim if has_model else DNABERT_DIM
+    return SomeColumns(baseline, slice(width))
 
 
 def _inspect_proteins(pipeline: Pipeline, side: Side) -> StoreInspection:

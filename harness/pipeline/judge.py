@@ -28,7 +28,6 @@ from harness.gate import (
     large_moves,
     predict_labels,
 )
-from harness.gate.predictions import ReportedMetrics, read_metrics
 from harness.gate.speed.neighbours import observe_device
 from harness.pipeline.explanations import explain_baseline, explain_drop
 from harness.pipeline.facts import describe_run
@@ -88,7 +87,7 @@ class Judge:
 
     def baseline_sanity(self) -> CriterionResult:
         """Judge that the baseline beats the constant answer by more than the allowed drop."""
-        if reported := self._reported():
+        if reported := self.pipeline.reported_metrics():
             rows = self._candidate_rows()
             result = judge_baseline_unpaired(
                 reported.accuracy,
@@ -112,7 +111,7 @@ class Judge:
         Where only the baseline's metrics are known, the comparison is unpaired, and says so.
         """
         limit = self.pipeline.config.thresholds.max_accuracy_drop_points
-        if reported := self._reported():
+        if reported := self.pipeline.reported_metrics():
             rows = self._candidate_rows()
             result = judge_accuracy_unpaired(
                 reported.accuracy,
@@ -174,10 +173,6 @@ class Judge:
         """Return what this run has found out so far, as the verdict holds it; runs no stage."""
         timing = self._stopwatch.result if self._stopwatch else None
         return describe_run(self.pipeline, timing=timing)
-
-    def _reported(self) -> ReportedMetrics | None:
-        path = self.pipeline.config.baseline.metrics
-        return read_metrics(path) if path else None
 
     def _candidate_rows(self) -> pd.DataFrame:
         test = self.pipeline.samples.part("test")[["id", "label"]]

@@ -61,7 +61,7 @@ class Samples:
         Test records that no source or taxonomy knows are taken to be of one genome: their
         accessions may be contigs of it.
         """
-        if not _is_known(self.records()).any():
+        if not self._is_any_known():
             return None
         test = self.part("test").set_index("id")
         genomes = test["genome"].where(_is_known(test), NOT_KNOWN)
@@ -70,8 +70,10 @@ class Samples:
     def without_taxonomy(self) -> pd.DataFrame:
         """Return the test records that ``genomes`` takes to be of one genome."""
         test = self.part("test")
-        is_any_known = bool(_is_known(self.records()).any())
-        return test[~_is_known(test) & is_any_known]
+        return test[~_is_known(test) & self._is_any_known()]
+
+    def _is_any_known(self) -> bool:
+        return self._cache.once("taxonomy", lambda: bool(_is_known(self.records()).any()))
 
     def n_rejected(self) -> int:
         """Return how many rows of the sources are no records; they stand in rejected.csv."""
@@ -79,6 +81,9 @@ class Samples:
 
     def folder(self) -> Path:
         """Return where the record table, rejected.csv and summary.txt lie."""
+        return self._cache.once("records folder", self._read)
+
+    def _read(self) -> Path:
         data = self._config.data
         inputs = {
             "layout": RECORDS_LAYOUT,

@@ -17,7 +17,12 @@ import pandas as pd
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
 from harness.config import GateConfig
 from harness.embedding.ranks import Ranks
-from harness.gate.predictions import join_predictions, read_predictions
+from harness.gate.predictions import (
+    ReportedMetrics,
+    join_predictions,
+    read_metrics,
+    read_predictions,
+)
 from harness.pipeline.brought import brought_files, load_brought_head, require_brought
 from harness.pipeline.cache import StageCache
 from harness.pipeline.feature_rows import feature_rows
@@ -94,6 +99,13 @@ class Pipeline:
             return read_predictions(self._scores(side).path / "scores.parquet")
 
         return self.cache.once(f"scores {side}", read)
+
+    def reported_metrics(self) -> ReportedMetrics | None:
+        """Return the metrics that the baseline brings in place of predictions, if it does."""
+        path = self.config.baseline.metrics
+        if path is None:
+            return None
+        return self.cache.once("reported metrics", lambda: self._read_brought(path, read_metrics))
 
     def predictions(self) -> pd.DataFrame:
         """Return the test records with the scores of both sides, joined by id.

@@ -19,8 +19,8 @@ from harness.embedding import (
     EmbeddingStore,
     EsmEmbedder,
     KmerProfile,
-    LastColumns,
     MergedFeatures,
+    SomeColumns,
     load_embedder,
 )
 from harness.embedding.esm.random_weights import write_random_checkpoint
@@ -130,7 +130,7 @@ class Vectors:
     def proteins(self, side: Side) -> Rows:
         """Return the protein embeddings that a side's head sees."""
         if merged := self.merged(side):
-            return LastColumns(merged, self.embedder(side).dim)
+            return SomeColumns(merged, slice(-self.embedder(side).dim, None))
         return self.brought(side) or self.embeddings(side)
 
     def features(self, side: Side, ids: pd.Series[str]) -> npt.NDArray[np.float32]:

@@ -105,7 +105,7 @@ def test_gate_when_the_features_are_of_another_model_then_it_halts(
     assert outcome.exit_code == 1
 
 
-def test_gate_when_both_bring_features_and_their_nucleotides_differ_then_it_halts(
+def test_gate_when_features_have_other_nucleotides_then_it_halts(
     run_gate: Run, profiles: Path, pytester: pytest.Pytester
 ) -> None:
     """The protein embedders are compared; a column that tells the label would decide instead."""

@@ -121,6 +121,25 @@ def test_directory_when_the_taxonomy_was_corrected_then_the_test_set_and_its_loo
     assert after.records()["genome"].unique().tolist() == ["one assembly"]
 
 
+def test_sources_when_many_stages_ask_for_them_then_each_is_hashed_once(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be gigabytes."""
+    hashed: list[str] = []
+
+    def count(path: Path) -> str:
+        hashed.append(path.name)
+        return digest_file(path)
+
+    monkeypatch.setattr("harness.pipeline.samples.digest_file", count)
+    run = open_run(config)
+    run.predictions()
+    run.samples.directory()
+    run.samples.n_rejected()
+
+    assert len(hashed) == len(set(hashed)) == 5
+
+
 def test_genomes_when_the_taxonomy_knows_some_then_the_others_are_one(config: Path) -> None:
     """Accessions of which nothing is known may be contigs of one assembly."""
     write_taxonomy(config, {"viral0": "viral0", "bacteria0": "bacteria0"})

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.artifacts import digest_file, digest_json, write_atomically
+from harness.artifacts import digest_columns, digest_file, write_atomically
 from harness.embedding.embedder import Embedder
 from harness.embedding.ranks import Ranks
 from harness.embedding.store.dtypes import DTYPES, narrow
@@ -25,8 +25,6 @@ from harness.errors import ArtifactError, DataError
 from harness.progress import Progress
 
 __all__ = ["write_store"]
-
-ROWS_AT_A_TIME = 65_536
 
 Digests = dict[int, str]  # sha256 of a shard's file, by its number
 
@@ -86,7 +84,7 @@ def write_store(
     plan = StorePlan(
         embedder=embedder.name,
         embedder_sha256=embedder.digest,
-        records_sha256=_digest_records(names, texts),
+        records_sha256=digest_columns(names, texts),
         n_rows=len(names),
         dim=embedder.dim,
         dtype=_known(dtype),
@@ -121,15 +119,6 @@ def _columns(
     if len(ids) != len(sequences) or not len(ids):
         raise DataError(f"expected as many ids as sequences, got {len(ids)} and {len(sequences)}")
     return pd.Series(ids, dtype="str"), pd.Series(sequences, dtype="str")
-
-
-def _digest_records(ids: pd.Series[str], sequences: pd.Series[str]) -> str:
-    digest = hashlib.sha256()
-    for column in (ids, sequences):
-        for start in range(0, len(column), ROWS_AT_A_TIME):
-            part = column.iloc[start : start + ROWS_AT_A_TIME]
-            digest.update(digest_json(part.tolist()).encode())
-    return digest.hexdigest()
 
 
 def _check_shards(folder: Path, plan: StorePlan, ranks: Ranks) -> Digests:

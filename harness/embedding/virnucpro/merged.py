@@ -14,7 +14,7 @@ from harness.data.formats.merged import read_merged_folder
 from harness.embedding.joining import collect, locate
 from harness.errors import DataError
 
-__all__ = ["FirstColumns", "LastColumns", "MergedFeatures"]
+__all__ = ["MergedFeatures", "SomeColumns"]
 
 
 class MergedFeatures:
@@ -84,20 +84,21 @@ class MergedFeatures:
             )
 
 
-class FirstColumns:
-    """The first columns of a store: the nucleotide embeddings in merged features.
+class SomeColumns:
+    """Neighbouring columns of merged features: the nucleotide embeddings, or the proteins'.
 
     Parameters
     ----------
     store : MergedFeatures
         Nucleotide, then protein embeddings.
-    dim : int
-        How many columns.
+    columns : slice
+        Which; ``slice(-1280, None)`` is the last 1,280, or all where there are fewer.
     """
 
-    def __init__(self, store: MergedFeatures, dim: int) -> None:
+    def __init__(self, store: MergedFeatures, columns: slice) -> None:
         self._store = store
-        self.dim = min(dim, store.dim)
+        self._columns = columns
+        self.dim = len(range(store.dim)[columns])
         self.ids = store.ids
 
     def __len__(self) -> int:
@@ -105,28 +106,4 @@ class FirstColumns:
 
     def rows(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.float32]:
         """Return those columns of some records, float32 (n_ids, dim)."""
-        return self._store.rows(ids)[:, : self.dim]
-
-
-class LastColumns:
-    """The last columns of a store: the protein embeddings in merged features.
-
-    Parameters
-    ----------
-    store : MergedFeatures
-        Nucleotide, then protein embeddings.
-    dim : int
-        How many columns.
-    """
-
-    def __init__(self, store: MergedFeatures, dim: int) -> None:
-        self._store = store
-        self.dim = min(dim, store.dim)
-        self.ids = store.ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def rows(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.float32]:
-        """Return those columns of some records, float32 (n_ids, dim)."""
-        return self._store.rows(ids)[:, -self.dim :]
+        return self._store.rows(ids)[:, self._columns]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from harness.data.formats.virnucpro import write_merged
-from harness.embedding.virnucpro.merged import LastColumns, MergedFeatures
+from harness.embedding.virnucpro.merged import MergedFeatures, SomeColumns
 from harness.errors import DataError
 
 FEATURES = np.arange(20, dtype=np.float32).reshape(5, 4)
@@ -60,12 +60,15 @@ def test_check_labels_when_they_agree_then_nothing_is_raised(folder: Path) -> No
     assert "r4" in store.ids
 
 
-def test_last_columns_when_read_then_they_are_the_protein_part(folder: Path) -> None:
+@pytest.mark.parametrize("columns", [slice(-3, None), slice(None, 1), slice(-99, None)])
+def test_some_columns_when_read_then_they_are_those_of_the_features(
+    folder: Path, columns: slice
+) -> None:
     """The protein embedding follows the nucleotide embedding."""
-    part = LastColumns(MergedFeatures(folder), 3)
+    part = SomeColumns(MergedFeatures(folder), columns)
 
-    assert (part.rows(["r1"]) == FEATURES[[1], 1:]).all()
-    assert part.dim == 3
+    assert (part.rows(["r1"]) == FEATURES[[1], columns]).all()
+    assert part.dim == FEATURES[:, columns].shape[1]
 
 
 def test_sha256_when_a_value_changes_then_it_differs(folder: Path) -> None:

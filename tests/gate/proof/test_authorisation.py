@@ -74,9 +74,13 @@ def test_authorise_when_the_judged_file_passed_then_nothing_is_raised(head: Path
 
 def test_authorise_when_the_test_set_is_small_then_all_of_it_had_to_be_timed(head: Path) -> None:
     """There are no more sequences to time."""
-    small = {"timing": TIMING | {"n_sequences": 452}, "split": {"n_test": 452}}
+    for n_timed, n_test in ((452, 452), (452, 451), (1000, 1001)):
+        timed = {"timing": TIMING | {"n_sequences": n_timed}, "split": {"n_test": n_test}}
+        authorise(head, write_verdict(head, **timed))
 
-    authorise(head, write_verdict(head, **small))
+    short = {"timing": TIMING | {"n_sequences": 451}, "split": {"n_test": 452}}
+    with pytest.raises(NotAuthorised, match="451 sequences were timed of at least 452"):
+        authorise(head, write_verdict(head, **short))
 
 
 @pytest.mark.parametrize(
@@ -90,10 +94,6 @@ def test_authorise_when_the_test_set_is_small_then_all_of_it_had_to_be_timed(hea
         ({"artifacts": {}}, "names no checkpoint"),
         ({"timing": {}}, "the baseline has 0 timed rounds of at least 3"),
         ({"timing": TIMING | {"n_sequences": 999}}, "999 sequences were timed of at least 1,000"),
-        (
-            {"timing": TIMING | {"n_sequences": 451}, "split": {"n_test": 452}},
-            "451 sequences were timed of at least 452",
-        ),
     ],
 )
 def test_authorise_when_the_verdict_is_not_enough_then_the_reason_is_given(
