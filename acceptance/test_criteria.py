@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.gate import CriterionResult, State
+from harness.criteria import CriterionResult, State
 from harness.pipeline import Judge, Stopwatch
 
 Record = Callable[[CriterionResult], None]

@@ -154,7 +154,7 @@ def _shuffled(bench: Bench, tests: str) -> Run:
 def _write_shuffled(config: Path, work: Path, folder: Path) -> None:
     """Write merged files of shuffled rows, in a process that lets go of the device when it ends."""
     from harness.config import load_config
-    from harness.data.formats.virnucpro import write_merged
+    from harness.data.virnucpro import write_merged
     from harness.pipeline import Pipeline
 
     pipeline = Pipeline(load_config(config), work)

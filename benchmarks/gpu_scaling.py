@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from benchmarks.projection import markdown_table
-from harness.embedding.ranks import Ranks
+from harness.embedding.devices import Ranks
 
 __all__ = [
     "EmbedRun",
@@ -19,7 +19,7 @@ __all__ = [
     "render_markdown",
 ]
 
-# What the command writes last: see harness.progress and harness.embedding.store.throughput.
+# What the command writes last: see harness.progress and harness.embedding.extraction.
 LAST_LINE = re.compile(
     r"^embed \w+: [\d,]+ sequences in (?P<seconds>[\d.]+) s "
     r"\((?P<sequences>[\d,]+) sequences/s, (?P<tokens>[\d,]+) tokens/s"

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 
 from harness.artifacts import digest_file
-from harness.gate import break_down
-from harness.gate.proof.verdict import read_verdict
+from harness.criteria import break_down
 from harness.report.figures import draw_figures
 from harness.report.html import panel_page
 from harness.report.markdown import render_markdown
+from harness.verdict.verdict import read_verdict
 
 SAMPLE = Path(__file__).parents[1] / "docs" / "samples" / "pass" / "verdict.json"
 N_ROWS = 210_000

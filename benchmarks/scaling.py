@@ -31,7 +31,7 @@ from benchmarks.test_set_scale import run_alone, write_input
 from harness.config import GateConfig, ModelConfig, load_config
 from harness.embedding import Embedder, load_embedder
 from harness.pipeline import Judge, Pipeline, Side, compute_threads
-from harness.pipeline.log import StageLog
+from harness.pipeline.cache import StageLog
 
 WARM_UP_SEQUENCES = 1000
 PEAK_RESET = "5"  # what Linux takes in clear_refs to forget the peak so far

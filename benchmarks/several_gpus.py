@@ -39,7 +39,7 @@ from benchmarks.gpu_scaling import (
 from benchmarks.test_set_scale import run_alone, write_input
 from harness.config import load_config
 from harness.embedding import EmbeddingStore
-from harness.embedding.store.layout import MANIFEST, Manifest
+from harness.embedding.store import MANIFEST, Manifest
 
 LOG_LINES_SHOWN = 40
 

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from benchmarks.generate_records import generate_records
 from harness.data.leakage import find_leaks
 from harness.data.read import read_records
-from harness.data.representativeness.compare import compare_distributions
+from harness.data.representativeness import compare_distributions
 from harness.data.split import draw_split
 
 DEFAULT_ROWS = (200_000, 2_100_000)

@@ -129,7 +129,7 @@ def measure_stream(options: argparse.Namespace, width: int = 2048) -> dict[str, 
     """Train on features that stay on disk, and show the memory that this takes."""
     from benchmarks.training.stream import peak_memory_gibibytes, write_stream
     from harness.embedding.store import EmbeddingStore
-    from harness.training.stored_rows import StoredRows
+    from harness.training.features import StoredRows
 
     device: torch.device = options.device
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ INSPECTIONS = (
     "cacheshow",
 )
 # What pytest-benchmark is set to if nobody chooses, and the clock that waits for the device.
-DEFAULT_TIMER, DEVICE_TIMER = "time.perf_counter", "harness.gate.speed.criterion.read_clock"
+DEFAULT_TIMER, DEVICE_TIMER = "time.perf_counter", "harness.criteria.speed.read_clock"
 TIMERS = (None, DEFAULT_TIMER, DEVICE_TIMER)  # None: pytest-benchmark is switched off
 
 Provider = Callable[[], dict[str, Any]]

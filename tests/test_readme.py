@@ -11,7 +11,7 @@ import typer
 
 from harness.cli import app
 from harness.config import GateConfig
-from harness.gate.result import State
+from harness.criteria.result import State
 from harness.pipeline.rehearsal import SCALES, write_kit
 
 ROOT = Path(__file__).parents[1]

@@ -28,7 +28,7 @@ from acceptance.data.genomes import read_genome
 from acceptance.data.provenance import describe, list_differences
 from acceptance.data.sources import SOURCES
 from harness.artifacts import write_atomically
-from harness.data.windows import extract_fragments
+from harness.data.records import extract_fragments
 
 FOLDER = Path(__file__).resolve().parent
 PROVENANCE = "provenance.json"

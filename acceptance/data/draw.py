@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from Bio.Seq import reverse_complement
 
 from acceptance.data.sources import Source
-from harness.data.windows import Fragment
+from harness.data.records import Fragment
 
 __all__ = [
     "Candidate",

@@ -17,7 +17,7 @@ from Bio import SeqIO
 from Bio.Seq import reverse_complement, translate
 
 from acceptance.data.sources import Source
-from harness.data.windows import GENETIC_CODE
+from harness.data.records import GENETIC_CODE
 from harness.errors import DataError
 
 __all__ = ["Genome", "read_genome"]

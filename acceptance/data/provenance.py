@@ -15,7 +15,7 @@ from acceptance.data.archives import ARCHIVES, Archive
 from acceptance.data.draw import Candidate
 from acceptance.data.files import pack
 from acceptance.data.sources import SOURCES
-from harness.data.windows import GENETIC_CODE, WINDOW_LENGTH
+from harness.data.records import GENETIC_CODE, WINDOW_LENGTH
 
 __all__ = ["describe", "list_differences"]
 

@@ -30,9 +30,9 @@ from benchmarks.embedding.workloads import (
     build_reference,
     draw_proteins,
 )
-from harness.embedding.esm.device import measure_product_rate
+from harness.embedding.devices import measure_product_rate
+from harness.embedding.esm.embedder import encoder_flop
 from harness.embedding.esm.engine import Engine
-from harness.embedding.esm.flops import encoder_flop
 
 MAX_WARM_UPS = 5
 STEADY = 0.03

@@ -7,9 +7,14 @@ import time
 import torch
 
 from harness.embedding.esm.alphabet import token_lengths, tokenise
-from harness.embedding.esm.batches import equal_length_batches, packed_batches
-from harness.embedding.esm.engine import Engine
-from harness.embedding.esm.layouts import EqualLengths, Packed, to_device
+from harness.embedding.esm.engine import (
+    Engine,
+    EqualLengths,
+    Packed,
+    equal_length_batches,
+    packed_batches,
+    to_device,
+)
 
 __all__ = ["measure_stages"]
 

@@ -9,8 +9,7 @@ import torch
 from transformers import EsmConfig, EsmModel
 
 from harness.embedding.esm.alphabet import TOKENS
-from harness.embedding.esm.building import DTYPES, assemble_engine
-from harness.embedding.esm.engine import Engine
+from harness.embedding.esm.engine import DTYPES, Engine, assemble_engine
 
 __all__ = ["SHAPES", "build_engine", "build_reference", "draw_proteins"]
 

@@ -21,11 +21,9 @@ from harness.config import TrainingConfig
 from harness.errors import DataError
 from harness.training import TrainedHead, fit_head
 from harness.training.batches import BatchFeed
-from harness.training.engine import choose_engine
 from harness.training.features import LabelledRows
-from harness.training.head import Head
-from harness.training.interruption import TrainingInterrupted
-from harness.training.seeds import derive_seeds, draw_order
+from harness.training.head import Head, derive_seeds, draw_order
+from harness.training.trainer import TrainingInterrupted, choose_engine
 
 __all__ = ["CHECKS", "DisagreementError"]
 

@@ -13,12 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from harness.config import TrainingConfig
 from harness.training.batches import BatchFeed, n_usable_rows
-from harness.training.engine import choose_engine
 from harness.training.features import LabelledRows
-from harness.training.head import Head
-from harness.training.losses import EpochLosses
-from harness.training.run import CALLS_PER_LOOK
-from harness.training.seeds import derive_seeds, draw_order, dropout_seed
+from harness.training.head import Head, derive_seeds, draw_order, dropout_seed
+from harness.training.trainer import CALLS_PER_LOOK, EpochLosses, choose_engine
 
 __all__ = [
     "RECIPE",

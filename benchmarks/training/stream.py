@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.embedding.store import write_store
+from harness.embedding.extraction import write_store
 
 __all__ = ["peak_memory_gibibytes", "write_stream"]
 

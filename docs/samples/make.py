@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.gate.proof.verdict import read_verdict, write_verdict
+from harness.verdict.verdict import read_verdict, write_verdict
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from harness.cli import doctor, export, rehearse, stages, verdicts
+from harness.cli import stages, verdicts
 from harness.errors import HarnessError, MissingInput
 
 __all__ = ["app", "main"]
@@ -15,13 +15,13 @@ COMMANDS = (
     stages.split,
     stages.embed,
     stages.train,
-    export.export,
+    stages.export,
     verdicts.report,
     verdicts.verify,
     verdicts.history,
     verdicts.selftest,
-    rehearse.rehearse,
-    doctor.doctor,
+    verdicts.rehearse,
+    verdicts.doctor,
 )
 
 app = typer.Typer(

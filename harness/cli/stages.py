@@ -1,26 +1,191 @@
 """The stages one by one, for work that takes hours: prepare, split, embed, train.
 
 ``pytest acceptance/`` then finds their artifacts in the work directory.
+
+What several commands share: their options, and the pipeline of a ``gate.toml``.
+
+``harness export``: a head, or a run's embeddings, in the form that another program reads.
+
+What is given decides what is exported: a ``.safetensors`` file is a head, a ``.toml`` file stands
+for the embeddings of its run. Each pair of source and format has one function; a new form is one
+more entry of ``_exporters``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import GATE_TOML, WORK, ConfigOption, WorkOption, open_pipeline
+from harness.config import load_config
+from harness.errors import MissingInput
 
 if TYPE_CHECKING:
     from harness.config import ModelConfig
-    from harness.embedding.joining import Rows
+    from harness.embedding.devices import Ranks
+    from harness.embedding.embedder import Rows
     from harness.pipeline import Pipeline, Side
+    from harness.progress import Progress
 
-__all__ = ["embed", "prepare", "split", "train"]
+__all__ = [
+    "ConfigOption",
+    "VerdictOption",
+    "WorkOption",
+    "embed",
+    "export",
+    "open_pipeline",
+    "open_progress",
+    "prepare",
+    "split",
+    "train",
+]
+
+
+ConfigOption = Annotated[
+    Path, typer.Option("--gate-config", help="Settings of the run.", metavar="PATH")
+]
+WorkOption = Annotated[
+    Path, typer.Option("--work-dir", help="Where artifacts are kept.", metavar="DIR")
+]
+VerdictOption = Annotated[Path, typer.Option("--verdict", help="The verdict.", metavar="PATH")]
+
+GATE_TOML, WORK, VERDICT = Path("gate.toml"), Path("work"), Path("reports/verdict.json")
+
+
+def open_pipeline(gate_config: Path, work_dir: Path, *, ranks: Ranks | None = None) -> Pipeline:
+    """Return the stages of the run that a ``gate.toml`` describes, for one of several ranks.
+
+    Raises
+    ------
+    MissingInput
+        If there is no such file.
+    """
+    from harness.pipeline import Pipeline
+
+    if not gate_config.is_file():
+        raise MissingInput(
+            f"There is no {gate_config}",
+            remedy="Write one (see README.md), or name it with --gate-config",
+        )
+    config = load_config(gate_config)
+    return Pipeline(config, work_dir, progress=open_progress(), ranks=ranks)
+
+
+def open_progress() -> Progress:
+    """Return what shows progress on stderr: moving bars in a terminal, else lines."""
+    from harness.progress import Progress
+
+    return Progress(sys.stderr, is_live=sys.stderr.isatty())
+
+
+class Format(StrEnum):
+    """Who is to read it."""
+
+    VIRNUCPRO = "virnucpro"
+    ONNX = "onnx"
+
+
+class ExportedSide(StrEnum):
+    """Whose protein embeddings are exported."""
+
+    BASELINE = "baseline"
+    CANDIDATE = "candidate"
+
+
+class Source(StrEnum):
+    """What can be exported."""
+
+    HEAD = "head"
+    RUN = "run"
+
+
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="A head (.safetensors), or a run's settings (gate.toml).")
+    ],
+    target: Annotated[
+        Path, typer.Argument(help="The file to write; for a run's embeddings, the folder.")
+    ],
+    fmt: Annotated[Format, typer.Option("--format", help="Who is to read it.")],
+    side: Annotated[
+        ExportedSide, typer.Option("--side", help="Whose protein embeddings, of a run's.")
+    ] = ExportedSide.CANDIDATE,
+    work_dir: WorkOption = WORK,
+) -> None:
+    """Write a head, or a run's embeddings, as VirNucPro takes it; a head as ONNX, too."""
+    kind, exporters = _kind_of(source), _exporters(side, work_dir)
+    exporter = exporters.get((kind, fmt))
+    if exporter is None:
+        known = ", ".join(form for of, form in exporters if of is kind)
+        raise typer.BadParameter(f"{source} is a {kind}: its formats are {known}; got {fmt}")
+    exporter(source, target)
+    typer.echo(f"{fmt}: {target}")
+
+
+def _kind_of(source: Path) -> Source:
+    if not source.exists():
+        raise MissingInput(
+            f"There is no {source}",
+            remedy="Name a head, such as `harness train` prints, or the gate.toml of a run",
+        )
+    if source.is_dir():
+        raise typer.BadParameter(
+            f"{source} is a folder; expected a head (.safetensors) or a run's settings (.toml)"
+        )
+    return Source.RUN if source.suffix == ".toml" else Source.HEAD
+
+
+def _exporters(
+    side: ExportedSide, work_dir: Path
+) -> Mapping[tuple[Source, Format], Callable[[Path, Path], None]]:
+    return {
+        (Source.HEAD, Format.VIRNUCPRO): _head_for_virnucpro,
+        (Source.HEAD, Format.ONNX): _head_as_onnx,
+        (Source.RUN, Format.VIRNUCPRO): partial(_run_for_virnucpro, side=side, work_dir=work_dir),
+    }
+
+
+def _head_for_virnucpro(source: Path, target: Path) -> None:
+    from harness.training.foreign import export_virnucpro
+
+    written = datetime.fromtimestamp(source.stat().st_mtime, UTC)
+    export_virnucpro(source, target, training_date=written.date().isoformat())
+
+
+def _head_as_onnx(source: Path, target: Path) -> None:
+    from harness.training.onnx_export import export_onnx
+
+    export_onnx(source, target)
+
+
+def _run_for_virnucpro(source: Path, target: Path, *, side: ExportedSide, work_dir: Path) -> None:
+    from harness.data.virnucpro import NUCLEOTIDE_ENDING
+    from harness.embedding.virnucpro import export_embeddings
+    from harness.pipeline import compute_threads
+
+    pipeline = open_pipeline(source, work_dir)
+    vectors = pipeline.vectors
+    if vectors.merged(side.value) is not None:
+        raise typer.BadParameter(f"[{side}] brings features, which are VirNucPro's files already")
+    with compute_threads(pipeline.config.threads):
+        nucleotide, protein = vectors.nucleotide_embeddings(), vectors.proteins(side.value)
+    records = pipeline.samples.records()
+    with open_progress().task("write embeddings", len(records), "records") as task:
+        endings = export_embeddings(records, nucleotide, protein, target, task=task)
+    typer.echo(f"{side}: {len(records):,} records in files of *{', *'.join(endings)}")
+    if NUCLEOTIDE_ENDING not in endings:
+        typer.echo(
+            f"no *{NUCLEOTIDE_ENDING}: the nucleotide embeddings are {nucleotide.dim} wide, so "
+            "they are not DNABERT-S's"
+        )
+
 
 STOPPED = 130  # the exit code of a program that was stopped by a signal, as shells give it
 
@@ -75,7 +240,7 @@ def embed(
     several machines, start the same command with torchrun on each: torchrun --nnodes ...
     --nproc-per-node gpu --no-python harness embed ...; they must share the work directory.
     """
-    from harness.embedding.ranks import join_ranks
+    from harness.embedding.devices import join_ranks
     from harness.pipeline import compute_threads
 
     with join_ranks() as ranks:
@@ -165,7 +330,7 @@ def _show_spread(side: Side, spread: list[dict[str, Any]]) -> None:
 @contextmanager
 def _explained_stop() -> Iterator[None]:
     """Say how a training that was asked to stop goes on; typer would only say 'Aborted'."""
-    from harness.training.interruption import TrainingInterrupted
+    from harness.training.trainer import TrainingInterrupted
 
     try:
         yield

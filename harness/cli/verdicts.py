@@ -1,16 +1,23 @@
-"""What is done with a finished verdict, and a test of the gate itself."""
+"""What is done with a finished verdict, and a test of the gate itself.
+
+``harness doctor``: what this machine can run, and what a gate still lacks.
+
+A rehearsal kit for the deployment gate, where no real weights can be had.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from harness.cli.options import (
+from harness.cli.stages import (
     GATE_TOML,
     VERDICT,
     WORK,
@@ -22,7 +29,96 @@ from harness.cli.options import (
 )
 from harness.errors import MissingInput
 
-__all__ = ["history", "report", "selftest", "verify"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.pipeline.doctor import Check
+
+__all__ = [
+    "doctor",
+    "history",
+    "rehearse",
+    "report",
+    "selftest",
+    "verify",
+]
+
+
+_COLOURS = {"ok": "green", "note": "yellow", "missing": "bold red"}
+
+
+def doctor(gate_config: ConfigOption = GATE_TOML) -> None:
+    """Say what this machine can run; exit 0 only if the gate could start."""
+    try:
+        from harness.pipeline.doctor import State, examine
+    except (ImportError, OSError) as error:  # OSError: a broken shared library
+        typer.echo(f"The gate cannot start: a package does not load: {error}")
+        typer.echo("Run `pip install -e .` in the project's folder")
+        raise typer.Exit(1) from error
+
+    console = Console(highlight=False)
+    checks = examine(gate_config)
+    if console.is_terminal:
+        console.print(_tabulate(checks))
+    else:
+        typer.echo(_list(checks), nl=False)
+    missing = [check.name for check in checks if check.state is State.MISSING]
+    if missing:
+        typer.echo(f"The gate cannot start: {', '.join(missing)}")
+        raise typer.Exit(1)
+    typer.echo("The gate could start")
+
+
+def _tabulate(checks: Sequence[Check]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for check in checks:
+        text = Text(check.detail)
+        if check.remedy:
+            text.append(f"\n{check.remedy}", style="dim")
+        table.add_row(Text(check.state, style=_COLOURS[check.state]), Text(check.name), text)
+    return table
+
+
+def _list(checks: Sequence[Check]) -> str:
+    """Return one line a check, and one for each remedy, for logs and programs."""
+    lines = []
+    for check in checks:
+        lines.append(f"{check.state:<8}{check.name}: {check.detail}")
+        lines += [f"{'':<8}{check.remedy}"] if check.remedy else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+EMBEDDED_DATA = Path("acceptance/data")
+
+
+class Size(StrEnum):
+    """How large the models are."""
+
+    FULL = "full"
+    TINY = "tiny"
+
+
+def rehearse(
+    folder: Annotated[Path, typer.Argument(help="Where the kit goes; new, or empty.")],
+    scale: Annotated[
+        Size, typer.Option("--scale", help="The real shapes on a GPU, or a laptop's.")
+    ] = Size.FULL,
+    data: Annotated[
+        Path, typer.Option("--data", help="The embedded data set.", metavar="DIR")
+    ] = EMBEDDED_DATA,
+) -> None:
+    """Write models with random weights, real sequences and a gate.toml, to rehearse production."""
+    from harness.pipeline.rehearsal import SCALES, write_kit
+
+    size = SCALES[scale.value]
+    typer.echo(f"{folder}: {size.needed_bytes() / 1e9:.1f} GB")
+    for path in write_kit(folder, size, data=data, progress=open_progress()):
+        typer.echo(f"  {path.name}")
+    typer.echo(
+        "The weights are random: the gate will say REHEARSAL, and `harness verify` will refuse.\n"
+        f"Next: pytest acceptance/ -m gpu --gate-config {folder / 'gate.toml'}"
+    )
+
 
 TINY = Path("acceptance/profiles/tiny.toml")
 
@@ -45,7 +141,7 @@ def report(
 
     The figures that markdown names are drawn beside the verdict.
     """
-    from harness.gate.proof.verdict import read_verdict
+    from harness.verdict.verdict import read_verdict
 
     typer.echo(_render(read_verdict(verdict), fmt, verdict.parent), nl=False)
 
@@ -53,9 +149,8 @@ def report(
 def _render(content: dict[str, Any], fmt: Format, folder: Path) -> str:
     from harness.report.figures import draw_figures
     from harness.report.html import panel_page
-    from harness.report.machine import render_json
-    from harness.report.markdown import render_markdown
-    from harness.report.modelcard import render_model_card
+    from harness.report.markdown import render_markdown, render_model_card
+    from harness.report.terminal import render_json
 
     if fmt is Format.JSON:
         return render_json(content)
@@ -88,7 +183,7 @@ def verify(
     verdict: VerdictOption = VERDICT,
 ) -> None:
     """Exit 0 only if a verdict authorises this very file."""
-    from harness.gate.proof.authorisation import authorise
+    from harness.verdict.verdict import authorise
 
     authorise(checkpoint, verdict)
     typer.echo(f"{checkpoint}: authorised by {verdict}")
@@ -102,8 +197,8 @@ def history(
     ] = None,
 ) -> None:
     """Show the verdicts on this test set so far, and how often it was judged."""
-    from harness.gate.proof.history import read_history
     from harness.report.trend import FORMATS, draw_trend, render_trend
+    from harness.verdict.history import read_history
 
     if figure is not None and figure.suffix not in FORMATS:
         raise typer.BadParameter(f"{figure}: expected a name in {' or '.join(FORMATS)}")

@@ -6,9 +6,8 @@ whether the test set is representative, and ``find_leaks`` whether it is separat
 
 from harness.data.leakage import LeakReport, find_feature_leaks, find_leaks
 from harness.data.read import read_records
-from harness.data.record_set import RecordSet
-from harness.data.records import RECORD_COLUMNS, check_records, digest_content
-from harness.data.representativeness.compare import Representativeness, compare_distributions
+from harness.data.records import RECORD_COLUMNS, RecordSet, check_records, digest_content
+from harness.data.representativeness import Representativeness, compare_distributions
 from harness.data.split import Split, draw_split
 
 __all__ = [

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.data.formats.genbank import choose_lineage, is_genbank, read_genbank
+from harness.data.genbank import choose_lineage, is_genbank, read_genbank
 from harness.data.inputs import read_blocks
 from harness.errors import DataError
 

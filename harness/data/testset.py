@@ -19,8 +19,7 @@ from filelock import FileLock
 
 from harness.artifacts import digest_file, write_atomically
 from harness.data.groups import order_by_id
-from harness.data.sampler import exact_fraction
-from harness.data.split import Split, draw_split
+from harness.data.split import Split, draw_split, exact_fraction
 from harness.errors import ArtifactError, DataError
 
 __all__ = ["StoredTestSet", "obtain_test_set"]

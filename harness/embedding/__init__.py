@@ -8,9 +8,10 @@ from harness.embedding.embedder import Embedder
 from harness.embedding.esm.alphabet import tokenise
 from harness.embedding.esm.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
 from harness.embedding.esm.embedder import EsmEmbedder, load_embedder
-from harness.embedding.nucleotide.kmer import KmerProfile
-from harness.embedding.store import EmbeddingStore, write_store
-from harness.embedding.virnucpro.merged import MergedFeatures, SomeColumns
+from harness.embedding.extraction import write_store
+from harness.embedding.nucleotide import KmerProfile
+from harness.embedding.store import EmbeddingStore
+from harness.embedding.virnucpro import MergedFeatures, SomeColumns
 
 __all__ = [
     "Embedder",

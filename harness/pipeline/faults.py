@@ -1,26 +1,151 @@
 """Known faults, each planted in a copy of a finished run: what the gate must notice.
 
 A fault is a file, a table, a split, an embedder or a clock that a copy takes for its own. What a
-copy is stands in :mod:`harness.pipeline.bench`.
+copy is stands in :mod:`harness.pipeline.faults`.
+
+Planted faults of time: a candidate that is no faster, or only almost fast enough.
+
+Which state each must lead to stands in :mod:`harness.pipeline.faults`.
+
+A finished run and copies of it, for faults to be planted in.
+
+The stages and criteria of a copy are those of any run; what it writes goes to a scratch folder, so
+that nothing of a copy ever stands in the work directory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from harness.artifacts import Artifact
+from harness.config import GateConfig, Thresholds
+from harness.criteria import CriterionResult, State, predict_labels
+from harness.criteria.speed import time_rounds
+from harness.data import Split
 from harness.embedding import Embedder
-from harness.gate import CriterionResult, State, predict_labels
-from harness.pipeline.bench import Bench
-from harness.pipeline.timing_faults import at_percent, same_model
+from harness.pipeline.judge import Judge
+from harness.pipeline.stages import Pipeline
+from harness.pipeline.stopwatch import BatchingEmbedder, Stopwatch
+from harness.pipeline.vectors import SIDES, Side
 from harness.training import load_head
 
-__all__ = ["FAULTS", "Fault"]
+__all__ = [
+    "FAULTS",
+    "Bench",
+    "Fault",
+    "at_percent",
+    "same_model",
+]
+
+
+Scores = npt.NDArray[np.float64]
+
+
+class Bench:
+    """A finished run, and copies of it that faults are planted in.
+
+    Parameters
+    ----------
+    honest : Pipeline
+        The run; stages that it lacks are computed.
+    scratch : Path
+        Takes what the copies write.
+    clock : callable
+        Returns seconds; what a real measurement is timed with.
+
+    Attributes
+    ----------
+    config : GateConfig
+        Of the run, with a deployment's limits: each fault has a known outcome under these.
+    """
+
+    def __init__(self, honest: Pipeline, scratch: Path, clock: Callable[[], float]) -> None:
+        self.honest = honest
+        self.clock = clock
+        self.config = replace(honest.config, thresholds=Thresholds())
+        self.predictions = honest.predictions()
+        self._scratch = scratch
+
+    def rng(self) -> np.random.Generator:
+        """Return a generator that is the same for every fault."""
+        return np.random.default_rng(self.config.seed)
+
+    def copy(
+        self,
+        *,
+        config: GateConfig | None = None,
+        made: Mapping[str, Any] | None = None,
+        artifacts: Mapping[str, Artifact] | None = None,
+    ) -> Judge:
+        """Return the criteria of a copy of the run.
+
+        Parameters
+        ----------
+        config : GateConfig, optional
+            Settings in place of the run's.
+        made, artifacts : mapping, optional
+            What the copy takes for made, besides records, split and identities: by cache name.
+        """
+        honest, folder = self.honest, Path(tempfile.mkdtemp(dir=self._scratch))
+        copied = Pipeline(config or self.config, folder)
+        names = ("records", "split")
+        copied.cache.artifacts.update({name: honest.cache.artifacts[name] for name in names})
+        copied.cache.artifacts.update(artifacts or {})
+        tables = {
+            "records": honest.samples.records(),
+            "split": honest.cache.made("split"),
+            "identity": honest.samples.identity(),
+        }
+        for name, value in (tables | dict(made or {})).items():
+            copied.cache.once(name, lambda value=value: value)  # type: ignore[misc] # bound here
+        return Judge(copied)
+
+    def with_predictions(self, baseline: pd.DataFrame, candidate: pd.DataFrame) -> Judge:
+        """Return the criteria of a copy whose sides bring files of predictions (id, score)."""
+        config, folder = self.config, Path(tempfile.mkdtemp(dir=self._scratch))
+        for side, table in zip(SIDES, (baseline, candidate), strict=True):
+            table.to_parquet(folder / f"{side}.parquet")
+            settings = getattr(config, side)
+            brought = replace(
+                settings, predictions=folder / f"{side}.parquet", metrics=None, checkpoint=None
+            )
+            config = replace(config, **{side: brought})
+        return self.copy(config=config)
+
+    def scores(self, side: Side, scores: Scores | None = None) -> pd.DataFrame:
+        """Return id and score of the test rows: a side's own scores, or others."""
+        own = self.predictions[f"{side}_score"].to_numpy()
+        return pd.DataFrame(
+            {"id": self.predictions["id"], "score": own if scores is None else scores}
+        )
+
+    def with_split(self, split: Split) -> Judge:
+        """Return the criteria of a copy that has drawn another split."""
+        drawn = replace(self.honest.cache.made("split"), split=split)
+        return self.copy(made={"split": drawn})
+
+    def with_embedders(self, embedders: Mapping[Side, Embedder]) -> Judge:
+        """Return the criteria of a copy with other embedders; each side keeps its own store."""
+        honest = self.honest
+        stores: dict[str, Any] = {
+            f"store {side}": honest.vectors.embeddings(side) for side in SIDES
+        }
+        stores["store nucleotide"] = honest.vectors.nucleotide_embeddings()
+        names = ("embeddings baseline", "embeddings candidate", "embeddings nucleotide")
+        return self.copy(
+            made=stores | {f"embedder {side}": x for side, x in embedders.items()},
+            artifacts={name: honest.cache.artifacts[name] for name in names},
+        )
+
 
 # Rows cut off a predictions file: few enough for an error to name them all.
 CUT_ROWS = 3
@@ -162,6 +287,82 @@ PASSES, FAILS = frozenset({State.PASS}), frozenset({State.FAIL})
 DOES_NOT_FAIL = frozenset({State.PASS, State.INCONCLUSIVE})
 DOES_NOT_PASS = frozenset({State.FAIL, State.INCONCLUSIVE})
 ERRS = frozenset({State.ERROR})
+
+
+# Enough to see a ratio of about 1; the gate itself times more.
+TIMED_SEQUENCES = 32
+# A busy machine must not make a sound gate look broken: it would take noise of a factor of two,
+# in each attempt.
+ATTEMPTS = 5
+
+
+def same_model(bench: Bench) -> CriterionResult:
+    """Time the baseline against itself, by the bench's clock."""
+    honest = bench.honest
+    own = bench.config.timing
+    timing = replace(own, sequences=min(TIMED_SEQUENCES, own.sequences), attempts=ATTEMPTS)
+    copied = bench.copy(
+        config=replace(bench.config, candidate=bench.config.baseline, timing=timing),
+        made={f"embedder {side}": honest.vectors.embedder("baseline") for side in SIDES}
+        | {f"store {side}": honest.vectors.embeddings("baseline") for side in SIDES},
+        artifacts={
+            f"embeddings {side}": honest.cache.artifacts["embeddings baseline"] for side in SIDES
+        },
+    )
+    with copied.stopwatch() as stopwatch:
+        return _measure(stopwatch, bench.clock)
+
+
+class _SlowedEmbedder:
+    """An embedder whose every call moves a clock on by a given time."""
+
+    n_out_of_memory = 0
+
+    def __init__(self, embedder: BatchingEmbedder, seconds: float, now: list[float]) -> None:
+        self._embedder, self._seconds, self._now = embedder, seconds, now
+        self.name, self.dim, self.digest = embedder.name, embedder.dim, embedder.digest
+        self.token_budget = embedder.token_budget
+
+    def limit_tokens(self, token_budget: int) -> None:
+        """Let no batch hold more tokens than this."""
+        self._embedder.limit_tokens(token_budget)
+
+    def embed(
+        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Embed, and let the time pass."""
+        self._now[0] += self._seconds
+        return self._embedder.embed(sequences, on_progress=on_progress)
+
+
+def at_percent(percent: int) -> Callable[[Bench], CriterionResult]:
+    """Return a candidate at that share of the baseline's time, by a clock of its own."""
+
+    def plant(bench: Bench) -> CriterionResult:
+        vectors, now = bench.honest.vectors, [0.0]
+        sample = bench.honest.samples.part("test").head(1)
+        seconds: dict[Side, float] = {"baseline": 100.0, "candidate": float(percent)}
+        stopwatch = Stopwatch(
+            {s: _SlowedEmbedder(vectors.embedder(s), seconds[s], now) for s in SIDES},
+            sample["protein"].tolist(),
+            {side: vectors.proteins(side).rows(sample["id"]) for side in SIDES},
+            limit_ratio=bench.config.thresholds.max_time_ratio,
+            runs=bench.config.timing.runs,
+            attempts=1,
+            clock=lambda: now[0],
+        )
+        return _measure(stopwatch, lambda: now[0])
+
+    return plant
+
+
+def _measure(stopwatch: Stopwatch, clock: Callable[[], float]) -> CriterionResult:
+    for side in SIDES:
+        work = stopwatch.warmed_up(side)
+        stopwatch.keep(side, time_rounds(work, stopwatch.runs, clock=clock))
+    stopwatch.keep("closing", time_rounds(stopwatch.work("baseline"), 1, clock=clock))
+    return stopwatch.judge()
+
 
 # Each with the percentages that the deployment's limits, 5 points and half the time, decide.
 FAULTS = (

@@ -11,8 +11,8 @@ import pandas as pd
 from harness.artifacts import Artifact, digest_file, digest_json, write_atomically
 from harness.config import GateConfig
 from harness.data import RecordSet, Split, digest_content, read_records
-from harness.data.formats.genbank import genbank_files
-from harness.data.identity import IdentityBins, measure_identity
+from harness.data.genbank import genbank_files
+from harness.data.leakage import IdentityBins, measure_identity
 from harness.data.read import MAX_REJECT_SHARE, source_files
 from harness.data.testset import StoredTestSet, obtain_test_set
 from harness.errors import DataError

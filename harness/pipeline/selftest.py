@@ -14,14 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.criteria import CriterionResult, State
+from harness.criteria.speed import read_clock
 from harness.errors import MissingInput
-from harness.gate import CriterionResult, State
-from harness.gate.speed.criterion import read_clock
-from harness.pipeline.bench import Bench
-from harness.pipeline.faults import FAULTS, Fault
-from harness.pipeline.selftest_result import FaultOutcome, SelfTestResult, keep_selftest
+from harness.pipeline.facts import FaultOutcome, SelfTestResult, keep_selftest
+from harness.pipeline.faults import FAULTS, Bench, Fault
 from harness.pipeline.stages import Pipeline
-from harness.pipeline.threads import compute_threads
+from harness.pipeline.stopwatch import compute_threads
 from harness.progress import Progress
 
 __all__ = ["run_selftest", "show_selftest"]

@@ -2,12 +2,23 @@
 
 Each stage is computed when it is first asked for and kept as an immutable artifact, so that a
 second run reuses what is unchanged. What the results mean is judged elsewhere.
+
+What a side brings in place of what would be made here, and what must be said about it.
+
+A head or predictions from elsewhere can be judged, but where they were trained is not known.
+
+Predictions and metrics that come from elsewhere: reading them, joining them by record id.
+
+A row that is missing, doubled or unreadable is an error that names some; nothing is dropped.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,24 +26,278 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
-from harness.config import GateConfig
-from harness.embedding.ranks import Ranks
-from harness.gate.predictions import (
-    ReportedMetrics,
-    join_predictions,
-    read_metrics,
-    read_predictions,
-)
-from harness.pipeline.brought import brought_files, load_brought_head, require_brought
+from harness.config import GateConfig, ModelConfig
+from harness.embedding.devices import Ranks
+from harness.errors import DataError, MissingInput
 from harness.pipeline.cache import StageCache
-from harness.pipeline.feature_rows import feature_rows
-from harness.pipeline.heads import HEAD_FILE, Heads
+from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import SIDES, Side, Vectors
 from harness.progress import Progress
 from harness.training import load_head
+from harness.training.foreign import load_virnucpro
+from harness.training.head import Head
 
-__all__ = ["Pipeline"]
+__all__ = [
+    "Pipeline",
+    "ReportedMetrics",
+    "brought_files",
+    "join_predictions",
+    "load_brought_head",
+    "name_some",
+    "read_metrics",
+    "read_predictions",
+    "require_brought",
+    "warn_of_brought",
+]
+
+
+# In which direction a head that has seen the test rows moves the drop.
+_CONSEQUENCES: dict[Side, str] = {
+    "baseline": "its accuracy, and with it the drop, would then be too large",
+    "candidate": "its accuracy would then be too large, and the drop too small",
+}
+
+
+def require_brought(path: Path) -> Path:
+    """Return the path of a file that the settings name.
+
+    Raises
+    ------
+    MissingInput
+        If it is not there.
+    """
+    if not path.is_file():
+        raise MissingInput(
+            f"{path}: no such file", remedy="Put it there, or correct the path in gate.toml"
+        )
+    return path
+
+
+def load_brought_head(path: Path, *, n_features: int) -> Head:
+    """Read a head that was trained elsewhere: one of this project's, or of VirNucPro's own.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.safetensors`` checkpoint of this project; anything else is read as VirNucPro's
+        ``.pth``, in either form.
+    n_features : int
+        The width of the features that it is to judge.
+
+    Raises
+    ------
+    DataError, CheckpointError
+        If it cannot be read, holds no head, or one of another width.
+    """
+    read = load_head if path.suffix == ".safetensors" else load_virnucpro
+    return read(path, n_features=n_features)
+
+
+def brought_files(config: GateConfig) -> dict[str, Path]:
+    """Return the files that the sides bring, by their names among the artifacts."""
+    return {
+        f"{side} {kind}": path
+        for side in SIDES
+        for kind in ("checkpoint", "predictions", "metrics")
+        if (path := getattr(getattr(config, side), kind)) is not None
+    }
+
+
+def warn_of_brought(config: GateConfig, *, sides: Iterable[Side] = SIDES) -> tuple[str, ...]:
+    """Say which heads were trained elsewhere, and what follows if they have seen the test rows."""
+    brought = {side: _brought_scores(getattr(config, side)) for side in sides}
+    return tuple(
+        f"The {side}'s head was not trained here ({path.name}): it may have seen the test rows; "
+        f"{_CONSEQUENCES[side]}"
+        for side, path in brought.items()
+        if path is not None
+    )
+
+
+def _brought_scores(settings: ModelConfig) -> Path | None:
+    return settings.predictions or settings.checkpoint
+
+
+_SHOWN_IDS = 5
+_REPORTED = ("precision", "recall", "f1", "roc_auc", "average_precision", "mcc", "brier")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedMetrics:
+    """What is known of a baseline of which only metrics are at hand.
+
+    Attributes
+    ----------
+    accuracy : Fraction
+        Share right, exactly as reported.
+    n_rows : int
+        Rows that it was measured on.
+    others : dict of str to float
+        Further metrics that were reported: for display, never judged.
+    """
+
+    accuracy: Fraction
+    n_rows: int
+    others: dict[str, float]
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read the scores of one side.
+
+    Parameters
+    ----------
+    path : Path
+        CSV (``.csv``, ``.csv.gz``) or Parquet (``.parquet``) with the columns ``id`` and ``score``,
+        the viral class's probability; other columns are ignored.
+
+    Returns
+    -------
+    DataFrame
+        ``id`` (str, unique) and ``score`` (float64, from 0 to 1), in the file's order.
+
+    Raises
+    ------
+    MissingInput
+        If there is no such file.
+    DataError
+        If it cannot be read, lacks a column, holds an id twice or not at all, or a score that is
+        not a number from 0 to 1.
+    """
+    table = _read_table(path)
+    missing = [name for name in ("id", "score") if name not in table]
+    if missing:
+        raise DataError(
+            f"{path}: column {missing[0]!r} is missing; expected id and score, "
+            f"has {', '.join(map(str, table.columns))}"
+        )
+    ids = table["id"].astype("str")
+    scores = pd.to_numeric(table["score"], errors="coerce").astype("float64")
+    nameless = table["id"].isna() | (ids == "")
+    if nameless.any():
+        first = int(nameless.argmax()) + 1
+        raise DataError(f"{path}: {nameless.sum()} rows have no id; the first is row {first}")
+    _refuse(path, ids, ids.duplicated(), "occur twice")
+    _refuse(path, ids, ~scores.between(0, 1), "have a score that is no probability from 0 to 1")
+    return pd.DataFrame({"id": ids, "score": scores})
+
+
+def read_metrics(path: Path) -> ReportedMetrics:
+    """Read bare metrics, such as ``{"accuracy": 0.9048, "n": 210000}``.
+
+    Parameters
+    ----------
+    path : Path
+        JSON object with ``accuracy`` (share right) and ``n`` (rows), and optionally ``precision``,
+        ``recall``, ``f1``, ``roc_auc``, ``average_precision``, ``mcc``, ``brier``.
+
+    Raises
+    ------
+    MissingInput
+        If there is no such file.
+    DataError
+        If it is no such object.
+    """
+    _require_file(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_float=Fraction)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
+    known = ("accuracy", "n", *_REPORTED)
+    if not isinstance(content, dict) or not {"accuracy", "n"} <= set(content) <= set(known):
+        raise DataError(
+            f"{path}: expected an object with accuracy and n; known: {', '.join(known)}"
+        )
+    accuracy, n_rows = content["accuracy"], content["n"]
+    if type(n_rows) is not int or n_rows < 1:
+        raise DataError(f"{path}: n is {n_rows!s}; expected the number of rows, at least 1")
+    numbers = {name: value for name, value in content.items() if name != "n"}
+    for name, value in numbers.items():
+        lowest = -1 if name == "mcc" else 0
+        if type(value) not in (int, Fraction) or not lowest <= value <= 1:
+            shown = float(value) if isinstance(value, Fraction) else value
+            raise DataError(f"{path}: {name} is {shown!s}; expected a number from {lowest} to 1")
+    others = {name: float(value) for name, value in numbers.items() if name != "accuracy"}
+    return ReportedMetrics(accuracy=Fraction(accuracy), n_rows=n_rows, others=others)
+
+
+def join_predictions(
+    test_rows: pd.DataFrame, baseline: pd.DataFrame, candidate: pd.DataFrame
+) -> pd.DataFrame:
+    """Put the scores of both sides beside the test rows.
+
+    Parameters
+    ----------
+    test_rows : DataFrame
+        ``id`` (unique), ``label`` and whatever else is to be kept, such as ``lineage``, ``genome``,
+        ``length``.
+    baseline, candidate : DataFrame
+        ``id`` and ``score``, with exactly the ids of the test rows, in any order.
+
+    Returns
+    -------
+    DataFrame
+        The test rows, in their order, with ``baseline_score`` and ``candidate_score``.
+
+    Raises
+    ------
+    DataError
+        If a side has other ids than the test rows; some are listed.
+    """
+    joined = test_rows.reset_index(drop=True)
+    for side, scores in (("baseline", baseline), ("candidate", candidate)):
+        _require_same_ids(side, joined["id"], scores["id"])
+        by_id = scores.set_index("id")["score"]
+        joined[f"{side}_score"] = by_id.reindex(joined["id"]).to_numpy(dtype="float64")
+    return joined
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    _require_file(path)
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        if path.name.endswith((".csv", ".csv.gz")):
+            return pd.read_csv(path, dtype="str", keep_default_na=False)
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' and Arrow's too
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    raise DataError(f"{path}: expected a file named .csv, .csv.gz or .parquet")
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise MissingInput(
+            f"{path}: no such file", remedy="Put it there, or correct the path in gate.toml"
+        )
+
+
+def _refuse(path: Path, ids: pd.Series[str], is_bad: pd.Series[bool], problem: str) -> None:
+    if is_bad.any():
+        raise DataError(f"{path}: {is_bad.sum()} ids {problem}: {name_some(ids[is_bad].tolist())}")
+
+
+def _require_same_ids(side: str, expected: pd.Series[str], found: pd.Series[str]) -> None:
+    if found.duplicated().any():
+        doubled = found[found.duplicated()].tolist()
+        raise DataError(f"{side}: {len(doubled)} ids occur twice: {name_some(doubled)}")
+    absent = expected[~expected.isin(found)].tolist()
+    foreign = found[~found.isin(expected)].tolist()
+    if absent or foreign:
+        raise DataError(
+            f"{side}: expected predictions of exactly the {len(expected)} test rows; "
+            f"{len(absent)} are missing ({name_some(absent)}), "
+            f"{len(foreign)} are of other rows ({name_some(foreign)}). "
+            "Predict the rows of this split's test set, all of them and no others"
+        )
+
+
+def name_some(ids: Sequence[str]) -> str:
+    """Return the first few of some ids, and how many more there are."""
+    if not ids:
+        return "none"
+    rest = len(ids) - _SHOWN_IDS
+    return ", ".join(ids[:_SHOWN_IDS]) + (f" and {rest} more" if rest > 0 else "")
+
 
 T = TypeVar("T")
 

@@ -2,36 +2,102 @@
 
 The binding comparison is matched: both sides in the candidate's dtype, by the same engine. Its
 rounds are run by pytest-benchmark in the acceptance tests; only the repetition of an inconclusive
-measurement is run here. What the rounds mean is judged in ``harness.gate.speed.criterion``.
+measurement is run here. What the rounds mean is judged in ``harness.criteria.speed``.
+
+Equal batches for both sides of a timed comparison, and what became of them on a full device.
+
+An embedder halves its batches where the device's memory does not suffice; how fast it is then says
+as much about the memory as about the model.
+
+Why the candidate is faster: the model, the precision, the batching. Reported, never gated.
+
+A few rounds outside the timed ones. The binding comparison is ``harness.pipeline.stopwatch``'s.
+
+How many threads torch computes on.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import Any
+from statistics import fmean
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.embedding import tokenise
-from harness.errors import ArtifactError
-from harness.gate.embedding_integrity import TOLERANCE
-from harness.gate.result import CriterionResult, State, decimal_text
-from harness.gate.speed.advice import advise_on_slowness
-from harness.gate.speed.criterion import Attempt, judge_attempts, read_clock, time_rounds
-from harness.gate.speed.neighbours import Observation
-from harness.pipeline.batches import (
-    BatchingEmbedder,
-    PaddingEmbedder,
-    equalise_batches,
-    observe_batches,
+from harness.criteria.embedding_integrity import TOLERANCE
+from harness.criteria.neighbours import Observation
+from harness.criteria.result import CriterionResult, State, decimal_text
+from harness.criteria.speed import (
+    Attempt,
+    advise_on_slowness,
+    judge_attempts,
+    read_clock,
+    time_rounds,
 )
-from harness.pipeline.causes import Causes, measure_causes
+from harness.embedding import Embedder, tokenise
+from harness.errors import ArtifactError
 
-__all__ = ["Stopwatch"]
+__all__ = [
+    "BatchingEmbedder",
+    "Causes",
+    "PaddingEmbedder",
+    "Stopwatch",
+    "compute_threads",
+    "equalise_batches",
+    "measure_causes",
+    "observe_batches",
+]
+
+
+class BatchingEmbedder(Embedder, Protocol):
+    """An embedder whose batches hold a known number of tokens at most."""
+
+    @property
+    def token_budget(self) -> int:
+        """Most tokens in a batch: halved each time that the device's memory did not suffice."""
+
+    @property
+    def n_out_of_memory(self) -> int:
+        """How often the device's memory did not suffice."""
+
+    def limit_tokens(self, token_budget: int) -> None:
+        """Let no batch hold more tokens than this; a smaller budget stays."""
+
+
+class PaddingEmbedder(Embedder, Protocol):
+    """An embedder that can also batch the plain way."""
+
+    dtype: str
+
+    def embed_padded(
+        self, sequences: Sequence[str], *, batch_size: int = 16
+    ) -> npt.NDArray[np.float32]:
+        """Return the embeddings, from padded batches in the order given."""
+
+
+def equalise_batches(embedders: Collection[BatchingEmbedder]) -> None:
+    """Give all embedders the smallest budget of tokens that one of them has."""
+    smallest = min(embedder.token_budget for embedder in embedders)
+    for embedder in embedders:
+        embedder.limit_tokens(smallest)
+
+
+def observe_batches(token_budgets: Collection[int]) -> Observation:
+    """Compare what the budgets were around each timed round: unequal ones disturb a comparison."""
+    if len(set(token_budgets)) <= 1:
+        return Observation()
+    shrunk = (
+        "the device's memory did not suffice: batches shrank from "
+        f"{max(token_budgets):,} to {min(token_budgets):,} tokens"
+    )
+    return Observation(disturbances=(shrunk,))
+
 
 # Warm-up ends when two consecutive runs differ by less than this share, or after so many runs.
 STEADY = 0.02
@@ -243,3 +309,119 @@ class Stopwatch:
 
 def _is_steady(seconds: Sequence[float]) -> bool:
     return abs(seconds[-1] - seconds[-2]) < STEADY * seconds[-2]
+
+
+ROUNDS = 3
+# Enough for a ratio of batchings, few enough to cost a fraction of one timed round.
+BATCHING_SEQUENCES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Causes:
+    """Rounds in seconds that tell the causes of a speed-up apart.
+
+    Attributes
+    ----------
+    baseline_dtype, candidate_dtype : str
+        What each side computes in where it is deployed.
+    matched_seconds, candidate_seconds : tuple of float
+        The binding rounds: both sides in the candidate's dtype.
+    deployed_seconds : tuple of float
+        The baseline in its own dtype; the matched rounds where the dtypes agree.
+    n_batching_sequences : int
+        What the two batchings of the deployed baseline were timed on.
+    batched_seconds, padded_seconds : tuple of float
+        Our batches; padded batches of 16 in the order of the file.
+    """
+
+    baseline_dtype: str
+    candidate_dtype: str
+    matched_seconds: tuple[float, ...]
+    candidate_seconds: tuple[float, ...]
+    deployed_seconds: tuple[float, ...]
+    n_batching_sequences: int
+    batched_seconds: tuple[float, ...]
+    padded_seconds: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rounds and the factors; a factor of no finite, positive times is None.
+
+        ``model * precision`` is the speed-up as deployed, and with ``batching`` that over a
+        baseline run in padded batches.
+        """
+        return asdict(self) | {
+            "as_deployed_ratio": self.as_deployed_ratio,
+            "model": _quotient(self.matched_seconds, self.candidate_seconds),
+            "precision": _quotient(self.deployed_seconds, self.matched_seconds),
+            "batching": _quotient(self.padded_seconds, self.batched_seconds),
+        }
+
+    @property
+    def as_deployed_ratio(self) -> float | None:
+        """The candidate's mean time over the baseline's, each in its own dtype."""
+        return _quotient(self.candidate_seconds, self.deployed_seconds)
+
+
+def measure_causes(
+    deployed: PaddingEmbedder,
+    proteins: Sequence[str],
+    *,
+    candidate_dtype: str,
+    matched_seconds: Sequence[float],
+    candidate_seconds: Sequence[float],
+    deployed_work: Callable[[], object],
+    clock: Callable[[], float],
+) -> Causes:
+    """Time the baseline in its own dtype, if that is another, and in padded batches.
+
+    Parameters
+    ----------
+    deployed : PaddingEmbedder
+        The baseline in its own dtype.
+    proteins : sequence of str
+        What the timed rounds embed.
+    candidate_dtype : str
+        What the timed rounds compute in.
+    matched_seconds, candidate_seconds : sequence of float
+        The timed rounds.
+    deployed_work : callable
+        One round of the deployed baseline.
+    clock : callable
+        Returns seconds; synchronises the device first.
+    """
+    matched = tuple(matched_seconds)
+    is_matched = deployed.dtype == candidate_dtype
+    few = list(proteins)[:BATCHING_SEQUENCES]
+    return Causes(
+        baseline_dtype=deployed.dtype,
+        candidate_dtype=candidate_dtype,
+        matched_seconds=matched,
+        candidate_seconds=tuple(candidate_seconds),
+        deployed_seconds=matched if is_matched else _warm_rounds(deployed_work, clock),
+        n_batching_sequences=len(few),
+        batched_seconds=_warm_rounds(lambda: deployed.embed(few), clock),
+        padded_seconds=_warm_rounds(lambda: deployed.embed_padded(few), clock),
+    )
+
+
+def _warm_rounds(work: Callable[[], object], clock: Callable[[], float]) -> tuple[float, ...]:
+    work()
+    return time_rounds(work, ROUNDS, clock=clock)
+
+
+def _quotient(above: Sequence[float], below: Sequence[float]) -> float | None:
+    are_times = all(math.isfinite(x) and x > 0 for x in (*above, *below))
+    return fmean(above) / fmean(below) if are_times else None
+
+
+@contextmanager
+def compute_threads(threads: int | None) -> Iterator[None]:
+    """Let torch compute on so many threads for a while; None leaves them as they are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

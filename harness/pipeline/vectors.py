@@ -1,19 +1,30 @@
-"""The embeddings of a run: which embedder each side has, what it stored, and a side's features."""
+"""The embeddings of a run: which embedder each side has, what it stored, and a side's features.
+
+A run's embedding stores: made on every GPU there is, or by the ranks that are there already.
+
+One process a GPU: how many there are to be, and torchrun, which starts them and ends them.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.artifacts import digest_file
+from harness.artifacts import Build, digest_file
 from harness.config import GateConfig, ModelConfig, RandomWeights
-from harness.data.formats.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.data.inputs import require_files
+from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding import (
     Embedder,
     EmbeddingStore,
@@ -22,22 +33,215 @@ from harness.embedding import (
     MergedFeatures,
     SomeColumns,
     load_embedder,
+    write_store,
 )
+from harness.embedding.devices import is_under_torchrun
+from harness.embedding.embedder import Rows
+from harness.embedding.esm.alphabet import MAX_RESIDUES
 from harness.embedding.esm.random_weights import write_random_checkpoint
-from harness.embedding.joining import Rows
-from harness.embedding.nucleotide.dnabert import load_dnabert
-from harness.embedding.virnucpro.files import (
-    DNABERT_DIM,
-    ImportedEmbeddings,
-    import_embeddings,
-)
-from harness.errors import MissingInput
+from harness.embedding.nucleotide import load_dnabert
+from harness.embedding.store import LAYOUT
+from harness.embedding.virnucpro import DNABERT_DIM, ImportedEmbeddings, import_embeddings
+from harness.errors import HarnessError, MissingInput
 from harness.pipeline.cache import StageCache
-from harness.pipeline.extraction import Extraction
 from harness.pipeline.samples import Samples
 from harness.progress import Progress
 
-__all__ = ["SIDES", "Side", "Vectors"]
+__all__ = [
+    "SIDES",
+    "Extraction",
+    "Part",
+    "Side",
+    "Vectors",
+    "count_processes",
+    "run_on_ranks",
+]
+
+
+ERROR_LINES_KEPT = 20
+NAMES_A_RANK = re.compile(r"rank \d+ of \d+ on ")  # see harness.embedding.devices
+
+
+def count_processes(device: str, *, n_gpus: int, is_rank: bool) -> int:
+    """Return on how many processes to embed.
+
+    Parameters
+    ----------
+    device : str
+        What the embedder computes on. ``cuda`` is every GPU of the machine; ``cuda:1`` is one.
+    n_gpus : int
+        How many the machine has.
+    is_rank : bool
+        Whether this process is one of several already.
+    """
+    return max(1, n_gpus) if device == "cuda" and not is_rank else 1
+
+
+def run_on_ranks(n_processes: int, arguments: Sequence[str], say: Callable[[str], None]) -> None:
+    """Run a command of ``harness`` as several processes of this machine, and wait for them.
+
+    Parameters
+    ----------
+    n_processes : int
+        How many.
+    arguments : sequence of str
+        The command and its options.
+    say : callable
+        Is given each line that they write to stderr.
+
+    Raises
+    ------
+    HarnessError
+        If one of them fails; with its message, which names the rank.
+    """
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node", str(n_processes), "-m", "harness.cli", *arguments]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=_divide_cores(n_processes),
+    ) as child:
+        try:
+            lines = _pass_on(child, say)
+            exit_code = child.wait()
+        except BaseException:
+            child.terminate()  # torchrun ends its processes; what they have written is kept
+            raise
+    if exit_code:
+        raise HarnessError(_explain(exit_code, lines, arguments))
+
+
+def _divide_cores(n_processes: int) -> dict[str, str]:
+    """Return the environment, with an even share of the cores unless the user chose otherwise."""
+    share = max(1, (os.cpu_count() or 1) // n_processes)
+    return {"OMP_NUM_THREADS": str(share)} | dict(os.environ)
+
+
+def _pass_on(child: subprocess.Popen[str], say: Callable[[str], None]) -> list[str]:
+    """Pass the lines on, and return the last ones and those that name a rank."""
+    named: list[str] = []
+    last: deque[str] = deque(maxlen=ERROR_LINES_KEPT)
+    for line in child.stderr or ():
+        text = line.rstrip()
+        say(text)
+        (named if NAMES_A_RANK.match(text) else last).append(text)
+    return named or list(last)
+
+
+def _explain(exit_code: int, lines: Iterable[str], arguments: Sequence[str]) -> str:
+    return "\n".join(
+        [f"harness {' '.join(arguments)} ended with exit code {exit_code} on a rank:", *lines]
+    )
+
+
+Part = Literal["nucleotide", "protein"]
+COLUMNS: dict[Part, str] = {"nucleotide": "nucleotides", "protein": "protein"}
+
+
+class Extraction:
+    """Embeds all records of a run.
+
+    Parameters
+    ----------
+    samples : Samples
+        The records.
+    cache : StageCache
+        Keeps what is made.
+    progress : Progress
+        Shows how far embedding is.
+    dtype : str
+        What the vectors are stored as.
+    """
+
+    def __init__(
+        self, samples: Samples, cache: StageCache, progress: Progress, *, dtype: str
+    ) -> None:
+        self._samples = samples
+        self._cache = cache
+        self._progress = progress
+        self._dtype = dtype
+
+    def embed(self, name: str, part: Part, embedder: Embedder, *, device: str) -> EmbeddingStore:
+        """Return the embeddings of all records.
+
+        Parameters
+        ----------
+        name : str
+            ``baseline``, ``candidate`` or ``nucleotide``.
+        part : str
+            What is embedded of each record.
+        embedder : Embedder
+            Computes the vectors.
+        device : str
+            What it computes on; ``cuda`` with several GPUs is one process for each.
+        """
+        records = self._samples.records()
+        column = COLUMNS[part]
+        inputs: dict[str, Any] = {
+            "records": self._samples.content_sha256(),
+            "column": column,
+            "embedder": embedder.digest,
+            "layout": LAYOUT,
+            "dtype": self._dtype,
+        }
+        if not self._cache.holds("embeddings", inputs):
+            self._embed_on_all_gpus(name, part, device)
+
+        def build(folder: Path) -> dict[str, Any] | None:
+            pace = write_store(
+                folder,
+                records["id"],
+                records[column],
+                embedder,
+                dtype=self._dtype,
+                ranks=self._cache.ranks,
+                progress=self._progress,
+                name=f"embed {name}",
+                count_tokens=_count_tokens if part == "protein" else None,
+            )
+            return asdict(pace) | {"n_rows": len(records)} if pace.n_sequences else None
+
+        return self._obtain(name, inputs, build)
+
+    def _obtain(self, name: str, inputs: dict[str, Any], build: Build) -> EmbeddingStore:
+        artifact = self._cache.obtain(
+            f"embeddings {name}",
+            inputs,
+            build,
+            stage=f"embed {name}",
+            kind="embeddings",
+            resumes=True,
+            is_shared=True,
+        )
+        return self._cache.once(
+            f"store {name}",
+            # the artifact's own digests have just been compared, or just been made
+            lambda: EmbeddingStore(artifact.path, check_digests=False),
+        )
+
+    def _embed_on_all_gpus(self, name: str, part: Part, device: str) -> None:
+        """Have one process for each GPU make the store; this one then finds it."""
+        import torch
+
+        n_processes = count_processes(
+            device, n_gpus=torch.cuda.device_count(), is_rank=is_under_torchrun()
+        )
+        if n_processes == 1:
+            return
+        config = self._cache.artifacts["config"].path / "config.json"
+        side = "both" if part == "nucleotide" else name
+        options = ["--gate-config", str(config), "--work-dir", str(self._cache.work_dir)]
+        with self._cache.log.stage(f"embed {name} on {n_processes} GPUs"):
+            run_on_ranks(n_processes, ["embed", side, "--only", part, *options], self._progress.say)
+
+
+def _count_tokens(n_residues: int) -> int:
+    """Return how many tokens a protein becomes: those of its residues, the beginning, the end."""
+    return min(n_residues, MAX_RESIDUES) + 2
+
 
 Side = Literal["baseline", "candidate"]
 SIDES: tuple[Side, Side] = ("baseline", "candidate")

@@ -14,9 +14,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report.content.contents import build_document
-from harness.report.content.document import Figure
-from harness.report.escaping import visible
+from harness.report.contents import build_document
+from harness.report.document import Figure, visible
 
 __all__ = ["TITLE", "criteria_panel", "panel_page"]
 

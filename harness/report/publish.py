@@ -2,28 +2,188 @@
 
 Whatever fails on the way blocks, is named in the verdict, and keeps nothing else from being
 written. What the reports look like is up to the modules that render them.
+
+The files of a run's reports: written from finished texts, or corrected where pytest wrote them.
+
+The verdict itself is not among them; it is written last.
+
+The JUnit file for CI systems: pytest's, with the verdict added and the host's name removed.
+
+The properties of each criterion are set by the plugin while the tests run.
 """
 
 from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from xml.etree import ElementTree as ET
 
-from harness.gate.proof.history import note_looks, remember, with_warning
-from harness.gate.proof.ledger import Ledger
-from harness.gate.proof.provenance import describe_environment
-from harness.gate.proof.schema import check_facts
-from harness.gate.proof.verdict import VERDICT, build_verdict, write_verdict
-from harness.report.files import ReportFiles, find_checkpoint
+from harness.artifacts import write_atomically
+from harness.report.document import visible
+from harness.report.reading import as_mapping, as_text, as_texts
+from harness.verdict.history import note_looks, remember, with_warning
+from harness.verdict.ledger import Ledger
+from harness.verdict.provenance import describe_environment
+from harness.verdict.verdict import VERDICT, build_verdict, check_facts, write_verdict
 
 if TYPE_CHECKING:
     from harness.report.figures import Figure
 
-__all__ = ["Publication"]
+__all__ = [
+    "Publication",
+    "ReportFiles",
+    "complete_junit",
+    "criterion_properties",
+    "find_checkpoint",
+]
+
+
+_SUITE_PROPERTIES = ("verdict", "profile", "rehearsal", "halted_by")
+
+
+def criterion_properties(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a criterion's test case tells: name and value; what is not known is left out.
+
+    Parameters
+    ----------
+    row : mapping
+        A criterion as ``verdict.json`` holds it.
+    """
+    texts = {"criterion": as_text(row.get("id"))}
+    texts |= {key: as_text(row.get(key)) for key in ("state", "value", "limit", "unit")}
+    texts["interval"] = " to ".join(as_texts(row.get("interval")))
+    return [(name, visible(text)) for name, text in texts.items() if text]
+
+
+def complete_junit(path: Path, verdict: Mapping[str, Any]) -> None:
+    """Write the verdict into a JUnit file as properties of its suite, and forget the host.
+
+    Parameters
+    ----------
+    path : Path
+        What pytest wrote.
+    verdict : mapping
+        The verdict that ``verdict.json`` will hold; called again, it replaces the one before.
+    """
+    tree = ET.fromstring(path.read_bytes())  # noqa: S314 - pytest has just written it
+    for suite in tree.iter("testsuite"):
+        suite.attrib.pop("hostname", None)
+        properties = suite.find("properties")
+        if properties is None:
+            properties = ET.Element("properties")
+            suite.insert(0, properties)
+        for former in [one for one in properties if one.get("name") in _SUITE_PROPERTIES]:
+            properties.remove(former)
+        for name, text in _suite_properties(verdict):
+            ET.SubElement(properties, "property", name=name, value=text)
+    content: bytes = ET.tostring(tree, encoding="utf-8", xml_declaration=True)
+    write_atomically(path, content)
+
+
+def _suite_properties(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    rehearsal = "false" if verdict.get("rehearsal") is False else "true"
+    texts = (as_text(verdict.get("verdict")), as_text(verdict.get("profile")), rehearsal)
+    reasons = "; ".join(map(visible, as_texts(verdict.get("halted_by"))))
+    yield from zip(_SUITE_PROPERTIES, (*texts, reasons), strict=True)
+
+
+T = TypeVar("T")
+CARD = "README.md"  # where Hugging Face looks for a model card
+
+
+class Guard(Protocol):
+    """Calls something, and notes it if it raises."""
+
+    def __call__(self, what: str, call: Callable[[], T], otherwise: T) -> T: ...
+
+
+class ReportFiles:
+    """Where one run's reports lie.
+
+    Parameters
+    ----------
+    folder : Path
+        The report directory.
+    html_path : str or None
+        pytest-html's report, if it writes one.
+    xml_path : str or None
+        The JUnit file, if pytest writes one.
+
+    Attributes
+    ----------
+    shown_panel : str
+        The panel that stands in the HTML report; empty before there is one.
+    """
+
+    def __init__(self, folder: Path, *, html_path: str | None, xml_path: str | None) -> None:
+        self.shown_panel = ""
+        self._markdown = folder / "report.md"
+        self._html = Path(html_path) if html_path else None
+        self._xml = Path(os.path.expandvars(xml_path)).expanduser() if xml_path else None
+        self._unwritten: set[str] = set()
+
+    @property
+    def to_read(self) -> Path:
+        """The report that a person is sent to."""
+        return self._html or self._markdown
+
+    def write(self, texts: Mapping[str, str], verdict: Mapping[str, Any], *, guard: Guard) -> None:
+        """Write or correct each file; one that has failed is not tried again.
+
+        Parameters
+        ----------
+        texts : mapping of str to str
+            ``markdown``, ``panel`` and ``card``.
+        verdict : mapping
+            What they tell.
+        guard : callable
+            Takes what is done, in words, what does it, and what to return if that raises.
+        """
+        writers: dict[str, Callable[[], None]] = {
+            "writing report.md": lambda: write_atomically(self._markdown, texts["markdown"]),
+            "correcting the HTML report": lambda: self._correct_html(texts["panel"]),
+            "completing the JUnit report": lambda: self._complete_junit(verdict),
+            "writing the model card": lambda: _write_card(verdict, texts["card"]),
+        }
+        for what, write in writers.items():
+            if what not in self._unwritten and not guard(what, partial(_is_done, write), False):
+                self._unwritten.add(what)
+
+    def _correct_html(self, panel: str) -> None:
+        """Bring the panel up to date if a reporter failed after pytest-html had written it."""
+        path, shown = self._html, self.shown_panel
+        if path is not None and path.is_file() and shown and shown != panel:
+            text = path.read_text(encoding="utf-8")
+            write_atomically(path, text.replace(shown, panel))
+            self.shown_panel = panel
+
+    def _complete_junit(self, verdict: Mapping[str, Any]) -> None:
+        if self._xml is not None and self._xml.is_file():
+            complete_junit(self._xml, verdict)
+
+
+def find_checkpoint(verdict: Mapping[str, Any]) -> Path | None:
+    """Return the candidate's head, if the run has come as far as making one."""
+    name = as_text(as_mapping(as_mapping(verdict.get("artifacts")).get("checkpoint")).get("path"))
+    return Path(name) if name and Path(name).is_file() else None
+
+
+def _is_done(write: Callable[[], None]) -> bool:
+    write()
+    return True
+
+
+def _write_card(verdict: Mapping[str, Any], card: str) -> None:
+    """Write the model card beside the checkpoint, whose artifact does not count it as its own."""
+    if checkpoint := find_checkpoint(verdict):
+        write_atomically(checkpoint.with_name(CARD), card)
+
 
 # Exit codes of pytest that stay: interrupted, internal error, usage error.
 BROKEN_OFF = (2, 3, 4)
@@ -176,9 +336,7 @@ class Publication:
 
     def _render(self) -> dict[str, str]:
         from harness.report.html import criteria_panel
-        from harness.report.markdown import render_markdown
-        from harness.report.modelcard import render_model_card
-        from harness.report.summary import render_step_summary
+        from harness.report.markdown import render_markdown, render_model_card, render_step_summary
         from harness.report.terminal import render_terminal
 
         guard, verdict = self._ledger.guard, self.verdict

@@ -1,8 +1,12 @@
-"""The summary at the end of a run: tables in a terminal, plain lines in a log."""
+"""The summary at the end of a run: tables in a terminal, plain lines in a log.
+
+The report for other programs: the answer and the numbers, without the evidence.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,15 +17,51 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.gate.proof.history import describe_looks
-from harness.report.content.contents import build_document
-from harness.report.content.document import Blocker, Criterion, Document
-from harness.report.content.metrics import metric_rows
-from harness.report.content.reading import as_json, as_mapping, as_number, as_text
-from harness.report.content.wording import side_name
-from harness.report.escaping import visible
+from harness.report.accuracy import metric_rows
+from harness.report.contents import build_document
+from harness.report.document import Blocker, Criterion, Document, side_name, visible
+from harness.report.outcome import read_outcome
+from harness.report.reading import as_json, as_mapping, as_number, as_rows, as_text, as_texts
+from harness.verdict.history import describe_looks
 
-__all__ = ["render_terminal"]
+__all__ = [
+    "render_json",
+    "render_terminal",
+]
+
+
+_CRITERION_KEYS = ("state", "value", "limit", "unit", "interval", "detail", "next_steps")
+
+
+def render_json(verdict: Mapping[str, Any]) -> str:
+    """Return one JSON object: verdict, answer, criteria by id, metrics by side.
+
+    Notes
+    -----
+    The evidence stays in ``verdict.json``. A value that is not a finite number becomes null, so
+    that any JSON parser can read the result.
+    """
+    verdict = as_json(verdict)
+    outcome = read_outcome(verdict)
+    content = {
+        "verdict": outcome.verdict,
+        "answer": outcome.answer,
+        "rehearsal": verdict.get("rehearsal") is not False,
+        "profile": outcome.profile,
+        "halted_by": list(as_texts(verdict.get("halted_by"))),
+        "criteria": {
+            str(row.get("id")): {key: row.get(key) for key in _CRITERION_KEYS}
+            for row in as_rows(verdict.get("criteria"))
+        },
+        "metrics": {side: _metrics(verdict, side) for side in ("baseline", "candidate")},
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _metrics(verdict: Mapping[str, Any], side: str) -> dict[str, float | None]:
+    metrics = as_mapping(as_mapping(verdict.get(side)).get("metrics"))
+    return {name: as_number(number) for name, number in metrics.items()}
+
 
 _STYLES = {
     "PASS": "bold green",

@@ -2,31 +2,207 @@
 
 Foreign files are read elsewhere (``foreign``), and the state of an unfinished training is no
 checkpoint either (``snapshot``).
+
+The folder of one training: state, history, and in the end the heads.
+
+The state of an unfinished training, on disk: enough to go on bit for bit where it stopped.
+
+Learning rate and patience follow from the history (``schedule``), the order of the rows from the
+seed and the epoch (``seeds``); only what cannot be computed again is kept.
+
+Tensors with JSON metadata in one safetensors file, written atomically.
+
+The same content gives the same bytes: safetensors writes several metadata keys in any order, so
+there is one key, and its JSON is canonical.
+
+What training yields: the heads, and how they came to be.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import safetensors
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 import harness
+from harness.artifacts import digest_json, write_atomically
 from harness.config import TrainingConfig
-from harness.errors import CheckpointError
-from harness.training.head import Head, head_from_weights
-from harness.training.history import digest_history
-from harness.training.tensor_files import read_metadata, read_tensors, write_tensors
-from harness.training.trained import Choice, TrainedHead
-from harness.training.widths import explain_widths
+from harness.errors import ArtifactError, CheckpointError
+from harness.training.features import (
+    Features,
+    LabelledRows,
+    TrainingData,
+    explain_widths,
+    read_rows,
+)
+from harness.training.head import Head, Seeds, head_from_weights
+from harness.training.history import EpochRecord, digest_history, write_history
 
-__all__ = ["checked_head", "load_head", "plain_recipe", "read_head_metadata", "save_head"]
+__all__ = [
+    "Choice",
+    "Snapshot",
+    "TrainedHead",
+    "TrainingFolder",
+    "checked_head",
+    "fingerprint",
+    "load_head",
+    "load_snapshot",
+    "plain_recipe",
+    "read_head_metadata",
+    "read_metadata",
+    "read_tensors",
+    "save_head",
+    "save_snapshot",
+    "write_tensors",
+]
+
+
+_KEY = "harness"
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write tensors, from any device, and JSON values."""
+    text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    # Views of a common vector would be refused, so each tensor becomes one of its own.
+    copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    write_atomically(path, save(copies, {_KEY: text}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read back what ``write_tensors`` wrote, on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, or is a safetensors file of another kind.
+    """
+    with _opened(path) as file:
+        metadata = _metadata(path, file)
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - no dict
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the JSON values alone.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, or is a safetensors file of another kind.
+    """
+    with _opened(path) as file:
+        return _metadata(path, file)
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
+
+
+def _metadata(path: Path, file: safe_open) -> dict[str, Any]:
+    text = (file.metadata() or {}).get(_KEY)  # type: ignore[no-untyped-call] # has no stub
+    if text is None:
+        raise CheckpointError(
+            f"{path}: was not written by this harness: it has no metadata key {_KEY!r}"
+        )
+    metadata: dict[str, Any] = json.loads(text)
+    return metadata
+
+
+Choice = Literal["final", "best"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedHead:
+    """A head after training.
+
+    Attributes
+    ----------
+    final : Head
+        As the last epoch left it.
+    best : Head or None
+        A copy from the best epoch on validation, where the recipe says ``save_best``.
+    history : tuple of EpochRecord
+    best_epoch : int
+        Counted from 1.
+    recipe : TrainingConfig
+    seed : int
+        The user's.
+    seeds : Seeds
+        What was derived from it.
+    n_train, n_validation : int
+        Rows.
+    """
+
+    final: Head
+    best: Head | None
+    history: tuple[EpochRecord, ...]
+    best_epoch: int
+    recipe: TrainingConfig
+    seed: int
+    seeds: Seeds
+    n_train: int
+    n_validation: int
+
+    @property
+    def evaluated(self) -> Choice:
+        """Which one is to be evaluated: ``best`` if it was kept, else ``final``."""
+        return "final" if self.best is None else "best"
+
+    @property
+    def head(self) -> Head:
+        """The one to be evaluated."""
+        return self.best or self.final
+
+    def epoch_of(self, which: Choice) -> EpochRecord:
+        """Return the epoch that a head is from."""
+        return self.history[-1 if which == "final" else self.best_epoch - 1]
+
+    @property
+    def epochs_run(self) -> int:
+        """How many epochs there were."""
+        return len(self.history)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the patience ended before the epochs did."""
+        return self.epochs_run < self.recipe.epochs
+
+    def predict(self, features: Features) -> npt.NDArray[np.float32]:
+        """Return the probability of the viral class, as ``Head.predict`` does."""
+        return self.head.predict(features)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is reported of the training, as JSON values."""
+        return {
+            "evaluated": self.evaluated,
+            "epochs_run": self.epochs_run,
+            "best_epoch": self.best_epoch,
+            "stopped_early": self.stopped_early,
+            "n_train": self.n_train,
+            "n_validation": self.n_validation,
+            "seed": self.seed,
+            "seeds": asdict(self.seeds),
+            "history": [asdict(record) for record in self.history],
+        }
+
 
 _KIND = "head"
 
@@ -157,3 +333,193 @@ def _library_versions() -> dict[str, str]:
         "safetensors": safetensors.__version__,
         "torch": torch.__version__,
     }
+
+
+_SNAPSHOT_KIND = "training state"
+_OWN = ("momentum", "losses", "dropout_state")
+SAMPLED_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Where a training stands.
+
+    Attributes
+    ----------
+    weights : dict of Tensor
+        The head's parameters and running statistics.
+    best_weights : dict of Tensor
+        Those of the best epoch; empty unless they are kept.
+    momentum : Tensor, (n_parameters,)
+    losses : Tensor, (n_steps,)
+        Of the epoch under way; meaningful for its first ``steps_done`` steps.
+    dropout_state : Tensor
+        What the masks of the next steps depend on.
+    steps_done : int
+        Of the epoch under way.
+    trained_seconds : float
+        Spent on them.
+    history : tuple of EpochRecord
+        The epochs before.
+    """
+
+    weights: dict[str, torch.Tensor]
+    best_weights: dict[str, torch.Tensor]
+    momentum: torch.Tensor
+    losses: torch.Tensor
+    dropout_state: torch.Tensor
+    steps_done: int
+    trained_seconds: float
+    history: tuple[EpochRecord, ...]
+
+
+def save_snapshot(path: Path, snapshot: Snapshot, *, origin: str) -> None:
+    """Write a snapshot; the one before stays until the new one is whole.
+
+    Parameters
+    ----------
+    origin : str
+        The fingerprint of what is being trained.
+    """
+    tensors = {name: getattr(snapshot, name) for name in _OWN}
+    tensors |= {f"weights.{name}": tensor for name, tensor in snapshot.weights.items()}
+    tensors |= {f"best_weights.{name}": tensor for name, tensor in snapshot.best_weights.items()}
+    facts = {
+        "kind": _SNAPSHOT_KIND,
+        "origin": origin,
+        "steps_done": snapshot.steps_done,
+        "trained_seconds": snapshot.trained_seconds,
+        "history": [asdict(record) for record in snapshot.history],
+    }
+    write_tensors(path, tensors, facts)
+
+
+def load_snapshot(path: Path, *, origin: str) -> Snapshot | None:
+    """Read a snapshot; None if there is none.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    ArtifactError
+        If it belongs to another training: other rows, recipe, seed or device.
+    """
+    if not path.exists():
+        return None
+    tensors, facts = read_tensors(path)
+    if facts.get("kind") != _SNAPSHOT_KIND or facts["origin"] != origin:
+        raise ArtifactError(
+            f"{path}: belongs to another training (other rows, recipe, seed or device). "
+            f"Use another folder, or delete {path} to train anew"
+        )
+    return Snapshot(
+        weights=_under("weights.", tensors),
+        best_weights=_under("best_weights.", tensors),
+        **{name: tensors[name] for name in _OWN},
+        steps_done=facts["steps_done"],
+        trained_seconds=facts["trained_seconds"],
+        history=tuple(EpochRecord(**record) for record in facts["history"]),
+    )
+
+
+def fingerprint(data: TrainingData, recipe: TrainingConfig, seed: int, device: str) -> str:
+    """Return a digest of everything that a training depends on.
+
+    Of the features only some rows are looked at, since reading all of them can take minutes; whose
+    they are is the caller's knowledge.
+    """
+    return digest_json(
+        {
+            "train": _digest_rows(data.train),
+            "validation": _digest_rows(data.validation),
+            "recipe": plain_recipe(recipe),
+            "seed": seed,
+            "device": device,
+        }
+    )
+
+
+def _digest_rows(rows: LabelledRows) -> str:
+    n_sampled = min(len(rows), SAMPLED_ROWS)
+    sampled = torch.arange(n_sampled) * len(rows) // n_sampled
+    digest = hashlib.sha256(repr((len(rows), rows.n_features)).encode())
+    digest.update(rows.labels.numpy().tobytes())
+    digest.update(read_rows(rows.features, sampled).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+_STATE = "state.safetensors"
+_HISTORY = "training.jsonl"
+
+
+class TrainingFolder:
+    """Reads and writes what a training leaves behind.
+
+    Parameters
+    ----------
+    path : Path
+        Created when first written to.
+    origin : str
+        Digest of what is being trained: a state of something else is refused.
+    """
+
+    def __init__(self, path: Path, *, origin: str) -> None:
+        self.path = path
+        self._origin = origin
+
+    def load(self) -> Snapshot | None:
+        """Return the state of an interrupted training; None if there is none.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be read.
+        ArtifactError
+            If it belongs to another training.
+        """
+        return load_snapshot(self.path / _STATE, origin=self._origin)
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Write the state and the history; the ones before stay until the new ones are whole.
+
+        Raises
+        ------
+        ArtifactError
+            If they cannot be written.
+        """
+        with _explained(self.path):
+            save_snapshot(self.path / _STATE, snapshot, origin=self._origin)
+            write_history(self.path / _HISTORY, snapshot.history)
+
+    def save_heads(self, trained: TrainedHead, metadata: Mapping[str, Any]) -> None:
+        """Write ``final.safetensors``, and ``best.safetensors`` where the best one was kept.
+
+        Raises
+        ------
+        ArtifactError
+            If they cannot be written.
+        """
+        kept: tuple[Choice, ...] = ("final", "best") if trained.best else ("final",)
+        with _explained(self.path):
+            for which in kept:
+                save_head(self.path / f"{which}.safetensors", trained, metadata, which=which)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "Free some space" if error.errno == errno.ENOSPC else "Correct this"
+        raise ArtifactError(
+            f"{folder}: cannot be written to ({error.strerror or error}); what was saved before is "
+            f"untouched. {remedy}, and train again with this folder to go on from there"
+        ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from harness.artifacts import write_atomically
-from harness.data.formats.unpickle import load_restricted
+from harness.data.unpickle import load_restricted
 from harness.errors import CheckpointError
 from harness.training.checkpoints import checked_head, load_head, read_head_metadata
 from harness.training.head import N_CLASSES, Head

@@ -11,9 +11,8 @@ import torch
 import triton
 
 from harness.config import TrainingConfig
-from harness.training import backward_kernels, forward_kernels
-from harness.training.head import N_CLASSES, NORM_MOMENTUM, Head
-from harness.training.parameters import flatten_parameters, views_by_name
+from harness.training import kernels
+from harness.training.head import N_CLASSES, NORM_MOMENTUM, Head, flatten_parameters, views_by_name
 
 __all__ = ["FusedStep"]
 
@@ -101,7 +100,7 @@ class FusedStep:
             PARTS,
             triton.cdiv(n_rows, self._tile_rows),
         )
-        forward_kernels.project[grid](
+        kernels.project[grid](
             features,
             self._weights["hidden_layer.weight"],
             self._partial,
@@ -117,7 +116,7 @@ class FusedStep:
 
     def _activate(self, n_rows: int, step: int) -> None:
         weights, norm = self._weights, self._head.bn1
-        forward_kernels.activate[(self._n_programs,)](
+        kernels.activate[(self._n_programs,)](
             self._partial,
             weights["hidden_layer.bias"],
             weights["bn1.weight"],
@@ -149,7 +148,7 @@ class FusedStep:
             for name in ("bn1.weight", "bn1.bias", "output_layer.weight", "output_layer.bias")
             for tensor in (weights[name], momenta[name])
         ]
-        backward_kernels.backpropagate[(self._n_programs,)](
+        kernels.backpropagate[(self._n_programs,)](
             self._partial_logits,
             targets,
             self._normed,
@@ -176,7 +175,7 @@ class FusedStep:
             triton.cdiv(self._head.hidden_dim, UPDATE_HIDDEN),
             triton.cdiv(n_features, UPDATE_FEATURES),
         )
-        backward_kernels.update_hidden[grid](
+        kernels.update_hidden[grid](
             features,
             self._d_pre,
             self.learning_rate,

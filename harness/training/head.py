@@ -1,11 +1,23 @@
 """The head: VirNucPro's two-layer classifier of features, under its own parameter names.
 
 Training it is the trainer's work, reading and writing it that of checkpoints.
+
+The random numbers of training: one seed from the user, one for each purpose.
+
+Weights, shuffling and dropout draw from generators of their own, so that changing one leaves the
+others as they were. Every epoch is seeded anew, so that training can go on at any of them.
+
+A head's parameters as one vector, so that all of them can be updated at once.
+
+How good a head is on the validation rows: what early stopping and the history need.
+
+The metrics of the gate, with their intervals, are computed elsewhere from the test predictions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +25,71 @@ import torch
 from torch import nn
 
 from harness.errors import DataError
-from harness.training.features import Features, as_rows, read_blocks
-from harness.training.widths import explain_widths
+from harness.training.features import Features, LabelledRows, as_rows, explain_widths, read_blocks
 
-__all__ = ["NORM_MOMENTUM", "N_CLASSES", "Head", "head_from_weights"]
+__all__ = [
+    "NORM_MOMENTUM",
+    "N_CLASSES",
+    "Evaluation",
+    "Head",
+    "Seeds",
+    "derive_seeds",
+    "draw_order",
+    "dropout_seed",
+    "evaluate",
+    "flatten_parameters",
+    "head_from_weights",
+    "views_by_name",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seeds:
+    """The seeds that were derived from the user's one.
+
+    Attributes
+    ----------
+    weights, shuffling, dropout : int
+        In [0, 2**63).
+    """
+
+    weights: int
+    shuffling: int
+    dropout: int
+
+
+def derive_seeds(seed: int) -> Seeds:
+    """Derive independent seeds for weights, shuffling and dropout.
+
+    Parameters
+    ----------
+    seed : int
+        At least 0.
+    """
+    weights, shuffling, dropout = (
+        _first_word(child) for child in np.random.SeedSequence(seed).spawn(3)
+    )
+    return Seeds(weights=weights, shuffling=shuffling, dropout=dropout)
+
+
+def draw_order(seeds: Seeds, *, epoch: int, n_rows: int) -> torch.Tensor:
+    """Return the order of the rows in one epoch, int64 (n_rows,).
+
+    It depends on the seed, the epoch and the number of rows alone, so that two heads see the same
+    rows in the same order, whatever their widths and devices.
+    """
+    rng = np.random.default_rng([seeds.shuffling, epoch])
+    return torch.from_numpy(rng.permutation(n_rows))
+
+
+def dropout_seed(seeds: Seeds, *, epoch: int) -> int:
+    """Return the seed of one epoch's dropout masks, in [0, 2**63)."""
+    return _first_word(np.random.SeedSequence([seeds.dropout, epoch]))
+
+
+def _first_word(sequence: np.random.SeedSequence) -> int:
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
 
 N_CLASSES = 2  # 0 not viral, 1 viral
 NORM_MOMENTUM = 0.1  # of the running statistics: PyTorch's default, which VirNucPro keeps
@@ -144,3 +217,60 @@ def head_from_weights(weights: Mapping[str, torch.Tensor], *, dropout: float = 0
 def _empty_linear(n_in: int, n_out: int) -> nn.Linear:
     """Return a layer without values: PyTorch's own would be drawn from the global generator."""
     return nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+
+
+def flatten_parameters(head: Head) -> torch.Tensor:
+    """Make all parameters views of one vector, (n_parameters,), and return it."""
+    vector = nn.utils.parameters_to_vector(head.parameters()).detach()
+    nn.utils.vector_to_parameters(vector, head.parameters())
+    return vector
+
+
+def views_by_name(head: Head, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return a vector taken apart like the parameters, by their names."""
+    names, parameters = zip(*head.named_parameters(), strict=True)
+    parts = torch.split(vector, [parameter.numel() for parameter in parameters])
+    return {
+        name: part.view_as(parameter)
+        for name, parameter, part in zip(names, parameters, parts, strict=True)
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Loss and metrics of one pass over some rows.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy, nats.
+    accuracy, precision, recall : float
+        In [0, 1], of the viral class; precision is 0 where nothing was called viral.
+    """
+
+    loss: float
+    accuracy: float
+    precision: float
+    recall: float
+
+
+def evaluate(head: Head, rows: LabelledRows) -> Evaluation:
+    """Evaluate a head, on the device that it is on.
+
+    A row is called viral if the viral logit is the larger one.
+    """
+    device = head.output_layer.weight.device
+    loss_sum, pairs = 0.0, torch.zeros(4, dtype=torch.int64)
+    for start, block in read_blocks(rows.features, device):
+        logits = head.evaluation_logits(block).cpu()
+        labels = rows.labels[start : start + len(block)]
+        losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        loss_sum += losses.sum(dtype=torch.float64).item()
+        pairs += torch.bincount(2 * labels + logits.argmax(dim=1), minlength=4)
+    true_negative, false_positive, false_negative, true_positive = pairs.tolist()
+    return Evaluation(
+        loss=loss_sum / len(rows),
+        accuracy=(true_negative + true_positive) / len(rows),
+        precision=true_positive / max(1, true_positive + false_positive),
+        recall=true_positive / max(1, true_positive + false_negative),
+    )

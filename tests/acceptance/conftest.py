@@ -120,7 +120,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """Replace the gate's clock: a baseline round takes 4 s, a candidate round 1 s."""
     clock = FakeClock()
     set_seconds(monkeypatch, clock, baseline=4.0, candidate=1.0)
-    monkeypatch.setattr("harness.gate.speed.criterion.read_clock", clock)
+    monkeypatch.setattr("harness.criteria.speed.read_clock", clock)
     return clock
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from harness.criteria.result import REQUIRED_CRITERIA
 from harness.data import Split, draw_split, testset
 from harness.embedding import EsmEmbedder
-from harness.gate.result import REQUIRED_CRITERIA
 from harness.pipeline import Side
 from harness.pipeline.vectors import Vectors
 

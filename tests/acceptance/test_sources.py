@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.config import load_config
-from harness.data.formats.virnucpro import write_merged
+from harness.data.virnucpro import write_merged
 from harness.pipeline import Pipeline, Side
 from harness.training import load_head
 from harness.training.head import Head

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.gpu_scaling import EmbedRun, is_same_everywhere, read_rate, render_markdown
-from harness.embedding.store.throughput import Throughput
+from harness.embedding.extraction import Throughput
 from harness.progress import Progress
 
 ONE = EmbedRun(

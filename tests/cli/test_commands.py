@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from harness.gate.proof.history import remember
-from harness.gate.proof.verdict import write_verdict
+from harness.verdict.history import remember
+from harness.verdict.verdict import write_verdict
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

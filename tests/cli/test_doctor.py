@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.cli.doctor import _tabulate
+from harness.cli.verdicts import _tabulate
 from harness.pipeline.doctor import Check, State
 from tests.cli.test_commands import run, write_sequences
 

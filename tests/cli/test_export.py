@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.formats.unpickle import load_restricted
-from harness.embedding.virnucpro.merged import MergedFeatures
+from harness.data.unpickle import load_restricted
+from harness.embedding.virnucpro import MergedFeatures
 from harness.training import fit_head, save_head
 from tests.cli.test_commands import run, write_sequences
 from tests.training.conftest import QUICK, draw_rows

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from harness.cli import app
-from harness.gate.result import State
+from harness.criteria.result import State
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "docs" / "production.md", ROOT / "docs" / "scaling.md"]

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from Bio.Seq import reverse_complement, translate
 
-from harness.data.records import RecordId, parse_record_id
-from harness.data.windows import GENETIC_CODE, WINDOW_LENGTH
+from harness.data.records import GENETIC_CODE, WINDOW_LENGTH, RecordId, parse_record_id
 
 FOLDER = Path(__file__).parents[2] / "acceptance" / "data"
 CLASSES = ("viral", "nonviral")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.data.identity import IdentityBins, measure_identity
+from harness.data.leakage import IdentityBins, measure_identity
 from harness.data.split import Split
 from harness.errors import DataError
 

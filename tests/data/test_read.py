@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.data.read import read_records
-from harness.data.record_set import RecordSet
-from harness.data.records import check_records
+from harness.data.records import RecordSet, check_records
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 

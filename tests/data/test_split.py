@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.data.records import RECORD_COLUMNS
-from harness.data.sampler import Sampler, exact_fraction
-from harness.data.split import Split, draw_split
+from harness.data.split import Sampler, Split, draw_split, exact_fraction
 from harness.errors import ArtifactError, DataError
 
 UNITS = ["record", "window", "genome"]

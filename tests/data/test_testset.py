@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from harness.data import testset
-from harness.data.formats.fasta import read_fasta
+from harness.data.fasta import read_fasta
 from harness.data.records import RECORD_COLUMNS
 from harness.data.testset import obtain_test_set
 from harness.errors import ArtifactError, DataError

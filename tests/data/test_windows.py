@@ -11,8 +11,13 @@ from Bio.Seq import reverse_complement, translate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.records import parse_record_id
-from harness.data.windows import GENETIC_CODE, Fragment, cut_windows, extract_fragments
+from harness.data.records import (
+    GENETIC_CODE,
+    Fragment,
+    cut_windows,
+    extract_fragments,
+    parse_record_id,
+)
 
 LENGTH = 20  # nucleotides: short windows, so that open frames are common
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.embedding.ranks import Ranks, join_ranks
+from harness.embedding.devices import Ranks, join_ranks
 from harness.errors import ConfigError, MissingInput
 
 

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from harness.gate.baseline import judge_baseline, judge_baseline_unpaired
-from harness.gate.result import CriterionResult, State
+from harness.criteria.baseline import judge_baseline, judge_baseline_unpaired
+from harness.criteria.result import CriterionResult, State
 
 
 def judge(n: int, *, wrong: int, viral: int | None = None, n_genomes: int = 0) -> CriterionResult:

@@ -13,16 +13,17 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from harness.config.settings import DTYPES
-from harness.embedding.nucleotide.kmer import KmerProfile
-from harness.embedding.store import EmbeddingStore, write_store
-from harness.gate.embedding_integrity import (
+from harness.config import DTYPES
+from harness.criteria.embedding_integrity import (
     TOLERANCE,
     StoreInspection,
     inspect_store,
     judge_embeddings,
 )
-from harness.gate.result import State
+from harness.criteria.result import State
+from harness.embedding.extraction import write_store
+from harness.embedding.nucleotide import KmerProfile
+from harness.embedding.store import EmbeddingStore
 
 SEQUENCES = pd.Series({f"r{n}": "ACGT" * 4 + "ACGT"[n % 4] * n for n in range(8)}, dtype="str")
 

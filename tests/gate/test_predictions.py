@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError, MissingInput
-from harness.gate.predictions import join_predictions, read_metrics, read_predictions
+from harness.pipeline.stages import join_predictions, read_metrics, read_predictions
 
 
 def scores(ids: list[str]) -> pd.DataFrame:

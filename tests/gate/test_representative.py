@@ -8,15 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.data.representativeness.comparison import (
-    Check,
-    Histogram,
-    LineageRow,
-    Outcome,
-    Representativeness,
-)
-from harness.gate.representative import judge_representative
-from harness.gate.result import State
+from harness.criteria.representative import judge_representative
+from harness.criteria.result import State
+from harness.data.distributions import Check, Histogram, LineageRow, Outcome, Representativeness
 
 SHORTAGE = "class 1 has 3 test rows of the 75 needed; 750 rows of the class would do"
 

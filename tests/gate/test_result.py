@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.gate.result import CriterionResult, State, decimal_text
+from harness.criteria.result import CriterionResult, State, decimal_text
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.criteria.result import State
+from harness.criteria.split_integrity import judge_split_integrity
 from harness.data.leakage import LeakCheck, LeakReport, NearbyRows
-from harness.gate.result import State
-from harness.gate.split_integrity import judge_split_integrity
 
 CLEAN = LeakReport(
     checks=(LeakCheck(what="the same protein in test and training", count=0),),

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from harness.config import load_config
-from harness.data.formats.virnucpro import write_embeddings
-from harness.embedding.virnucpro.files import DNABERT_DIM
+from harness.criteria.result import State
+from harness.data.virnucpro import write_embeddings
+from harness.embedding.virnucpro import DNABERT_DIM
 from harness.errors import DataError, MissingInput
-from harness.gate.result import State
 from harness.pipeline import Judge, Pipeline
 from tests.cli.test_commands import write_sequences
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from harness.pipeline.causes import BATCHING_SEQUENCES, Causes, measure_causes
+from harness.pipeline.stopwatch import BATCHING_SEQUENCES, Causes, measure_causes
 
 
 class Deployed:

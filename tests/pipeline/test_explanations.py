@@ -11,8 +11,8 @@ from typing import Any, cast
 import pandas as pd
 import pytest
 
-from harness.gate import CriterionResult, State
-from harness.pipeline.explanations import explain_baseline, explain_drop
+from harness.criteria import CriterionResult, State
+from harness.pipeline.judge import explain_baseline, explain_drop
 from harness.pipeline.stages import Pipeline
 
 LINEAGES = [{"group": "T4-like", "n": 100, "drop_points": 12.0}]

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import GateConfig
-from harness.config.settings import STORE_DTYPES
+from harness.config import STORE_DTYPES, GateConfig
 from harness.embedding import EmbeddingStore
 from harness.errors import HarnessError, MissingInput
-from harness.pipeline import Pipeline, extraction
+from harness.pipeline import Pipeline
+from harness.pipeline import vectors as extraction
 from harness.pipeline.facts import describe_run
-from harness.pipeline.launch import count_processes, run_on_ranks
-from harness.pipeline.vectors import SIDES
+from harness.pipeline.vectors import SIDES, count_processes, run_on_ranks
 from harness.progress import Progress
 from tests.cli.test_commands import write_sequences
 

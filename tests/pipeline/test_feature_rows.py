@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.pipeline import feature_rows
-from harness.pipeline.feature_rows import memory_bytes
+from harness.pipeline import heads as feature_rows
+from harness.pipeline.heads import memory_bytes
 
 
 @pytest.mark.parametrize(

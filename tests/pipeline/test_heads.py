@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from harness.config import GateConfig, load_config
-from harness.pipeline import Pipeline, Side, feature_rows
+from harness.pipeline import Pipeline, Side
+from harness.pipeline import heads as feature_rows
 from harness.pipeline.facts import describe_run
 from harness.pipeline.vectors import Vectors
 from harness.progress import Progress

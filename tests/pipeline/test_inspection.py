@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from harness.config import load_config
-from harness.data.formats.virnucpro import write_merged
+from harness.data.virnucpro import write_merged
 from harness.pipeline import Pipeline
-from harness.pipeline.inspection import inspect_embeddings
+from harness.pipeline.judge import inspect_embeddings
 from tests.cli.test_commands import write_sequences
 
 DNABERT_DIM, PROTEIN_DIM = 768, 4

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from harness.pipeline.log import StageLog, peak_memory_bytes, take_gpu_peak
+from harness.pipeline.cache import StageLog, peak_memory_bytes, take_gpu_peak
 
 
 def test_stage_when_it_ends_then_its_seconds_are_kept() -> None:

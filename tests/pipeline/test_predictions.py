@@ -10,8 +10,8 @@ import pytest
 from harness.artifacts import digest_file
 from harness.config import load_config
 from harness.errors import ArtifactError, DataError
-from harness.gate.predictions import read_predictions
 from harness.pipeline import Pipeline, stages
+from harness.pipeline.stages import read_predictions
 from tests.cli.test_commands import write_sequences
 
 BROUGHT = """

@@ -21,14 +21,13 @@ from rich.console import Console
 
 from harness import cli
 from harness.config import Thresholds, load_config
+from harness.criteria import REQUIRED_CRITERIA, CriterionResult, State
 from harness.errors import ArtifactError
-from harness.gate import REQUIRED_CRITERIA, CriterionResult, State
 from harness.pipeline import Pipeline
-from harness.pipeline.facts import describe_run
+from harness.pipeline.facts import FaultOutcome, SelfTestResult, describe_run
 from harness.pipeline.faults import FAULTS
 from harness.pipeline.selftest import run_selftest, show_selftest
-from harness.pipeline.selftest_result import FaultOutcome, SelfTestResult
-from harness.report.content.provenance import environment_blocks
+from harness.report.evidence import environment_blocks
 
 CONFIG = """
 device = "cpu"
@@ -251,7 +250,7 @@ def test_facts_when_the_selftest_is_of_another_version_then_it_is_not_told(
 ) -> None:
     """Another version's criteria are other criteria."""
     selftest(finished, "50% of the time")
-    monkeypatch.setattr("harness.pipeline.selftest_result.__version__", "99")
+    monkeypatch.setattr("harness.pipeline.facts.__version__", "99")
 
     assert "selftest" not in describe_run(finished)
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from harness.criteria.neighbours import Observation
+from harness.criteria.result import State
 from harness.errors import ArtifactError
-from harness.gate.result import State
-from harness.gate.speed.neighbours import Observation
 from harness.pipeline.stopwatch import Stopwatch
 
 PROTEINS = ["ACD", "EF"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.pipeline.threads import compute_threads
+from harness.pipeline.stopwatch import compute_threads
 
 
 def test_compute_threads_when_left_then_the_old_number_is_back() -> None:

@@ -13,23 +13,20 @@ from typing import Any
 import pytest
 
 # Imported here, since pytester forgets after each inner run what that run has imported.
-import harness.gate.speed.criterion
+import harness.criteria.speed
 import harness.progress
 import harness.report.html
-import harness.report.junit
 import harness.report.markdown
-import harness.report.modelcard
 import harness.report.publish
-import harness.report.summary
 import harness.report.terminal  # noqa: F401
-from harness.gate.result import REQUIRED_CRITERIA
+from harness.criteria.result import REQUIRED_CRITERIA
 
 ROOT = Path(__file__).parents[2]
 RENDERERS = (
     "html.criteria_panel",
-    "modelcard.render_model_card",
+    "markdown.render_model_card",
     "markdown.render_markdown",
-    "summary.render_step_summary",
+    "markdown.render_step_summary",
     "terminal.render_terminal",
 )
 # Plugins that a process of its own would spend most of its start on.
@@ -38,7 +35,7 @@ PRELUDE = """
 import os
 import pytest
 from harness.errors import MissingInput
-from harness.gate.result import CriterionResult, State
+from harness.criteria.result import CriterionResult, State
 
 def result(criterion, state=State.PASS):
     return CriterionResult(id=criterion, state=state, detail="As planned.")

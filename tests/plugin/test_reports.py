@@ -123,7 +123,7 @@ def test_reports_when_one_cannot_be_completed_then_those_before_it_say_so(
     def broken(*_: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("harness.report.files.complete_junit", broken)
+    monkeypatch.setattr("harness.report.publish.complete_junit", broken)
     passing.run()
     assert passing.verdict["halted_by"] == [
         "completing the JUnit report raised OSError: no space left"

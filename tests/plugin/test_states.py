@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.gate.proof.verdict import read_verdict
-from harness.gate.result import REQUIRED_CRITERIA
+from harness.criteria.result import REQUIRED_CRITERIA
+from harness.verdict.verdict import read_verdict
 from tests.plugin.conftest import LEAN, PRELUDE, ROOT
 
 # Each function judges the criterion of its own name.

@@ -47,7 +47,7 @@ def test_benchmark_when_rounds_were_timed_then_json_lies_with_the_reports(
     passing.write(TIMED)
     outcome = passing.run()
     assert outcome.ret == pytest.ExitCode.OK
-    outcome.stdout.fnmatch_lines(["*timer=harness.gate.speed.criterion.read_clock*"])
+    outcome.stdout.fnmatch_lines(["*timer=harness.criteria.speed.read_clock*"])
     written = json.loads((passing.root / "reports" / "benchmark.json").read_text())
     assert len(written["benchmarks"][0]["stats"]["data"]) == 3
     assert "node" not in written["machine_info"]
@@ -126,7 +126,7 @@ def test_benchmark_when_clock_reads_nonsense_then_the_test_fails(passing: Projec
 
         def test_timed(benchmark, monkeypatch):
             broken = SimpleNamespace(perf_counter=lambda: float("nan"))
-            monkeypatch.setattr("harness.gate.speed.criterion.time", broken)
+            monkeypatch.setattr("harness.criteria.speed.time", broken)
             benchmark.pedantic(lambda: None, rounds=3)
         """
     )

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from harness.report.content.contents import build_document
-from harness.report.content.document import Table
-from harness.report.content.evidence import evidence_blocks, show_value
-from harness.report.content.outcome import read_blockers, read_criteria, read_outcome
-from harness.report.content.wording import (
+from harness.report.contents import build_document
+from harness.report.document import (
+    Table,
     label,
     show_bytes,
     show_moment,
@@ -18,6 +16,8 @@ from harness.report.content.wording import (
     show_percent,
     show_seconds,
 )
+from harness.report.evidence import evidence_blocks, show_value
+from harness.report.outcome import read_blockers, read_criteria, read_outcome
 
 Verdict = dict[str, Any]
 

@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from harness.report.escaping import markdown_code, markdown_text, visible
+from harness.report.document import markdown_code, markdown_text, visible
 from harness.report.html import criteria_panel
-from harness.report.markdown import render_markdown
-from harness.report.modelcard import render_model_card
-from harness.report.summary import render_step_summary
+from harness.report.markdown import render_markdown, render_model_card, render_step_summary
 from harness.report.terminal import render_terminal
 
 NASTY = (

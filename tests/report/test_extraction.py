@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.report.content.document import Note, Table
-from harness.report.content.extraction import extraction_blocks
+from harness.report.document import Note, Table
+from harness.report.training import extraction_blocks
 
 PACE = {
     "n_rows": 2000,

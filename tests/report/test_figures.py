@@ -16,9 +16,9 @@ import pytest
 
 from harness.artifacts import digest_file
 from harness.report.figures import Figure, draw_figures
+from harness.report.figures.samples import draw_gc
+from harness.report.figures.style import read_source
 from harness.report.html import criteria_panel
-from harness.report.plots.samples import draw_gc
-from harness.report.plots.source import read_source
 
 Verdict = dict[str, Any]
 Drawn = tuple[Verdict, list[Figure]]

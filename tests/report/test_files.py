@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness.artifacts import Artifact, ArtifactStore
-from harness.gate.proof.ledger import Ledger
-from harness.report.files import ReportFiles
+from harness.report.publish import ReportFiles
+from harness.verdict.ledger import Ledger
 
 TEXTS = {"markdown": "report", "panel": "panel", "card": "card"}
 

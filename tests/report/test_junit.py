@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from harness.report.junit import complete_junit, criterion_properties
+from harness.report.publish import complete_junit, criterion_properties
 
 Verdict = dict[str, Any]
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from harness.report.machine import render_json
-from harness.report.modelcard import render_model_card
-from harness.report.summary import render_step_summary
+from harness.report.markdown import render_model_card, render_step_summary
+from harness.report.terminal import render_json
 
 Verdict = dict[str, Any]
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.report.content.document import Figure
+from harness.report.document import Figure
 from harness.report.markdown import render_markdown
 
 Verdict = dict[str, Any]

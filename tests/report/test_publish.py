@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.gate.proof.history import read_history
-from harness.gate.proof.ledger import Ledger
-from harness.gate.proof.verdict import digest_verdict, open_verdict, read_verdict
 from harness.report.publish import Publication
+from harness.verdict.history import read_history
+from harness.verdict.ledger import Ledger
+from harness.verdict.verdict import digest_verdict, open_verdict, read_verdict
 
 
 def publish(reports: Path, test_set: Path, monkeypatch: pytest.MonkeyPatch) -> Publication:

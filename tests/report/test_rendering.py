@@ -13,13 +13,10 @@ from hypothesis import strategies as st
 
 from harness.report.figures import draw_figures
 from harness.report.html import criteria_panel
-from harness.report.machine import render_json
-from harness.report.markdown import render_markdown
-from harness.report.modelcard import render_model_card
-from harness.report.summary import render_step_summary
-from harness.report.terminal import render_terminal
+from harness.report.markdown import render_markdown, render_model_card, render_step_summary
+from harness.report.terminal import render_json, render_terminal
 
-SCHEMA = Path(__file__).parents[2] / "harness" / "gate" / "proof" / "verdict.schema.json"
+SCHEMA = Path(__file__).parents[2] / "harness" / "verdict" / "verdict.schema.json"
 
 # What a run that went wrong may leave in the free-form parts of a verdict.
 LEAVES = (

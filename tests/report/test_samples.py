@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.gate.proof.verdict import read_verdict
+from harness.verdict.verdict import read_verdict
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 STATES = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "production": "PASS"}

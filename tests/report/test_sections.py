@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.report.content.contents import build_document
-from harness.report.content.document import Table
+from harness.report.contents import build_document
+from harness.report.document import Table
 from harness.report.markdown import render_markdown
 
 Verdict = dict[str, Any]

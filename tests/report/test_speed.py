@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.report.content.document import Note, Table
-from harness.report.content.speed import speed_blocks
+from harness.report.document import Note, Table
+from harness.report.speed import speed_blocks
 
 CAUSES = {
     "baseline_dtype": "float32",

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from harness.gate.proof.past import PastVerdict
-from harness.report.plots.source import Source, read_source
-from harness.report.plots.trend import draw_trend as draw_report_trend
+from harness.report.figures.style import Source, read_source
 from harness.report.trend import draw_trend, render_trend
+from harness.report.trend import trend_draw_trend as draw_report_trend
+from harness.verdict.history import PastVerdict
 
 PAST = PastVerdict(
     finished="2026-11-01T10:20:30+00:00",

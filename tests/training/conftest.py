@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from harness.config import TrainingConfig
-from harness.training.trained import TrainedHead
+from harness.training.checkpoints import TrainedHead
 from harness.training.trainer import fit_head
 
 

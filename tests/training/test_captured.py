@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.training import captured, run
-from harness.training.captured import CapturedSteps
+from harness.training import steps as captured
+from harness.training import trainer as run
 from harness.training.head import Head
-from harness.training.steps import TrainingStep
+from harness.training.steps import CapturedSteps, TrainingStep
 from tests.training.conftest import QUICK, Fit, same_weights
 
 RECIPE = replace(QUICK, batch_size=4)

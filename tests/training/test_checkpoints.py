@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from harness.errors import CheckpointError
-from harness.training.checkpoints import load_head, read_head_metadata, save_head
+from harness.training.checkpoints import load_head, read_head_metadata, save_head, write_tensors
 from harness.training.history import digest_history
-from harness.training.tensor_files import write_tensors
 from tests.training.conftest import QUICK, Fit, Rows, same_weights
 
 

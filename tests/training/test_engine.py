@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from harness.errors import MissingInput
-from harness.training.engine import LARGEST_FUSED_BATCH, choose_engine
 from harness.training.head import Head
 from harness.training.steps import TrainingStep
+from harness.training.trainer import LARGEST_FUSED_BATCH, choose_engine
 from tests.training.conftest import QUICK
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.config import TrainingConfig
 from harness.progress import Progress
-from harness.training.epoch_lines import describe_epoch, describe_steps
+from harness.training.history import describe_epoch, describe_steps
 from tests.training.conftest import Fit
 from tests.training.test_history import RECORD
 

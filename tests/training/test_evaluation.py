@@ -6,9 +6,8 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss, precision_score, recall_score
 
-from harness.training.evaluation import evaluate
 from harness.training.features import BLOCK_ROWS, label_rows
-from harness.training.head import Head
+from harness.training.head import Head, evaluate
 from tests.training.conftest import draw_rows
 
 

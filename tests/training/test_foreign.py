@@ -15,12 +15,11 @@ import torch
 from torch import nn
 
 from harness.config import TrainingConfig
-from harness.data.formats.unpickle import load_restricted
+from harness.data.unpickle import load_restricted
 from harness.errors import CheckpointError, DataError
-from harness.training.checkpoints import save_head
+from harness.training.checkpoints import TrainedHead, save_head
 from harness.training.foreign import export_virnucpro, load_virnucpro
 from harness.training.head import Head
-from harness.training.trained import TrainedHead
 from tests.training.conftest import OVERFITS, QUICK, Fit, draw_rows, same_weights
 
 

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from harness.config import TrainingConfig
-from harness.training import run
-from harness.training.captured import CapturedSteps
+from harness.training import trainer as run
 from harness.training.head import Head
-from harness.training.steps import TrainingStep
+from harness.training.steps import CapturedSteps, TrainingStep
 from tests.training.conftest import QUICK, Fit
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from harness.errors import DataError
-from harness.training.features import BLOCK_ROWS
+from harness.training.features import BLOCK_ROWS, describe_width
 from harness.training.head import Head
-from harness.training.widths import describe_width
 from tests.training.conftest import Rows
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harness.training.interruption import stop_requests
+from harness.training.trainer import stop_requests
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
 

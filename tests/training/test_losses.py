@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.training.losses import EpochLosses
+from harness.training.trainer import EpochLosses
 
 
 def _losses(*values: float) -> EpochLosses:

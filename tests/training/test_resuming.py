@@ -20,11 +20,9 @@ import torch
 from harness.config import TrainingConfig
 from harness.errors import ArtifactError, CheckpointError
 from harness.progress import Progress
-from harness.training.checkpoints import load_head
+from harness.training.checkpoints import load_head, read_metadata
 from harness.training.history import EpochRecord
-from harness.training.interruption import TrainingInterrupted
-from harness.training.tensor_files import read_metadata
-from harness.training.trainer import fit_head
+from harness.training.trainer import TrainingInterrupted, fit_head
 from tests.training.conftest import OVERFITS, QUICK, Fit, Rows, draw_rows, same_weights
 
 BEST = replace(QUICK, save_best=True)

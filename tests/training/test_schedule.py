@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.config import TrainingConfig
-from harness.training.schedule import Stopping, judge_stopping, learning_rate
+from harness.training.history import Stopping, judge_stopping, learning_rate
 
 RECIPE = TrainingConfig(patience=2)
 

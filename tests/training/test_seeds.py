@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.training.seeds import derive_seeds, draw_order, dropout_seed
+from harness.training.head import derive_seeds, draw_order, dropout_seed
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.training.batches import must_stream
 from harness.training.features import TrainingData, label_rows
-from harness.training.setup import must_stream
 from tests.training.conftest import Rows
 
 FEATURE_BYTES = (100 + 100) * 12 * 4

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from harness.config import TrainingConfig
 from harness.training.head import Head
-from harness.training.schedule import learning_rate
+from harness.training.history import learning_rate
 from harness.training.steps import TrainingStep
 
 NO_DROPOUT = TrainingConfig(dropout=Fraction(0), batch_size=32)

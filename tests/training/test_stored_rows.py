@@ -12,8 +12,7 @@ import torch
 
 from harness.embedding import EmbeddingStore, write_store
 from harness.errors import ArtifactError, DataError
-from harness.training.features import label_rows
-from harness.training.stored_rows import StoredRows
+from harness.training.features import StoredRows, label_rows
 from tests.training.conftest import Fit, Rows, draw_rows, same_weights
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from harness.errors import ArtifactError
-from harness.training import streaming
+from harness.training import batches as streaming
+from harness.training.batches import BlockStream
 from harness.training.features import read_rows
-from harness.training.streaming import BlockStream
 
 CPU = torch.device("cpu")
 

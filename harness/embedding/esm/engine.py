@@ -2,26 +2,229 @@
 
 Half precision on a GPU is computed end to end without padding, everything else in batches of equal
 lengths. GPU work is queued, so the host tokenises and copies the next batch meanwhile.
+
+Which sequences are embedded together: at most a budget of tokens, longest first.
+
+Longest first, so that a batch holds similar lengths and memory that does not suffice shows at once.
+
+How the sequences of a batch lie: who attends to whom, and which tokens a vector is the mean of.
+
+Three layouts of the same tokens: end to end (half precision on a GPU), equal lengths (everywhere),
+and padded (the plain way, there to be timed and compared with). A vector is the mean over the
+residues of its sequence, without the beginning and end marks, in float32.
+
+From a checkpoint to an engine: which dtype its parts have, and how they are put together.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
+from harness.embedding.devices import fitting_budget, require_device
 from harness.embedding.esm.alphabet import TOKENS, token_lengths, tokenise
-from harness.embedding.esm.batches import Rows, equal_length_batches, packed_batches
-from harness.embedding.esm.encoder import Encoder
-from harness.embedding.esm.layouts import EqualLengths, Layout, Packed, Padded, to_device
+from harness.embedding.esm.checkpoint import EsmCheckpoint
+from harness.embedding.esm.encoder import PLAIN, Encoder, Layer, Linear, Norm, Rotation, to_float8
 from harness.errors import DeviceError
 
-__all__ = ["Engine"]
+__all__ = [
+    "Engine",
+    "EqualLengths",
+    "Layout",
+    "Packed",
+    "Padded",
+    "Rows",
+    "assemble_engine",
+    "build_encoder",
+    "build_engine",
+    "equal_length_batches",
+    "packed_batches",
+    "to_device",
+]
+
+
+Rows = npt.NDArray[np.int64]
+
+
+def packed_batches(lengths: npt.NDArray[np.int64], budget: int) -> list[Rows]:
+    """Return row numbers of sequences to be laid end to end.
+
+    Batches are about equal in tokens, so that no small one is left for the end.
+
+    Parameters
+    ----------
+    lengths : int array, (sequence,)
+        Tokens of each sequence.
+    budget : int
+        Most tokens in a batch; a longer sequence is a batch of its own.
+    """
+    if not len(lengths):
+        return []
+    order = np.argsort(-lengths, kind="stable")
+    ordered = lengths[order]
+    # A sequence belongs to the share that its first token falls into, and may reach beyond it.
+    n_batches = -(-int(lengths.sum()) // max(1, budget - int(ordered[0])))
+    share = -(-int(lengths.sum()) // n_batches)
+    numbers = (np.cumsum(ordered) - ordered) // share
+    return np.split(order, np.flatnonzero(np.diff(numbers)) + 1)
+
+
+def equal_length_batches(lengths: npt.NDArray[np.int64], budget: int) -> list[Rows]:
+    """Return row numbers of equally long sequences.
+
+    Parameters
+    ----------
+    lengths, budget
+        As for :func:`packed_batches`.
+    """
+    if not len(lengths):
+        return []
+    order = np.argsort(-lengths, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
+    steps = [max(1, budget // int(lengths[rows[0]])) for rows in groups]
+    return [
+        rows[start : start + step]
+        for rows, step in zip(groups, steps, strict=True)
+        for start in range(0, len(rows), step)
+    ]
+
+
+class Layout(Protocol):
+    """One way to lay out the sequences of a batch."""
+
+    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+        """Return attention within each sequence, (token, head, channel).
+
+        ``qkv`` holds queries, keys and values, (token, 3, head, channel), and may be written over;
+        queries and keys are turned by their positions first.
+        """
+
+    def pool(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the mean hidden state (token, dim) over residues, float32 (sequence, dim)."""
+
+
+class Packed:
+    """Sequences of any lengths end to end, through a kernel for NVIDIA GPUs.
+
+    Parameters
+    ----------
+    lengths : int array, (sequence,)
+        Tokens of each sequence, both marks included.
+    device : torch device
+        A GPU.
+    """
+
+    def __init__(self, lengths: npt.NDArray[np.int64], device: torch.device) -> None:
+        self._longest = int(lengths.max())
+        starts = np.cumsum([0, *lengths], dtype=np.int32)
+        self._starts = to_device(starts, device)  # (sequence + 1,)
+        # Each sequence is three segments: its beginning mark, its residues, its end mark.
+        segments = np.stack([np.ones_like(lengths), lengths - 2, np.ones_like(lengths)], axis=1)
+        self._segments = to_device(segments.reshape(-1), device)  # (3 x sequence,)
+
+    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+        """Return attention within each sequence."""
+        from harness.embedding.esm import kernels
+
+        return kernels.attend(qkv, rotation, self._starts, self._longest)
+
+    def pool(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the mean over residues."""
+        means = torch.segment_reduce(hidden.float(), "mean", lengths=self._segments, unsafe=True)
+        return means[1::3]
+
+
+class EqualLengths:
+    """Sequences of one length.
+
+    Parameters
+    ----------
+    n_sequences : int
+    """
+
+    def __init__(self, n_sequences: int) -> None:
+        self._n_sequences = n_sequences
+
+    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+        """Return attention within each sequence."""
+        return _attend_in_rows(_in_rows(qkv, self._n_sequences), rotation)
+
+    def pool(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the mean over residues."""
+        rows = _in_rows(hidden, self._n_sequences)  # (sequence, token, dim)
+        return rows[:, 1:-1].float().mean(dim=1)
+
+
+class Padded:
+    """Sequences filled up to the longest.
+
+    Parameters
+    ----------
+    lengths : int array, (sequence,)
+        Tokens of each sequence, both marks included.
+    device : torch device
+    """
+
+    def __init__(self, lengths: npt.NDArray[np.int64], device: torch.device) -> None:
+        numbers = np.arange(lengths.max())
+        self._is_token = to_device(numbers < lengths[:, None], device)  # (sequence, token)
+        is_residue = (numbers > 0) & (numbers < lengths[:, None] - 1)
+        self._is_residue = to_device(is_residue, device)  # (sequence, token)
+
+    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+        """Return attention within each sequence, padding left out."""
+        mask = self._is_token[:, None, None, :]  # (sequence, head, query, key)
+        return _attend_in_rows(_in_rows(qkv, len(self._is_token)), rotation, mask)
+
+    def pool(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the mean over residues."""
+        rows = _in_rows(hidden, len(self._is_token)).float()  # (sequence, token, dim)
+        weights = self._is_residue[..., None]  # (sequence, token, 1)
+        pooled: torch.Tensor = (rows * weights).sum(dim=1) / weights.sum(dim=1)
+        return pooled
+
+
+def _attend_in_rows(
+    qkv: torch.Tensor, rotation: Rotation, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return attention within the rows of (sequence, token, 3, head, channel)."""
+    query_key, value = qkv[:, :, :2], qkv[:, :, 2]
+    query, key = _turn(query_key, rotation).transpose(1, 3).unbind(2)
+    attended = functional.scaled_dot_product_attention(
+        query, key, value.transpose(1, 2), attn_mask=mask
+    )  # (sequence, head, token, channel)
+    return attended.transpose(1, 2).flatten(0, 1)
+
+
+def _turn(states: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+    """Turn each pair of channels (..., token, part, head, channel) by its position, in float32."""
+    n_tokens = states.shape[1]
+    cos, sin = (table[:n_tokens, None, None] for table in rotation)  # (token, 1, 1, channel / 2)
+    first, second = states.float().chunk(2, dim=-1)
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return turned.to(states.dtype)
+
+
+def _in_rows(tensor: torch.Tensor, n_sequences: int) -> torch.Tensor:
+    """Return (token, ...) as (sequence, token, ...)."""
+    return tensor.view(n_sequences, -1, *tensor.shape[1:])
+
+
+def to_device(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """Return an array as a tensor on a device, copied without waiting for the device."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
 
 PADDING = TOKENS.index("<pad>")
 
@@ -174,3 +377,149 @@ class _Finished:
                 return
             self._queued.popleft()
             self._on_progress(n_sequences)
+
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float8": torch.bfloat16,  # beside the linear layers
+}
+
+# A layer's parameters, as their names end.
+KINDS = ("weight", "bias")
+
+# What the activations of one token take, in multiples of the model's width, with room to spare: 12
+# were seen on a GPU, in bfloat16.
+ACTIVATIONS = 20
+
+
+def build_engine(
+    checkpoint: EsmCheckpoint, *, dtype: str, device: str, token_budget: int | None = None
+) -> Engine:
+    """Load a checkpoint's weights onto a device, ready to embed.
+
+    Parameters
+    ----------
+    checkpoint : EsmCheckpoint
+    dtype : str
+        float32, bfloat16, float16 or float8.
+    device : str
+        A torch device.
+    token_budget : int, optional
+        Most tokens in a batch; chosen for the device if not given.
+
+    Raises
+    ------
+    MissingInput
+        If the device is not there, or cannot compute in that dtype.
+    CheckpointError
+        If the weights do not fit the configuration.
+    DeviceError
+        If the device's memory does not suffice for the weights.
+    """
+    require_device(device, dtype)
+    try:
+        weights = checkpoint.read_weights(dtype=DTYPES[dtype], device=torch.device(device))
+        return assemble_engine(
+            weights, checkpoint.shape, dtype=dtype, device=device, token_budget=token_budget
+        )
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{device}: memory does not suffice for the weights in {checkpoint.folder}. "
+            "Use a GPU with more memory, or end what else runs on this one"
+        ) from error
+
+
+def assemble_engine(
+    weights: dict[str, torch.Tensor],
+    config: Mapping[str, Any],
+    *,
+    dtype: str,
+    device: str,
+    token_budget: int | None = None,
+) -> Engine:
+    """Put an engine together from weights that are on the device already.
+
+    Parameters
+    ----------
+    weights : dict of name to tensor
+        By transformers' names, in the dtype to compute in. Is emptied, so that memory holds no
+        more than one layer twice.
+    config : mapping
+        With hidden_size, num_hidden_layers, num_attention_heads and layer_norm_eps.
+    dtype, device, token_budget
+        As for :func:`build_engine`.
+    """
+    place = torch.device(device)
+    is_fused = place.type == "cuda" and dtype != "float32"
+    encoder = build_encoder(weights, config, is_float8=dtype == "float8", is_fused=is_fused)
+    bytes_per_token = ACTIVATIONS * encoder.dim * DTYPES[dtype].itemsize
+    return Engine(
+        encoder,
+        device=place,
+        is_packed=is_fused,
+        token_budget=token_budget or fitting_budget(place, bytes_per_token),
+    )
+
+
+def build_encoder(
+    weights: dict[str, torch.Tensor],
+    config: Mapping[str, Any],
+    *,
+    is_float8: bool = False,
+    is_fused: bool = False,
+) -> Encoder:
+    """Put an encoder together from weights by transformers' names.
+
+    Parameters
+    ----------
+    weights, config
+        As for :func:`assemble_engine`.
+    is_float8 : bool
+        Round the linear layers' weights to float8.
+    is_fused : bool
+        Compute with kernels for NVIDIA GPUs.
+    """
+
+    def linear(*names: str) -> Linear:
+        """Return one linear layer whose outputs are those of several, one after the other."""
+        weight, bias = (_joined([weights.pop(f"{n}.{kind}") for n in names]) for kind in KINDS)
+        whole = Linear(weight, bias)
+        return to_float8(whole) if is_float8 else whole
+
+    def norm(name: str) -> Norm:
+        weight, bias = (weights.pop(f"{name}.{kind}") for kind in KINDS)
+        return Norm(weight, bias, config["layer_norm_eps"])
+
+    def layer(number: int) -> Layer:
+        prefix = f"encoder.layer.{number}"
+        heads = f"{prefix}.attention.self"
+        return Layer(
+            attention_norm=norm(f"{prefix}.attention.LayerNorm"),
+            qkv=linear(f"{heads}.query", f"{heads}.key", f"{heads}.value"),
+            attended=linear(f"{prefix}.attention.output.dense"),
+            norm=norm(f"{prefix}.LayerNorm"),
+            widen=linear(f"{prefix}.intermediate.dense"),
+            narrow=linear(f"{prefix}.output.dense"),
+        )
+
+    layers = [layer(number) for number in range(config["num_hidden_layers"])]
+    last_norm = norm("encoder.emb_layer_norm_after")
+    arithmetic = PLAIN
+    if is_fused:
+        from harness.embedding.esm import kernels
+
+        layers, last_norm = kernels.put_off_biases(layers, last_norm)
+        arithmetic = kernels.FUSED
+    return Encoder(
+        weights.pop("embeddings.word_embeddings.weight"),
+        layers,
+        last_norm,
+        n_heads=config["num_attention_heads"],
+        arithmetic=arithmetic,
+    )
+
+
+def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)

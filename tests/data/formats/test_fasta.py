@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data import inputs
-from harness.data.formats import fasta
-from harness.data.formats.fasta import find_pair, read_fasta
+from harness.data import fasta, inputs
+from harness.data.fasta import find_pair, read_fasta
 from harness.errors import DataError, MissingInput
 
 EXPECTED = [("a.1_chunk_1F1", "ACGTAC"), ("b", "GGTT")]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.formats.genbank import GenBankEntry, choose_lineage, is_genbank, read_genbank
+from harness.data.genbank import GenBankEntry, choose_lineage, is_genbank, read_genbank
 from harness.errors import DataError, MissingInput
 
 PHAGE = """\

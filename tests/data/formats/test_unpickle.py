@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.formats.unpickle import load_restricted
+from harness.data.unpickle import load_restricted
 from harness.errors import DataError, HarnessError, MissingInput
 
 

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.data.formats.merged import label_from_folder, read_merged_folder
-from harness.data.formats.virnucpro import (
+from harness.data.virnucpro import (
+    label_from_folder,
     read_embeddings,
     read_merged,
+    read_merged_folder,
     write_embeddings,
     write_merged,
 )

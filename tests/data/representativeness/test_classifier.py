@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from harness.data.representativeness.traits import Categories, Traits
-from harness.data.representativeness.two_sample import Judgement, judge_by_classifier
+from harness.data.class_effects import Judgement, judge_by_classifier
+from harness.data.distributions import Categories, Traits
 
 N_ROWS = 2000
 

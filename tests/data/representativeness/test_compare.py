@@ -7,10 +7,10 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from harness.data.distributions import Check, Outcome, Representativeness
 from harness.data.records import RECORD_COLUMNS
-from harness.data.representativeness.compare import compare_distributions
-from harness.data.representativeness.comparison import Check, Outcome, Representativeness
-from harness.data.sampler import Sampler
+from harness.data.representativeness import compare_distributions
+from harness.data.split import Sampler
 from harness.errors import DataError
 
 Mask = npt.NDArray[np.bool_]

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.data.representativeness.compare import compare_traits
-from harness.data.representativeness.comparison import Check, Outcome, Representativeness
-from harness.data.representativeness.traits import Categories, Traits
+from harness.data.distributions import Categories, Check, Outcome, Representativeness, Traits
+from harness.data.representativeness import compare_traits
 
 N_ROWS = 60_000
 IS_TEST = np.arange(N_ROWS) < N_ROWS // 10

@@ -7,13 +7,13 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from harness.data.representativeness.redraws import (
+from harness.data.redraws import (
     ClassDraw,
     Distribution,
     redrawn_p_values,
     sequential_p_values,
 )
-from harness.data.sampler import Sampler
+from harness.data.split import Sampler
 
 TENTH = Fraction(1, 10)
 

@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.data.representativeness.compare import compare_traits
-from harness.data.representativeness.comparison import Outcome
-from harness.data.representativeness.traits import Categories, Traits
-from harness.data.sampler import Sampler
+from harness.data.distributions import Categories, Outcome, Traits
+from harness.data.representativeness import compare_traits
+from harness.data.split import Sampler
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.data.representativeness.distribution_tests import (
+from harness.data.distributions import (
     cohen_w,
     effective_units,
     ks_distance,

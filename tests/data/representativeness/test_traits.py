@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.data.distributions import dinucleotide_shares, gc_shares, measure_traits
 from harness.data.records import RECORD_COLUMNS
-from harness.data.representativeness.traits import dinucleotide_shares, gc_shares, measure_traits
 
 DINUCLEOTIDES = [first + second for first in "ACGT" for second in "ACGT"]
 SEQUENCES = st.lists(st.text("ACGTN", max_size=12), max_size=8)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.embedding.esm.batches import Rows, equal_length_batches, packed_batches
+from harness.embedding.esm.engine import Rows, equal_length_batches, packed_batches
 
 LENGTHS = st.lists(st.integers(3, 1024), max_size=60).map(lambda n: np.array(n, dtype=np.int64))
 BUDGETS = st.integers(1, 5_000)

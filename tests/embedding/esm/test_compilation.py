@@ -36,7 +36,7 @@ for dim, wide, n_heads in ((1280, 5120, 20), (320, 1280, 20)):
     sizes = {"n_heads": n_heads, "half": half, "block_half": max(16, power(half)), "block_keys": 64}
     shared = {"qkv": HALF, "cosines": FLOAT, "sines": FLOAT, "starts": "*i32", "n_tiles": "i32"}
     check(kernels.turn_keys, sizes, **shared)
-    check(kernels.attend, {**sizes, "block_queries": 64}, attended=HALF, **shared)
+    check(kernels.attend_tiles, {**sizes, "block_queries": 64}, attended=HALF, **shared)
 """
 
 
@@ -58,4 +58,4 @@ def test_kernels_when_compiled_for_hopper_then_attention_uses_its_matrix_units()
 
     assert done.returncode == 0, done.stderr
     kernels = ["normalise False", "activate False", "round_rows False", "turn_keys False"]
-    assert done.stdout.splitlines() == [*kernels, "attend True"] * 2
+    assert done.stdout.splitlines() == [*kernels, "attend_tiles True"] * 2

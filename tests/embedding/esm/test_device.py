@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.embedding.esm.device import (
+from harness.embedding.devices import (
     CPU_TOKENS,
     GPU_TOKENS,
     SMALLEST_BUDGET,

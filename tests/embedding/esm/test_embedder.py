@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import EsmModel, EsmTokenizer
 
-from harness.embedding.esm.building import build_encoder
 from harness.embedding.esm.checkpoint import open_checkpoint
 from harness.embedding.esm.embedder import EsmEmbedder, load_embedder
+from harness.embedding.esm.engine import build_encoder
 from harness.errors import DataError, DeviceError, MissingInput
 
 PROTEINS = st.lists(
@@ -127,7 +127,7 @@ def test_load_when_memory_is_too_small_for_the_weights_then_the_folder_is_named(
     def fail(*arguments: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("harness.embedding.esm.building.assemble_engine", fail)
+    monkeypatch.setattr("harness.embedding.esm.engine.assemble_engine", fail)
 
     with pytest.raises(DeviceError, match="not suffice for the weights in") as caught:
         load_embedder(str(checkpoint_folder))

@@ -14,16 +14,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.embedding.esm.building import (
+from harness.embedding.esm.checkpoint import open_checkpoint
+from harness.embedding.esm.encoder import PLAIN, Attend, Encoder
+from harness.embedding.esm.engine import (
     DTYPES,
+    Engine,
     assemble_engine,
     build_encoder,
     build_engine,
 )
-from harness.embedding.esm.checkpoint import open_checkpoint
-from harness.embedding.esm.encoder import Attend, Encoder
-from harness.embedding.esm.engine import Engine
-from harness.embedding.esm.plain import PLAIN
 from harness.errors import DeviceError
 
 CPU = torch.device("cpu")
@@ -104,7 +103,7 @@ def test_engine_when_it_is_for_a_gpu_then_computes_as_asked(
     dtype: str, is_packed: bool, stored: torch.dtype, checkpoint_folder: Path, packed: Engine
 ) -> None:
     """Half precision by kernels and end to end, float8 in the linear layers, float32 in neither."""
-    from harness.embedding.esm.fused import FUSED
+    from harness.embedding.esm.kernels import FUSED
 
     checkpoint = open_checkpoint(checkpoint_folder)
     weights = checkpoint.read_weights(dtype=DTYPES[dtype], device=CPU)

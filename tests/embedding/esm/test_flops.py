@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.embedding.esm.flops import encoder_flop
+from harness.embedding.esm.embedder import encoder_flop
 
 ONE_LAYER = {"num_hidden_layers": 1, "hidden_size": 2, "intermediate_size": 3}
 

@@ -9,10 +9,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from harness.embedding.esm.encoder import Arithmetic, Layer, Norm, Rotation
-from harness.embedding.esm.layouts import EqualLengths
-from harness.embedding.esm.plain import PLAIN
-from harness.embedding.esm.products import FLOAT8, FLOAT8_MAX, Linear, to_float8
+from harness.embedding.esm.encoder import (
+    FLOAT8,
+    FLOAT8_MAX,
+    PLAIN,
+    Arithmetic,
+    Layer,
+    Linear,
+    Norm,
+    Rotation,
+    to_float8,
+)
+from harness.embedding.esm.engine import EqualLengths
 
 pytestmark = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"),
@@ -23,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def fused() -> Arithmetic:
     """Return the kernels' arithmetic."""
-    from harness.embedding.esm.fused import FUSED
+    from harness.embedding.esm.kernels import FUSED
 
     return FUSED
 
@@ -62,7 +70,7 @@ def test_attend_then_each_sequence_as_on_its_own(
     lengths: list[int], n_heads: int, n_channels: int
 ) -> None:
     """Whatever the sizes of the tiles, from one token to the most there are."""
-    from harness.embedding.esm.fused import attend
+    from harness.embedding.esm.kernels import attend
 
     rotation = draw_rotation(n_channels)
     qkv = draw(sum(lengths), 3, n_heads, n_channels, seed=4)
@@ -76,7 +84,7 @@ def test_attend_then_each_sequence_as_on_its_own(
 
 def test_attend_when_in_half_precision_then_so_are_its_factors_and_results() -> None:
     """Sums and weights are float32 in between."""
-    from harness.embedding.esm.fused import attend
+    from harness.embedding.esm.kernels import attend
 
     rotation, qkv = draw_rotation(16), draw(70, 3, 2, 16, seed=4).half()
     expected = EqualLengths(1).attend(qkv.float(), rotation)
@@ -89,7 +97,7 @@ def test_attend_when_in_half_precision_then_so_are_its_factors_and_results() -> 
 
 def test_attend_when_a_number_is_nan_then_its_sequence_shows_it_and_no_other() -> None:
     """What is broken stays visible, and where it is."""
-    from harness.embedding.esm.fused import attend
+    from harness.embedding.esm.kernels import attend
 
     qkv = draw(130, 3, 1, 16, seed=4)
     qkv[3, 1] = torch.nan  # a key of the first sequence
@@ -103,7 +111,7 @@ def test_attend_when_a_number_is_nan_then_its_sequence_shows_it_and_no_other() -
 @pytest.mark.parametrize("size", [1.0, 100.0])
 def test_attend_when_scores_are_large_then_no_weight_overflows(size: float) -> None:
     """What was added up before a larger score turns up is scaled down."""
-    from harness.embedding.esm.fused import attend
+    from harness.embedding.esm.kernels import attend
 
     rotation, qkv = draw_rotation(16), draw(150, 3, 1, 16, seed=5) * size
     expected = EqualLengths(1).attend(qkv, rotation)
@@ -137,7 +145,7 @@ def test_activate_then_gelu_by_the_error_function(fused: Arithmetic) -> None:
 
 def test_put_off_biases_then_the_next_normalisation_has_them(fused: Arithmetic) -> None:
     """Hidden states lack them until then; what is normalised is the same."""
-    from harness.embedding.esm.fused import put_off_biases
+    from harness.embedding.esm.kernels import put_off_biases
 
     dim = 16
     square = Linear(draw(dim, dim, seed=8), draw(dim, seed=9))
@@ -159,7 +167,7 @@ def test_put_off_biases_then_the_next_normalisation_has_them(fused: Arithmetic) 
 
 def test_put_off_biases_when_in_half_precision_then_their_sum_is_not() -> None:
     """Many small ones are added up."""
-    from harness.embedding.esm.fused import put_off_biases
+    from harness.embedding.esm.kernels import put_off_biases
 
     small = Linear(draw(4, 4, seed=8).half(), torch.full((4,), 2.0**-12).half())
     large = small._replace(bias=torch.ones(4).half())

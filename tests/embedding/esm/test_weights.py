@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import EsmConfig, EsmModel
 
-from harness.embedding.esm.checkpoint import open_checkpoint
-from harness.embedding.esm.weights import expected_shapes
+from harness.embedding.esm.checkpoint import expected_shapes, open_checkpoint
 from harness.errors import CheckpointError, DataError
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import dynamic_module_utils
 
-from harness.embedding.nucleotide.dnabert import DnabertEmbedder, load_dnabert
+from harness.embedding.nucleotide import DnabertEmbedder, load_dnabert
 from harness.errors import CheckpointError, DataError, MissingInput
 
 HASH = "0123456789abcdef0123456789abcdef01234567"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.embedding.nucleotide.kmer import KmerProfile
+from harness.embedding.nucleotide import KmerProfile
 from harness.errors import DataError
 
 DNA = st.text("ACGT", min_size=4, max_size=80)

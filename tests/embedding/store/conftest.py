@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from harness.embedding import KmerProfile, write_store
-from harness.embedding.ranks import Ranks
+from harness.embedding.devices import Ranks
 
 IDS = [f"r{n}" for n in range(10)]
 SEQUENCES = ["ACGT" * 3 + "ACGT"[n % 4] * n for n in range(10)]

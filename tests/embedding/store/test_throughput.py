@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.embedding import write_store
-from harness.embedding.nucleotide.kmer import KmerProfile
-from harness.embedding.store.throughput import Meter, Throughput, add_throughputs
+from harness.embedding.extraction import Meter, Throughput, add_throughputs
+from harness.embedding.nucleotide import KmerProfile
 
 
 class Task:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from harness.embedding import KmerProfile
-from harness.embedding.ranks import join_ranks
+from harness.embedding.devices import join_ranks
 from harness.errors import DataError, HarnessError
 from harness.pipeline.cache import StageCache
 from tests.embedding.store.conftest import CONTEXT, SEQUENCES, Waiting, contents, write

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from harness.artifacts import digest_file
 from harness.embedding import EmbeddingStore, KmerProfile, write_store
-from harness.embedding.store.layout import choose_rows_per_shard
+from harness.embedding.store import choose_rows_per_shard
 from harness.errors import ArtifactError, DataError
 from tests.embedding.store.conftest import IDS, SEQUENCES, Counting, contents, write
 

@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.data.formats.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING, write_embeddings
 from harness.data.inputs import require_files
-from harness.embedding.virnucpro import export
-from harness.embedding.virnucpro.export import export_embeddings
-from harness.embedding.virnucpro.files import (
+from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING, write_embeddings
+from harness.embedding import virnucpro as export
+from harness.embedding.virnucpro import (
     DNABERT_DIM,
     ImportedEmbeddings,
+    MergedFeatures,
+    export_embeddings,
     import_embeddings,
 )
-from harness.embedding.virnucpro.merged import MergedFeatures
 
 IDS = [f"r{n}" for n in range(7)]
 RECORDS = pd.DataFrame({"id": IDS, "label": [1, 0, 1, 1, 0, 1, 1]})

@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.formats.virnucpro import PROTEIN_ENDING, write_embeddings
 from harness.data.inputs import require_files
-from harness.embedding.virnucpro.files import (
-    ImportedEmbeddings,
-    import_embeddings,
-)
+from harness.data.virnucpro import PROTEIN_ENDING, write_embeddings
+from harness.embedding.virnucpro import ImportedEmbeddings, import_embeddings
 from harness.errors import ArtifactError, DataError
 
 VECTORS = np.arange(20, dtype=np.float32).reshape(5, 4)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.data.formats.virnucpro import write_merged
-from harness.embedding.virnucpro.merged import MergedFeatures, SomeColumns
+from harness.data.virnucpro import write_merged
+from harness.embedding.virnucpro import MergedFeatures, SomeColumns
 from harness.errors import DataError
 
 FEATURES = np.arange(20, dtype=np.float32).reshape(5, 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.gate.accuracy.advice import lineage_steps
+from harness.criteria.advice import lineage_steps
 
 
 def lineage(name: str, n: int, drop_points: float) -> dict[str, object]:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.gate.accuracy.criterion import judge_accuracy, judge_accuracy_unpaired
-from harness.gate.result import CriterionResult, State
+from harness.criteria.accuracy import judge_accuracy, judge_accuracy_unpaired
+from harness.criteria.result import CriterionResult, State
 
 
 def judge(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.gate.accuracy.design_effect import GenomeEffect, bell_mccaffrey_degrees, genome_effect
+from harness.criteria.units import GenomeEffect, bell_mccaffrey_degrees, genome_effect
 
 SIZES = st.lists(st.integers(1, 40), min_size=2, max_size=12)
 

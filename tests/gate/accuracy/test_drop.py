@@ -6,10 +6,9 @@ from fractions import Fraction
 
 import pytest
 
-from harness.gate.accuracy.design_effect import GenomeEffect
-from harness.gate.accuracy.drop import DropFinding
-from harness.gate.proof.outcomes import genomes_of
-from harness.gate.result import State
+from harness.criteria.bounds import DropFinding
+from harness.criteria.result import State
+from harness.criteria.units import GenomeEffect, genomes_of
 
 
 def finding(*, degrees_of_freedom: float = 30.0, upper_points: float = 2.0) -> DropFinding:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.gate.accuracy.learning import LearningCurve, learning_steps, read_curve
+from harness.criteria.advice import LearningCurve, learning_steps, read_curve
 
 
 def curve(

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from harness.gate.accuracy.design_effect import GenomeEffect, genome_effect
-from harness.gate.accuracy.noninferiority import (
+from harness.criteria.bounds import (
     drop_interval,
     drop_upper_bound,
     restricted_variance,
     unpaired_interval,
     wilson_interval,
 )
+from harness.criteria.units import GenomeEffect, genome_effect
 
 DROPS = (0.0, 0.02, 0.05, 0.1, 0.2)
 GAINED_SHARES = (0.001, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)

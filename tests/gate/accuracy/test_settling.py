@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.gate.accuracy.design_effect import GenomeEffect, genome_effect
-from harness.gate.accuracy.noninferiority import drop_upper_bound, wilson_interval
-from harness.gate.accuracy.settling import (
+from harness.criteria.bounds import (
     SettlingSize,
+    drop_upper_bound,
     settling_size,
     settling_size_of_share,
     unpaired_settling_size,
+    wilson_interval,
 )
+from harness.criteria.units import GenomeEffect, genome_effect
 
 
 def effect_of(

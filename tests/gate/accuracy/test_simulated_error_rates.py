@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.gate.accuracy.design_effect import genome_effect
-from harness.gate.accuracy.drop import MIN_DEGREES_OF_FREEDOM, MIN_EFFECTIVE_GENOMES
-from harness.gate.accuracy.noninferiority import drop_upper_bound
+from harness.criteria.bounds import MIN_DEGREES_OF_FREEDOM, MIN_EFFECTIVE_GENOMES, drop_upper_bound
+from harness.criteria.units import genome_effect
 
 LIMIT = 0.05
 DISCORDANCE = 0.10

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.gate.metrics.bootstrap import resample_tables
-from harness.gate.proof.outcomes import genomes_of
+from harness.criteria.intervals import resample_tables
+from harness.criteria.units import genomes_of
 
 Rows = tuple[NDArray[np.int8], list[NDArray[np.int8]]]
 

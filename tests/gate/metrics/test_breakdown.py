@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.gate.accuracy.criterion import judge_accuracy
-from harness.gate.accuracy.noninferiority import drop_upper_bound
-from harness.gate.metrics.breakdown import break_down
+from harness.criteria.accuracy import judge_accuracy
+from harness.criteria.bounds import drop_upper_bound
+from harness.criteria.metrics import break_down
 
 
 def predictions(n: int = 300, **columns: Any) -> pd.DataFrame:

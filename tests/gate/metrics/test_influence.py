@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from harness.gate.metrics.influence import (
+from harness.criteria.intervals import (
     average_precision_influence,
     brier_influence,
     roc_auc_influence,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.gate.metrics.intervals import MetricComparison, compare_metrics
-from harness.gate.metrics.scores import METRIC_NAMES, evaluate
+from harness.criteria.intervals import MetricComparison, compare_metrics
+from harness.criteria.metrics import METRIC_NAMES, evaluate
 
 Scores = NDArray[np.float64]
 

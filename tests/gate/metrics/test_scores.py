@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from harness.errors import DataError
-from harness.gate.metrics.scores import (
+from harness.criteria.metrics import (
     METRIC_NAMES,
     Metrics,
     check_consistent,
@@ -20,6 +19,7 @@ from harness.gate.metrics.scores import (
     large_moves,
     predict_labels,
 )
+from harness.errors import DataError
 
 SCORES = st.integers(0, 20).map(lambda i: i / 20)  # with many ties, and 0.5 among them
 ROWS = st.lists(st.tuples(st.integers(0, 1), SCORES), min_size=1, max_size=80)

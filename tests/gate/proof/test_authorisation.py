@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from harness.artifacts import digest_file
+from harness.criteria.result import REQUIRED_CRITERIA
 from harness.errors import ArtifactError, MissingInput
-from harness.gate.proof import verdict as verdicts
-from harness.gate.proof.authorisation import NotAuthorised, authorise
-from harness.gate.result import REQUIRED_CRITERIA
+from harness.verdict import verdict as verdicts
+from harness.verdict.verdict import NotAuthorised, authorise
 
 LIMITS = {"accuracy-drop": ("1.25", 5, 4, "5"), "embedding-time": ("0.25", 1, 4, "0.5")}
 TIMING = {

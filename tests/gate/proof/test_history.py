@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ArtifactError
-from harness.gate.proof import history
-from harness.gate.proof.history import (
+from harness.verdict import history
+from harness.verdict.history import (
+    PastVerdict,
     describe_looks,
     note_looks,
     read_history,
     remember,
     with_warning,
 )
-from harness.gate.proof.past import PastVerdict
-from harness.gate.proof.verdict import digest_verdict
+from harness.verdict.verdict import digest_verdict
 
 TEST_IDS = "ab" * 32
 

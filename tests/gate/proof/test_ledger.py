@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.gate.proof.criterion_run import CriterionRun, Phase
-from harness.gate.result import CriterionResult, State
+from harness.criteria.result import CriterionResult, State
+from harness.verdict.ledger import CriterionRun, Phase
 
 PASSED, SKIPPED = Phase(outcome="passed"), Phase(outcome="skipped", reason="not today")
 PASS = CriterionResult(id="x", state=State.PASS, detail="fine")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.gate.proof.outcomes import as_binary, as_share, count_paired, genomes_of
+from harness.criteria.units import as_binary, as_share, count_paired, genomes_of
 
 ROWS = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=60)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.gate.proof import provenance
-from harness.gate.proof.provenance import describe_environment, describe_machine
+from harness.verdict import provenance
+from harness.verdict.provenance import describe_environment, describe_machine
 
 
 def fake_torch(*, has_gpu: bool) -> Any:

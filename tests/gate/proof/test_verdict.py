@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.criteria.result import REQUIRED_CRITERIA, CriterionResult, State
 from harness.errors import ArtifactError
-from harness.gate.proof.schema import check_facts
-from harness.gate.proof.verdict import (
+from harness.verdict.verdict import (
     build_verdict,
+    check_facts,
     conclude,
     open_verdict,
     read_verdict,
     write_verdict,
 )
-from harness.gate.result import REQUIRED_CRITERIA, CriterionResult, State
 
 EXTRA = "calibration"
 PERFECT = {

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.gate.speed.advice import advise_on_slowness
-from harness.gate.speed.attempts import Attempt
-from harness.gate.speed.criterion import judge_attempts, judge_time
+from harness.criteria.speed import Attempt, advise_on_slowness, judge_attempts, judge_time
 
 
 def steps_of(**attempt: Any) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.gate.result import State
-from harness.gate.speed.criterion import (
+from harness.criteria.result import State
+from harness.criteria.speed import (
     Attempt,
     checked_clock,
     judge_attempts,
@@ -186,9 +186,7 @@ def test_time_rounds_when_on_a_gpu_then_it_is_synchronised_at_both_ends(
     """Before each reading the device that is used has finished; no other one is touched."""
     cuda = FakeCuda()
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    monkeypatch.setattr(
-        "harness.gate.speed.criterion.time", SimpleNamespace(perf_counter=cuda.read)
-    )
+    monkeypatch.setattr("harness.criteria.speed.time", SimpleNamespace(perf_counter=cuda.read))
 
     time_rounds(lambda: cuda.events.append("work"), 1)
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.gate.speed.neighbours import Observation, observe_cpu, observe_device, observe_gpu
+from harness.criteria.neighbours import Observation, observe_cpu, observe_device, observe_gpu
 
 OURS = 505
 GIB = 2**30

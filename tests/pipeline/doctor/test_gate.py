@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.formats.virnucpro import write_embeddings, write_merged
+from harness.data.virnucpro import write_embeddings, write_merged
 from harness.embedding.esm.random_weights import write_random_checkpoint
-from harness.pipeline.doctor import Check, State
-from harness.pipeline.doctor.gate import check_gate
+from harness.pipeline.doctor import Check, State, check_gate
 
 MODEL = 'model = "weights"\n'
 KMER = '[nucleotide]\nkind = "kmer"\n'

@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.pipeline.doctor import machine as machine_module
-from harness.pipeline.doctor.check import Check, State
-from harness.pipeline.doctor.kernels import describe_kernels
-from harness.pipeline.doctor.machine import Machine, check_machine
+from harness.pipeline import machine as machine_module
+from harness.pipeline.machine import Check, Machine, State, check_machine, describe_kernels
 
 VERSIONS = {"torch": "2.13.0+cu130", "transformers": "5.17.0", "numpy": "2.2"}
 

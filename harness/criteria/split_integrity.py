@@ -1,0 +1,119 @@
+"""The split-integrity criterion: test set, training part and the two heads' splits, judged.
+
+What was found is ``harness.data.leakage``'s; here it becomes a result with next steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+from harness.criteria.result import CriterionResult, State
+from harness.data import LeakReport
+from harness.data.leakage import IdentityBins
+
+__all__ = [
+    "judge_split_integrity",
+]
+
+
+def judge_split_integrity(
+    leaks: LeakReport,
+    *,
+    split_of_head: Mapping[str, str] | None = None,
+    identity: IdentityBins | None = None,
+) -> CriterionResult:
+    """Judge that nothing of the test set is in the training part.
+
+    Parameters
+    ----------
+    leaks : LeakReport
+        What ``find_leaks`` found.
+    split_of_head : mapping of side to sha256, optional
+        The split that each head was trained on; they must be one.
+    identity : IdentityBins, optional
+        Best-hit identities of test against training proteins, for the report.
+
+    Returns
+    -------
+    CriterionResult
+        PASS only if nothing was found and the heads share a split. ``value`` is the number of
+        things found.
+    """
+    found = [f"{check.what}: {check.count}" for check in leaks.leaks]
+    if split_of_head and len(set(split_of_head.values())) > 1:
+        found.append("the two heads were trained on different splits")
+    count = sum(check.count for check in leaks.leaks) + (len(found) - len(leaks.leaks))
+    return CriterionResult(
+        id="split-integrity",
+        state=State.FAIL if found else State.PASS,
+        value=Fraction(count),
+        limit=Fraction(0),
+        unit="leaks",
+        detail="; ".join(found) or _nothing_found(leaks),
+        warnings=_warnings(leaks),
+        next_steps=tuple(_next_steps(leaks, len(found) > len(leaks.leaks))),
+        evidence={
+            "compared": leaks.compared,
+            "hard": [
+                {"what": check.what, "count": check.count, "examples": list(check.examples)}
+                for check in leaks.checks
+            ],
+            "soft": [
+                {"what": n.what, "count": n.count, "share": float(n.share)} for n in leaks.nearby
+            ],
+            **_identity_evidence(identity),
+        },
+    )
+
+
+def _identity_evidence(identity: IdentityBins | None) -> dict[str, Any]:
+    if identity is None:
+        return {}
+    if not identity.is_measured:
+        return {"identity_note": identity.remedy}
+    n_rows = len(identity.rows)
+    whole = "" if n_rows == identity.n_test else f"A sample of {n_rows:,} of {identity.n_test:,}. "
+    return {
+        "identity": [
+            {"bin": f"{name} %", "n": n, "share": n / n_rows} for name, n in identity.counts.items()
+        ],
+        "identity_note": (
+            f"{whole}Best hit of each test protein among the training proteins, MMseqs2 "
+            f"{identity.version}, coverage at least 0.8; no hit counts as the lowest bin."
+        ),
+    }
+
+
+def _nothing_found(leaks: LeakReport) -> str:
+    if leaks.compared == "features":
+        return "No identical feature rows in test set and training part; no sequences were given."
+    return "No id, nucleotide sequence (either strand) or protein is in both parts."
+
+
+def _warnings(leaks: LeakReport) -> tuple[str, ...]:
+    if leaks.compared == "features":
+        return ("Only features were compared: near-identical sequences cannot be seen.",)
+    return ()
+
+
+def _next_steps(leaks: LeakReport, heads_differ: bool) -> Iterator[str]:
+    """Yield what was found where, the most frequent first, then how to be rid of it."""
+    for check in sorted(leaks.leaks, key=lambda check: -check.count):
+        examples = ", ".join(" and ".join(clash) for clash in check.examples)
+        rest = check.count - len(check.examples)
+        more = f" and {rest:,} more" if examples and rest > 0 else ""
+        yield f"Look at {examples or 'the evidence'}{more}: {check.what}."
+    if any(check.is_in_data for check in leaks.leaks):
+        yield (
+            "Take the sequences with two labels out of the viral or the nonviral files: no draw "
+            "can mend them."
+        )
+    if any(not check.is_in_data for check in leaks.leaks):
+        yield (
+            "Then draw the split again with `harness split --redraw`: it keeps identical rows "
+            "together."
+        )
+    if heads_differ:
+        yield "Train both heads again on one split with `harness train`."

@@ -1,1 +1,0 @@
-"""Files of sequences, lineages and features, as their tools write them, read into tables."""

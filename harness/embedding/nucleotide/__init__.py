@@ -1,1 +1,0 @@
-"""Embedders of nucleotides: DNABERT-S from its checkpoint, and k-mer profiles."""

@@ -1,1 +1,0 @@
-"""Embeddings in the files of VirNucPro's tools: read as stores, and written."""

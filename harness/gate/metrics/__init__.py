@@ -1,1 +1,0 @@
-"""The metrics of both heads, their intervals, and where they differ."""

@@ -1,1 +1,0 @@
-"""The verdict, what it was made from, and what proves it later."""

@@ -1,1 +1,0 @@
-"""The timing criterion, repeated attempts, and what else was on the GPU."""

@@ -1,1 +1,0 @@
-"""What a report says, before anyone decides how it looks: verdict in, sections out."""

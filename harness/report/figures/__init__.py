@@ -1,0 +1,96 @@
+"""The figures of a report: which there are, and where their files go.
+
+What each one shows is drawn in `plots`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.report.document import Figure
+from harness.report.figures.decisions import (
+    draw_calibration,
+    draw_confusion,
+    draw_precision_recall,
+    draw_roc,
+    draw_scores,
+)
+from harness.report.figures.runs import draw_drop, draw_timing, draw_training
+from harness.report.figures.samples import draw_gc, draw_identity, draw_length, draw_lineages
+from harness.report.figures.style import Source, read_source, save_figure, style
+from harness.report.trend import trend_draw_trend as draw_trend
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+__all__ = [
+    "Figure",
+    "draw_figures",
+]
+
+
+# Each draws on an empty canvas and says in words what it shows; None where there is nothing.
+_FIGURES: dict[str, tuple[str, Callable[[Source, Canvas], str | None]]] = {
+    "confusion": ("Confusion matrices", draw_confusion),
+    "roc": ("ROC curves", draw_roc),
+    "precision-recall": ("Precision and recall", draw_precision_recall),
+    "calibration": ("Calibration", draw_calibration),
+    "scores": ("Scores, row by row", draw_scores),
+    "drop": ("Accuracy drop by lineage", draw_drop),
+    "timing": ("Timed rounds", draw_timing),
+    "lineages": ("Lineage shares, train and test", draw_lineages),
+    "length": ("Lengths, train and test", draw_length),
+    "gc": ("GC content, train and test", draw_gc),
+    "identity": ("Identity of test to training proteins", draw_identity),
+    "trend": ("Verdicts on this test set", draw_trend),
+    "training": ("Loss and learning rate", draw_training),
+}
+
+
+def draw_figures(verdict: Mapping[str, Any], folder: Path) -> list[Figure]:
+    """Draw whatever the verdict and its predictions table allow.
+
+    Parameters
+    ----------
+    verdict : mapping
+        What ``verdict.json`` holds; any part that the schema does not require may be missing.
+    folder : Path
+        Where the SVG and PNG files go; created if there is anything to draw.
+
+    Returns
+    -------
+    list of Figure
+        In the order of the report; empty where there is nothing to draw. The same input gives
+        the same bytes.
+    """
+    source = read_source(verdict)
+    drawn = []
+    with style():
+        for name, (title, draw) in _FIGURES.items():
+            figure = _draw(source, folder, name, title, draw)
+            if figure is not None:
+                drawn.append(figure)
+    return drawn
+
+
+def _draw(
+    source: Source,
+    folder: Path,
+    name: str,
+    title: str,
+    draw: Callable[[Source, Canvas], str | None],
+) -> Figure | None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(layout="constrained")
+    FigureCanvasAgg(canvas)
+    alt = draw(source, canvas)
+    if alt is None:
+        return None
+    canvas.suptitle(f"{title} · {source.mark}" if source.mark else title, fontsize=11)
+    folder.mkdir(parents=True, exist_ok=True)
+    svg, png = save_figure(canvas, folder, name)
+    return Figure(name=name, title=title, alt=alt, svg=svg, png=png)

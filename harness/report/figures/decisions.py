@@ -1,0 +1,250 @@
+"""Figures of the decisions: confusion matrices, and both models' scores row by row.
+
+Curves of the scores: ROC, precision-recall, calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.report.figures.style import COLOURS, SIDES, Scores, Source, legend_below
+from harness.report.reading import as_confusion, as_mapping, as_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "draw_calibration",
+    "draw_confusion",
+    "draw_precision_recall",
+    "draw_roc",
+    "draw_scores",
+]
+
+
+# A curve of more points looks the same, and only makes the file large.
+CURVE_POINTS = 400
+CALIBRATION_BINS = 10
+
+
+_LINES = {"baseline": "-", "candidate": "--"}
+
+
+def draw_roc(source: Source, figure: Figure) -> str | None:
+    """Draw the ROC curves of both models."""
+    from sklearn.metrics import roc_curve
+
+    scores = source.scores
+    if scores is None or scores.y_true.all() or not scores.y_true.any():
+        return None
+    axes = _square_axes(
+        figure, "False positive rate (share of not viral)", "Recall (share of viral)"
+    )
+    axes.plot([0, 1], [0, 1], color=COLOURS["guide"], linestyle=":", label="chance")
+    for side, y_score in scores.y_score.items():
+        fpr, tpr, _ = roc_curve(scores.y_true, y_score)
+        _curve(axes, source, side, fpr, tpr, "roc_auc")
+    legend_below(figure)
+    return f"ROC curves. {_metric_words(source, 'roc_auc', 'ROC-AUC')}"
+
+
+def draw_precision_recall(source: Source, figure: Figure) -> str | None:
+    """Draw the precision-recall curves of both models."""
+    from sklearn.metrics import precision_recall_curve
+
+    scores = source.scores
+    if scores is None or not scores.y_true.any():
+        return None
+    axes = _square_axes(figure, "Recall (share of viral)", "Precision (share of calls)")
+    share = float(scores.y_true.mean())
+    axes.axhline(share, color=COLOURS["guide"], linestyle=":", label=f"chance ({share:.2f})")
+    for side, y_score in scores.y_score.items():
+        precision, recall, _ = precision_recall_curve(scores.y_true, y_score)
+        _curve(axes, source, side, recall, precision, "average_precision")
+    legend_below(figure)
+    words = _metric_words(source, "average_precision", "Average precision")
+    return f"Precision-recall curves. {words}"
+
+
+def draw_calibration(source: Source, figure: Figure) -> str | None:
+    """Draw how often rows of a given score are viral."""
+    from sklearn.calibration import calibration_curve
+
+    if source.scores is None:
+        return None
+    axes = _square_axes(figure, "Mean score (probability of viral)", "Share that is viral")
+    axes.plot([0, 1], [0, 1], color=COLOURS["guide"], linestyle=":", label="calibrated")
+    for side, y_score in source.scores.y_score.items():
+        share, mean = calibration_curve(source.scores.y_true, y_score, n_bins=CALIBRATION_BINS)
+        axes.plot(
+            mean,
+            share,
+            marker="o",
+            markersize=4,
+            color=COLOURS[side],
+            linestyle=_LINES[side],
+            label=source.name(side),
+        )
+    legend_below(figure)
+    return f"Calibration in {CALIBRATION_BINS} bins of equal width. " + _metric_words(
+        source, "brier", "Brier score"
+    )
+
+
+def _square_axes(figure: Figure, xlabel: str, ylabel: str) -> Axes:
+    figure.set_size_inches(4.6, 5.0)
+    axes = figure.subplots()
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel=xlabel, ylabel=ylabel)
+    return axes
+
+
+def _curve(axes: Axes, source: Source, side: str, x: Floats, y: Floats, metric: str) -> None:
+    picks = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(int))
+    number = as_number(as_mapping(as_mapping(source.verdict.get(side)).get("metrics")).get(metric))
+    known = f" ({number:.4f})" if number is not None else ""
+    axes.plot(
+        x[picks],
+        y[picks],
+        color=COLOURS[side],
+        linestyle=_LINES[side],
+        label=f"{source.name(side)}{known}",
+    )
+
+
+def _metric_words(source: Source, metric: str, words: str) -> str:
+    found = []
+    for side in SIDES:
+        metrics = as_mapping(as_mapping(source.verdict.get(side)).get("metrics"))
+        number = as_number(metrics.get(metric))
+        found += [f"{side} {number:.4f}"] if number is not None else []
+    return f"{words}: {', '.join(found)}." if found else ""
+
+
+# Up to here every row is a dot; above, they are counted in hexagons.
+MOST_DOTS = 2000
+CLASSES = ("not viral", "viral")
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def draw_confusion(source: Source, figure: Figure) -> str | None:
+    """Draw both confusion matrices side by side, counts and shares of the true class."""
+    counts = {side: _confusion(source, side) for side in SIDES}
+    shown = {side: matrix for side, matrix in counts.items() if matrix is not None}
+    if not shown:
+        return None
+    figure.set_size_inches(2.6 * len(shown), 2.9)
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axes, (side, matrix) in zip(panels, shown.items(), strict=True):
+        _draw_matrix(axes, matrix)
+        axes.set_title(source.name(side).replace(": ", "\n", 1))
+    return "; ".join(_confusion_words(side, matrix) for side, matrix in shown.items())
+
+
+def draw_scores(source: Source, figure: Figure) -> str | None:
+    """Draw the candidate's score against the baseline's, row by row, one panel a class."""
+    scores = source.scores
+    if scores is None or len(scores.y_score) < len(SIDES):
+        return None
+    figure.set_size_inches(5.2, 4.0)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, is_viral, words in zip(panels, (False, True), CLASSES, strict=True):
+        chosen = scores.y_true == is_viral
+        for line in (axes.axhline, axes.axvline):
+            line(0.5, color=COLOURS["guide"], linewidth=0.8)
+        if len(scores.y_true) <= MOST_DOTS:
+            _draw_dots(axes, *(scores.y_score[side][chosen] for side in SIDES), is_viral=is_viral)
+        axes.set_title(f"{words} ({int(chosen.sum()):,} rows)")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.set_xlabel("Baseline's score (probability)")
+    if len(scores.y_true) > MOST_DOTS:
+        _draw_cells(figure, panels, scores)
+    panels[0].set_ylabel("Candidate's score (probability)")
+    legend_below(figure)
+    differ = (scores.y_score["baseline"] > 0.5) != (scores.y_score["candidate"] > 0.5)
+    return (
+        f"Candidate's score against the baseline's for {len(scores.y_true):,} test rows; "
+        f"{int(differ.sum()):,} lie on different sides of 0.5."
+    )
+
+
+def _confusion(source: Source, side: str) -> Floats | None:
+    counts = as_confusion(as_mapping(source.verdict.get(side)).get("confusion_matrix"))
+    return None if counts is None else np.array(counts)
+
+
+def _draw_matrix(axes: Axes, matrix: Floats) -> None:
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(
+            column,
+            row,
+            f"{int(matrix[row, column]):,}\n{share:.1%}",
+            ha="center",
+            va="center",
+            color="white" if share > 0.55 else "black",
+            fontsize=10.5,
+        )
+    axes.set_xticks([0, 1], CLASSES)
+    axes.set_yticks([0, 1], CLASSES, rotation=90, va="center")
+    axes.set(xlabel="Prediction", ylabel="Truth")
+    axes.grid(visible=False)
+
+
+def _confusion_words(side: str, matrix: Floats) -> str:
+    (tn, fp), (fn, tp) = ((int(count) for count in row) for row in matrix)
+    return (
+        f"{side}: {tn:,} not viral and {tp:,} viral rows right, "
+        f"{fp:,} not viral called viral, {fn:,} viral missed"
+    )
+
+
+def _draw_dots(axes: Axes, x: Floats, y: Floats, *, is_viral: bool) -> None:
+    """Draw a dot a row; rows that only one model has right stand out by colour and shape."""
+    is_right = [(score > 0.5) == is_viral for score in (x, y)]
+    kinds = {
+        "same decision": (is_right[0] == is_right[1], COLOURS["guide"], "o"),
+        "only the baseline right": (is_right[0] & ~is_right[1], COLOURS["baseline"], "o"),
+        "only the candidate right": (~is_right[0] & is_right[1], COLOURS["candidate"], "D"),
+    }
+    for name, (chosen, colour, marker) in kinds.items():
+        axes.scatter(
+            x[chosen],
+            y[chosen],
+            s=12,
+            color=colour,
+            marker=marker,
+            alpha=0.7,
+            linewidths=0,
+            label=name,
+        )
+
+
+def _draw_cells(figure: Figure, panels: Sequence[Axes], scores: Scores) -> None:
+    """Count in hexagons, so that any number of rows makes a picture of the same size."""
+    from matplotlib.colors import LogNorm
+
+    norm = LogNorm(vmin=1, vmax=10)
+    cells = [
+        axes.hexbin(
+            *(scores.y_score[side][scores.y_true == is_viral] for side in SIDES),
+            gridsize=40,
+            extent=(0, 1, 0, 1),
+            norm=norm,
+            mincnt=1,
+            cmap="cividis",
+            linewidths=0,
+            rasterized=True,
+        )
+        for axes, is_viral in zip(panels, (False, True), strict=True)
+    ]
+    counts = np.concatenate([np.asarray(panel.get_array()) for panel in cells])
+    norm.vmax = max(10, counts.max())
+    figure.colorbar(cells[0], ax=panels, label="Rows (logarithmic)", format="{x:,.0f}", shrink=0.8)

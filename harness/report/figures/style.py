@@ -1,0 +1,210 @@
+"""One look for all figures: size, type, colours that colour-blind readers tell apart, bytes.
+
+What the figures are drawn from: the verdict, and the predictions table that it names.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.artifacts import digest_file
+from harness.report.document import visible
+from harness.report.outcome import read_outcome
+from harness.report.reading import as_json, as_mapping, as_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "SIDES",
+    "Scores",
+    "Source",
+    "can_be_drawn",
+    "label_text",
+    "legend_below",
+    "read_source",
+    "save_figure",
+    "style",
+]
+
+
+# Okabe and Ito's palette; in all figures the same thing has the same colour.
+COLOURS = {
+    "baseline": "#0072B2",
+    "candidate": "#D55E00",
+    "train": "#009E73",
+    "test": "#CC79A7",
+    "limit": "#000000",
+    "guide": "#8A8A8A",
+}
+PNG_DPI = 130
+COLOURS_IN_PNG = 256
+LABEL_CHARACTERS = 30
+
+_SETTINGS: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "figure.dpi": PNG_DPI,
+    "figure.facecolor": "white",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "path.simplify": True,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "virnucpro-harness",  # ids in the file depend on its content alone
+    "text.parse_math": False,  # a dollar sign in a name is no formula
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save in the common style; settings from elsewhere have no say."""
+    import matplotlib as mpl
+
+    settings: Any = mpl.rcParamsDefault | _SETTINGS | {"backend": "agg"}
+    with mpl.rc_context(settings):
+        yield
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write a figure as SVG and PNG; the same figure gives the same bytes.
+
+    Returns
+    -------
+    tuple of Path
+        The SVG file and the PNG file.
+    """
+    svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+    layout = figure.get_layout_engine()
+    if layout is not None:  # once for both files: laying out takes as long as drawing
+        layout.execute(figure)
+        figure.set_layout_engine("none")
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    _save_png(figure, png)
+    return svg, png
+
+
+def _save_png(figure: Figure, path: Path) -> None:
+    """Write a PNG of at most 256 colours, a third of the size and to the eye the same."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(COLOURS_IN_PNG).save(path, format="png", optimize=True)
+
+
+def legend_below(figure: Figure, *, columns: int = 1) -> None:
+    """Put the legend under the axes, where it covers nothing; the first axes' entries."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def can_be_drawn(number: float) -> bool:
+    """Say whether a number is of a size that an axis can show; no measurement is beyond it."""
+    return number == 0 or 1e-12 < abs(number) < 1e12
+
+
+def label_text(text: str, most: int = LABEL_CHARACTERS) -> str:
+    """Return a name short enough for a label, in characters that the font has."""
+    shown = "".join(
+        c if ord(c) in _glyphs() else "\N{REPLACEMENT CHARACTER}" for c in visible(text)
+    )
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+SIDES = ("baseline", "candidate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Labels and scores of test rows.
+
+    Attributes
+    ----------
+    y_true : array of bool, shape (n,)
+        Whether a row is viral.
+    y_score : dict of side to array of float, shape (n,)
+        The probability of the viral class, in [0, 1]; only sides that have scores.
+    """
+
+    y_true: np.ndarray[Any, np.dtype[np.bool_]]
+    y_score: dict[str, np.ndarray[Any, np.dtype[np.float64]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A verdict and the scores behind it, None where there are none."""
+
+    verdict: dict[str, Any]
+    scores: Scores | None
+    mark: str
+
+    def name(self, side: str) -> str:
+        """Return what a side is called in a legend; random weights are told in the title."""
+        facts = as_mapping(self.verdict.get(side))
+        name = label_text(as_text(facts.get("name")), 40)
+        return f"{side}: {name}" if name else side
+
+
+def read_source(verdict: Mapping[str, Any]) -> Source:
+    """Return what can be drawn from.
+
+    The predictions are used only if they are the file that the verdict names, by its digest.
+    """
+    plain = as_json(verdict)
+    return Source(verdict=plain, scores=_scores(plain), mark=read_outcome(plain).short_mark)
+
+
+def _scores(verdict: Mapping[str, Any]) -> Scores | None:
+    entry = as_mapping(as_mapping(verdict.get("artifacts")).get("predictions"))
+    table = _read_table(as_text(entry.get("path")), as_text(entry.get("sha256")))
+    if table is None or "label" not in table:
+        return None
+    columns = {side: f"{side}_score" for side in SIDES if f"{side}_score" in table}
+    numbers = table[["label", *columns.values()]].astype("float64")
+    numbers = numbers.dropna(axis="columns", how="all").dropna()
+    used = {side: name for side, name in columns.items() if name in numbers}
+    is_valid = numbers.isin([0, 1])["label"]
+    for name in used.values():
+        is_valid &= numbers[name].between(0, 1)
+    kept = numbers[is_valid]
+    if not used or kept.empty:
+        return None
+    scores = {side: kept[name].to_numpy() for side, name in used.items()}
+    return Scores(y_true=kept["label"].to_numpy() == 1, y_score=scores)
+
+
+def _read_table(name: str, sha256: str) -> pd.DataFrame | None:
+    import pandas as pd
+
+    path = Path(name)
+    try:
+        if not name or not path.is_file() or digest_file(path) != sha256:
+            return None
+        return pd.read_parquet(path)
+    except (OSError, ValueError):  # not readable, or no Parquet
+        return None

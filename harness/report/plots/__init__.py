@@ -1,1 +1,0 @@
-"""The pictures of a report, one function each; saving and naming them is `figures`' work."""

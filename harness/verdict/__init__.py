@@ -1,0 +1,3 @@
+"""The verdict, what it was made from, and what proves it later."""
+
+from __future__ import annotations
