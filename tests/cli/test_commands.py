@@ -1,15 +1,37 @@
-"""The command line: what it prints, and how it fails."""
+"""The command line: what it prints, and how it fails.
+
+``harness doctor``: exit code 0 only if the gate could start.
+
+``harness export``: what is given decides what can be written.
+
+``harness train``: stopped, killed, gone on with, and with several seeds.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from harness import cli
+from harness.cli.verdicts import _tabulate
+from harness.config import load_config
+from harness.data.unpickle import load_restricted
+from harness.embedding.virnucpro import MergedFeatures
+from harness.pipeline import Pipeline
+from harness.pipeline.doctor import Check, State
+from harness.progress import Progress
+from harness.training import fit_head, save_head
 from harness.verdict.history import remember
 from harness.verdict.verdict import write_verdict
+from tests.pipeline.conftest import SETTINGS, write_sequences
+from tests.training.conftest import QUICK, draw_rows
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -18,27 +40,6 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     return int(stopped.value.code or 0)
-
-
-def write_sequences(folder: Path) -> Path:
-    """Write a small FASTA pair per class, a taxonomy and a gate.toml; return the last."""
-    for name, first in (("viral", "ACC"), ("bacteria", "GTT")):
-        rows = range(60)
-        dna = [first * 3 + "".join("ACGT"[(n // 4**k) % 4] * 3 for k in range(4)) for n in rows]
-        ids = [f"{name}{n % 6}_chunk_{n}F1" for n in rows]
-        for kind, letters in (
-            ("nucleotide", dna),
-            ("protein", [f"MK{'ACDEF'[n % 5]}{n}" for n in rows]),
-        ):
-            texts = [t.translate(str.maketrans("0123456789", "GHIKLMNPQR")) for t in letters]
-            lines = [f">{i}\n{t}\n" for i, t in zip(ids, texts, strict=True)]
-            (folder / f"{name}_{kind}.fa").write_text("".join(lines))
-    path = folder / "gate.toml"
-    path.write_text(
-        'device = "cpu"\n[data]\nviral = ["viral"]\nnonviral = ["bacteria"]\n'
-        '[baseline]\nname = "b"\n[candidate]\nname = "c"\n'
-    )
-    return path
 
 
 def test_prepare_when_the_sequences_are_sound_then_a_summary_is_printed(
@@ -211,3 +212,248 @@ def test_history_when_the_test_set_was_judged_then_table_and_figure_are_made(
     assert "has been judged once" in capsys.readouterr().out
     assert figure.read_text().startswith("<?xml")
     assert run(monkeypatch, "history", *options, "--figure", "trend.pdf") == 2
+
+
+def test_doctor_when_the_gate_could_start_then_it_says_so_and_exits_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Plain lines where nobody looks at a terminal."""
+    config = write_sequences(tmp_path)
+    shape = "random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8}\n"
+    text = config.read_text().replace('name = "b"\n', f'name = "b"\n{shape}')
+    config.write_text(f'{text}{shape}[nucleotide]\nkind = "kmer"\n')
+
+    code = run(monkeypatch, "doctor", "--gate-config", str(config))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert (code, lines[-1]) == (0, "The gate could start")
+    assert "ok      device: cpu" in lines
+
+
+def test_doctor_when_something_is_missing_then_it_is_named_and_exits_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that is missing, at once."""
+    code = run(monkeypatch, "doctor", "--gate-config", str(write_sequences(tmp_path)))
+
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert (code, last) == (1, "The gate cannot start: [baseline], [candidate], [nucleotide]")
+
+
+def test_doctor_when_a_package_does_not_load_then_it_still_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broken environment is what a doctor is for."""
+    monkeypatch.setitem(sys.modules, "harness.pipeline.doctor", None)
+
+    assert run(monkeypatch, "doctor") == 1
+    assert "a package does not load" in capsys.readouterr().out
+
+
+def test_table_when_a_detail_holds_brackets_then_they_are_shown() -> None:
+    """Names of sections are no markup."""
+    check = Check(name="[baseline]", state=State.MISSING, detail="[bold]x", remedy="Do [this]")
+    console = Console(width=80, force_terminal=True, color_system=None)
+
+    with console.capture() as captured:
+        console.print(_tabulate([check]))
+
+    assert [part in captured.get() for part in ("[baseline]", "[bold]x", "Do [this]")] == [True] * 3
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Path:
+    """Return a head of the width that VirNucPro's predictor takes, written on a known day."""
+    train, validation = draw_rows(32, 2048), draw_rows(32, 2048, seed=1)
+    trained = fit_head(
+        train.features,
+        train.labels,
+        validation_features=validation.features,
+        validation_labels=validation.labels,
+        recipe=QUICK,
+    )
+    path = tmp_path / "head.safetensors"
+    save_head(path, trained)
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    return path
+
+
+def test_head_for_virnucpro_then_the_file_names_the_day_of_training(
+    head: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint itself knows no day, since equal trainings give equal bytes."""
+    target = head.with_suffix(".pth")
+
+    assert run(monkeypatch, "export", "--format", "virnucpro", str(head), str(target)) == 0
+
+    content = load_restricted(target)
+    assert isinstance(content, dict)
+    assert content["metadata"]["training_date"] == "2001-09-09"
+    assert f"virnucpro: {target}" in capsys.readouterr().out
+
+
+def test_head_as_onnx_then_the_file_is_written(head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it computes is tested beside its writer."""
+    target = head.with_suffix(".onnx")
+
+    assert run(monkeypatch, "export", "--format", "onnx", str(head), str(target)) == 0
+
+    assert target.stat().st_size > 4 * 2048 * QUICK.hidden_dim
+
+
+def test_source_that_is_not_there_then_error_says_what_to_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An expected error is a message, not a traceback."""
+    code = run(monkeypatch, "export", "--format", "onnx", str(tmp_path / "x"), str(tmp_path / "y"))
+
+    assert code == 1
+    assert "There is no" in capsys.readouterr().err
+
+
+def test_folder_then_error_says_what_was_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder is no head."""
+    code = run(monkeypatch, "export", "--format", "onnx", str(tmp_path), str(tmp_path / "y"))
+
+    assert code == 2
+    assert "expected a head" in " ".join(capsys.readouterr().err.split())
+
+
+def test_run_for_virnucpro_then_its_files_can_be_brought_as_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one run has embedded, VirNucPro and another gate can read."""
+    config = write_sequences(tmp_path)
+    shape = "random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8}\n"
+    config.write_text(f'{config.read_text()}{shape}[nucleotide]\nkind = "kmer"\nk = 2\n')
+    options = ["--work-dir", str(tmp_path / "work")]
+
+    code = run(
+        monkeypatch, "export", "--format", "virnucpro", str(config), str(tmp_path / "out"), *options
+    )
+
+    assert code == 0
+    assert "candidate: 120 records in files of *_ESM.pt, *_merged.pt" in capsys.readouterr().out
+    merged = MergedFeatures(tmp_path / "out")
+    assert (len(merged), merged.dim) == (120, 4**2 + 8)
+
+
+def test_run_as_onnx_then_the_formats_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Embeddings are no network."""
+    config = write_sequences(tmp_path)
+
+    assert run(monkeypatch, "export", "--format", "onnx", str(config), str(tmp_path / "y")) == 2
+
+    assert "its formats are virnucpro" in " ".join(capsys.readouterr().err.split())
+
+
+ROOT = Path(__file__).parents[2]
+DIES_AFTER_EPOCH_4 = """
+import os, signal
+from harness.cli import main
+from harness.progress import Progress
+Progress.line = lambda self, text: "epoch 4/" in text and os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with gate.toml and a work directory in which the candidate is embedded."""
+    folder = tmp_path_factory.mktemp("run")
+    write_sequences(folder).write_text(SETTINGS)
+    pipeline = Pipeline(load_config(folder / "gate.toml"), folder / "work")
+    pipeline.samples.split()
+    pipeline.vectors.feature_digests("candidate")
+    return folder
+
+
+@pytest.fixture
+def options(embedded: Path, tmp_path: Path) -> list[str]:
+    """Return the arguments of a training of the candidate, with a work directory of its own."""
+    return arguments(embedded, tmp_path / "work")
+
+
+def arguments(embedded: Path, work_dir: Path) -> list[str]:
+    """Return the arguments of a training of the candidate."""
+    shutil.copytree(embedded / "work", work_dir)
+    return [
+        "train", "candidate",
+        "--gate-config", str(embedded / "gate.toml"), "--work-dir", str(work_dir),
+    ]  # fmt: skip
+
+
+def head_bytes(work_dir: Path) -> bytes:
+    """Return the only head of a work directory."""
+    (head,) = work_dir.glob("heads/*/head.safetensors")
+    return head.read_bytes()
+
+
+@pytest.mark.slow
+def test_train_when_it_is_killed_then_goes_on_and_the_head_is_the_same(
+    options: list[str],
+    embedded: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """SIGKILL leaves no time for anything; the head is equal to the last bit."""
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES_AFTER_EPOCH_4, *options],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+
+    assert run(monkeypatch, *options) == 0
+    assert capsys.readouterr().err.startswith("train candidate, seed 42: epoch 5/6")
+    assert run(monkeypatch, *arguments(embedded, tmp_path / "whole")) == 0
+
+    assert head_bytes(tmp_path / "work") == head_bytes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_train_when_asked_to_stop_then_saves_and_says_how_to_go_on(
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    """The same command goes on with the next epoch."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "line", lambda *_: signal.raise_signal(number))
+        assert run(monkeypatch, *options) == 130
+    shown = capsys.readouterr().err
+    assert f"stopped by {number.name} in epoch 2 after 0 of" in shown
+    assert "run the same again to go on from there" in shown
+
+    assert run(monkeypatch, *options) == 0
+
+    assert capsys.readouterr().err.startswith("train candidate, seed 42: epoch 2/6")
+
+
+def test_train_with_several_seeds_then_their_validation_is_shown(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The declared seed and the ones that follow it."""
+    assert run(monkeypatch, *options, "--seeds", "3") == 0
+
+    shown = capsys.readouterr().out
+    for seed in (42, 43, 44):
+        assert f"candidate, seed {seed}: validation loss 0." in shown
+
+
+def test_train_with_tensorboard_then_event_files_are_written(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One folder a side; of a head that is there already, too."""
+    for name in ("trained", "reused"):
+        assert run(monkeypatch, *options, "--tensorboard", str(tmp_path / name)) == 0
+
+    for name in ("trained", "reused"):
+        (events,) = (tmp_path / name / "candidate").glob("events.out.tfevents.*")
+        assert b"validation_loss" in events.read_bytes()

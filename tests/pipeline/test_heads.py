@@ -1,4 +1,7 @@
-"""Heads of a run: never lost, the declared seed judged, the other seeds beside it."""
+"""Heads of a run: never lost, the declared seed judged, the other seeds beside it.
+
+How much memory features may take.
+"""
 
 from __future__ import annotations
 
@@ -19,32 +22,13 @@ from harness.config import GateConfig, load_config
 from harness.pipeline import Pipeline, Side
 from harness.pipeline import heads as feature_rows
 from harness.pipeline.facts import describe_run
+from harness.pipeline.heads import memory_bytes
 from harness.pipeline.vectors import Vectors
 from harness.progress import Progress
 from harness.training import HeadTrainer, TrainedHead, fit_head, load_head
 from harness.training.checkpoints import read_head_metadata
-from tests.cli.test_commands import write_sequences
+from tests.pipeline.conftest import SETTINGS, write_sequences
 
-SETTINGS = """
-device = "cpu"
-threads = 1
-[data]
-viral = ["viral"]
-nonviral = ["bacteria"]
-[baseline]
-name = "baseline"
-random_weights = {layers = 1, hidden_size = 16, heads = 1, intermediate_size = 16, seed = 1}
-[candidate]
-name = "candidate"
-random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8, seed = 2}
-[nucleotide]
-kind = "kmer"
-k = 2
-[training]
-epochs = 6
-hidden_dim = 8
-learning_rate = "0.02"
-"""
 Open = Callable[..., Pipeline]
 
 
@@ -280,3 +264,19 @@ def test_features_that_are_too_many_for_memory_then_head_and_scores_are_the_same
 
     assert files_of(found[0].path) == files_of(expected[0].path)
     pd.testing.assert_frame_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("4096\n", 4096), ("max\n", None), ("9223372036854771712\n", None)]
+)
+def test_memory_in_a_container_then_is_its_limit_where_it_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, expected: int | None
+) -> None:
+    """Otherwise it is the machine's."""
+    monkeypatch.setattr(feature_rows, "_CONTAINER_LIMITS", (tmp_path / "none",))
+    physical = memory_bytes()
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(feature_rows, "_CONTAINER_LIMITS", (tmp_path / "memory.max",))
+
+    assert memory_bytes() == (expected or physical)
+    assert physical > 2**20

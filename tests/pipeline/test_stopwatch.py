@@ -1,4 +1,9 @@
-"""The stopwatch: what is timed, how often, and that it is what was validated."""
+"""The stopwatch: what is timed, how often, and that it is what was validated.
+
+What makes the candidate faster, told apart by a few rounds.
+
+Compute threads.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,18 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from harness.criteria.neighbours import Observation
 from harness.criteria.result import State
 from harness.errors import ArtifactError
-from harness.pipeline.stopwatch import Stopwatch
+from harness.pipeline.stopwatch import (
+    BATCHING_SEQUENCES,
+    Causes,
+    Stopwatch,
+    compute_threads,
+    measure_causes,
+)
 
 PROTEINS = ["ACD", "EF"]
 
@@ -280,3 +292,81 @@ def test_judge_when_loading_and_warming_up_are_slow_then_the_rounds_are_not() ->
     ).judge()
 
     assert (result.state, result.value) == (State.PASS, Fraction(1, 2))
+
+
+class Deployed:
+    """A baseline that takes 2 s in its own batches and 3 s in padded ones."""
+
+    name, dim, digest = "deployed", 1, "0"
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+        self.now = 0.0
+        self.embedded: list[int] = []
+
+    def embed(
+        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Let 2 s pass."""
+        self.now += 2
+        self.embedded.append(len(sequences))
+        return np.zeros((len(sequences), 1), dtype=np.float32)
+
+    def embed_padded(
+        self, sequences: Sequence[str], *, batch_size: int = 16
+    ) -> npt.NDArray[np.float32]:
+        """Let 3 s pass."""
+        self.now += 3
+        return np.zeros((len(sequences), 1), dtype=np.float32)
+
+
+def measured_causes(dtype: str, *, candidate_seconds: float = 0.5) -> tuple[Deployed, Causes]:
+    """Return the causes where the timed rounds ran in bfloat16, the baseline's in 1 s."""
+    deployed = Deployed(dtype)
+    proteins = ["ACD"] * 100
+    causes = measure_causes(
+        deployed,
+        proteins,
+        candidate_dtype="bfloat16",
+        matched_seconds=[1.0] * 3,
+        candidate_seconds=[candidate_seconds] * 3,
+        deployed_work=lambda: deployed.embed(proteins),
+        clock=lambda: deployed.now,
+    )
+    return deployed, causes
+
+
+def test_measure_causes_when_dtypes_differ_then_model_and_precision_multiply() -> None:
+    """2 s in float32, 1 s in bfloat16, 0.5 s for the candidate: 2 by each, 4 as deployed."""
+    values = measured_causes("float32")[1].to_dict()
+
+    assert (values["model"], values["precision"], values["batching"]) == (2.0, 2.0, 1.5)
+    assert values["as_deployed_ratio"] == 0.25
+    assert values["padded_seconds"] == (3.0, 3.0, 3.0)
+
+
+def test_measure_causes_when_dtypes_agree_then_only_a_few_sequences_are_embedded_again() -> None:
+    """The matched rounds are those of the deployment; batching needs no more than a sample."""
+    deployed, causes = measured_causes("bfloat16")
+
+    assert causes.to_dict()["precision"] == 1.0
+    assert set(deployed.embedded) == {BATCHING_SEQUENCES}
+
+
+@pytest.mark.parametrize("seconds", [0.0, float("nan")])
+def test_causes_when_a_round_took_no_time_then_there_is_no_factor(seconds: float) -> None:
+    """A broken clock yields no speed-up."""
+    values = measured_causes("float32", candidate_seconds=seconds)[1].to_dict()
+
+    assert (values["model"], values["as_deployed_ratio"]) == (None, None)
+    assert values["precision"] == 2.0
+
+
+def test_compute_threads_when_left_then_the_old_number_is_back() -> None:
+    """As many threads as asked for, and as many as before afterwards."""
+    before = torch.get_num_threads()
+
+    with compute_threads(3):
+        inside = torch.get_num_threads()
+
+    assert (inside, torch.get_num_threads()) == (3, before)

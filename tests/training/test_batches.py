@@ -1,15 +1,24 @@
-"""Batches: every row once, in the order asked for, wherever the features lie."""
+"""Batches: every row once, in the order asked for, wherever the features lie.
+
+Where features lie while a GPU trains on them.
+
+Blocks of a stream: read ahead into two buffers, in the order asked for.
+"""
 
 from __future__ import annotations
+
+import threading
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.errors import ArtifactError
 from harness.training import batches
-from harness.training.batches import BatchFeed, n_usable_rows
-from harness.training.features import label_rows
+from harness.training import batches as streaming
+from harness.training.batches import BatchFeed, BlockStream, must_stream, n_usable_rows
+from harness.training.features import TrainingData, label_rows, read_rows
 from tests.training.conftest import Rows
 
 CPU = torch.device("cpu")
@@ -67,3 +76,82 @@ def test_usable_rows_then_no_batch_has_a_single_row(n_rows: int, batch_size: int
 
     assert usable % batch_size != 1
     assert n_rows - usable == (n_rows % batch_size == 1)
+
+
+FEATURE_BYTES = (100 + 100) * 12 * 4
+
+
+@pytest.mark.parametrize(
+    ("device", "free_bytes", "expected"),
+    [
+        ("cuda", 2 * FEATURE_BYTES, False),
+        ("cuda", 2 * FEATURE_BYTES - 1, True),
+        ("cpu", 0, False),
+    ],
+)
+def test_features_then_are_streamed_if_they_exceed_half_of_a_gpus_free_memory(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch, device: str, free_bytes: int, expected: bool
+) -> None:
+    """Of training and validation together; what the CPU computes with lies there already."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_bytes, 10**12))
+    part = label_rows("train", rows.features, rows.labels)
+    data = TrainingData(train=part, validation=part, batch_size=16)
+
+    assert must_stream(data, torch.device(device)) == expected
+
+
+def test_blocks_then_hold_the_rows_of_their_pieces() -> None:
+    """In the order asked for, the smaller last one included."""
+    rows = torch.arange(40.0).reshape(20, 2)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    stream = BlockStream(rows, block_rows=6, device=CPU)
+
+    found = [block.clone() for block in stream.blocks(torch.split(order, 6))]
+
+    assert [len(block) for block in found] == [6, 6, 6, 2]
+    assert torch.equal(torch.cat(found), rows[order])
+
+
+def test_block_then_is_computed_with_while_the_next_one_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever holds the first block can wait for the second one to be read."""
+    second_is_read = threading.Event()
+
+    def read(rows: torch.Tensor, positions: torch.Tensor, *, into: torch.Tensor) -> torch.Tensor:
+        found = read_rows(rows, positions, into=into)
+        if 2 in positions:
+            second_is_read.set()
+        return found
+
+    monkeypatch.setattr(streaming, "read_rows", read)
+    stream = BlockStream(torch.eye(4), block_rows=2, device=CPU)
+
+    first = next(stream.blocks(torch.split(torch.arange(4), 2)))
+
+    assert second_is_read.wait(timeout=10)
+    assert torch.equal(first, torch.eye(4)[:2])
+
+
+def test_second_pass_then_reuses_the_buffers() -> None:
+    """A stream lives as long as its training, epoch after epoch."""
+    stream = BlockStream(torch.eye(4), block_rows=2, device=CPU)
+
+    first = [block.data_ptr() for block in stream.blocks(torch.split(torch.arange(4), 2))]
+    second = [block.data_ptr() for block in stream.blocks(torch.split(torch.arange(4), 2))]
+
+    assert first == second
+    assert len(set(first)) == 2
+
+
+def test_read_that_fails_then_its_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though another thread reads."""
+
+    def fail(*_: object, into: torch.Tensor) -> torch.Tensor:
+        raise ArtifactError("a shard is gone")
+
+    monkeypatch.setattr(streaming, "read_rows", fail)
+    stream = BlockStream(torch.eye(4), block_rows=2, device=CPU)
+
+    with pytest.raises(ArtifactError, match="a shard is gone"):
+        next(stream.blocks(torch.split(torch.arange(4), 2)))

@@ -1,15 +1,23 @@
-"""The head: its names, its shape, its predictions."""
+"""The head: its names, its shape, its predictions.
+
+The validation metrics agree with scikit-learn's.
+
+One seed from the user becomes independent ones, and orders that two heads share.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, log_loss, precision_score, recall_score
 
 from harness.errors import DataError
-from harness.training.features import BLOCK_ROWS, describe_width
-from harness.training.head import Head
-from tests.training.conftest import Rows
+from harness.training.features import BLOCK_ROWS, describe_width, label_rows
+from harness.training.head import Head, derive_seeds, draw_order, dropout_seed, evaluate
+from tests.training.conftest import Rows, draw_rows
 
 
 def test_head_then_parameters_have_virnucpros_names() -> None:
@@ -77,3 +85,70 @@ def test_predict_when_a_feature_is_not_finite_then_error_names_the_row(rows: Row
 def test_width_that_is_not_known_then_is_described_by_its_number() -> None:
     """Other embedders are welcome."""
     assert describe_width(7) == "7 features"
+
+
+def test_evaluation_then_agrees_with_scikit_learn() -> None:
+    """Over several blocks, for a head that errs in both directions unequally."""
+    rows = draw_rows(BLOCK_ROWS + 50)
+    head = Head(12, hidden_dim=8, seed=2)
+    head.output_layer.bias.data[1] += 0.4
+    scores = head.predict(rows.features)
+
+    found = evaluate(head, label_rows("validation", rows.features, rows.labels))
+
+    called = scores > 0.5
+    assert found.accuracy == accuracy_score(rows.labels, called)
+    assert found.precision == precision_score(rows.labels, called)
+    assert found.recall == recall_score(rows.labels, called)
+    assert found.recall > found.precision + 0.05
+    assert found.loss == pytest.approx(log_loss(rows.labels, scores), rel=1e-5)
+
+
+def test_nothing_called_viral_then_precision_is_zero() -> None:
+    """And not an error."""
+    rows, head = draw_rows(20), Head(12, hidden_dim=8)
+    head.output_layer.bias.data += torch.tensor([100.0, 0.0])
+
+    found = evaluate(head, label_rows("validation", rows.features, rows.labels))
+
+    assert (found.precision, found.recall) == (0, 0)
+
+
+SEEDS = st.integers(min_value=0, max_value=2**32)
+
+
+@given(SEEDS)
+def test_seeds_then_are_three_different_ones_and_always_the_same(seed: int) -> None:
+    """Weights, shuffling and dropout never share a seed."""
+    seeds = derive_seeds(seed)
+
+    assert seeds == derive_seeds(seed)
+    assert len({seeds.weights, seeds.shuffling, seeds.dropout}) == 3
+
+
+@given(SEEDS, st.integers(1, 50), st.integers(1, 300))
+def test_order_then_holds_every_row_once(seed: int, epoch: int, n_rows: int) -> None:
+    """And the same seed, epoch and number of rows give the same order."""
+    order = draw_order(derive_seeds(seed), epoch=epoch, n_rows=n_rows)
+
+    assert sorted(order.tolist()) == list(range(n_rows))
+    assert torch.equal(order, draw_order(derive_seeds(seed), epoch=epoch, n_rows=n_rows))
+
+
+def test_order_of_another_epoch_or_seed_then_differs() -> None:
+    """Every epoch is shuffled anew."""
+    first, second = (draw_order(derive_seeds(42), epoch=e, n_rows=100) for e in (1, 2))
+    other = draw_order(derive_seeds(43), epoch=1, n_rows=100)
+
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_dropout_seeds_of_two_epochs_then_differ() -> None:
+    """Masks do not repeat from epoch to epoch."""
+    seeds = derive_seeds(42)
+
+    first, second, again = (dropout_seed(seeds, epoch=epoch) for epoch in (1, 2, 1))
+
+    assert first != second
+    assert first == again

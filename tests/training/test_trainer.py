@@ -1,10 +1,20 @@
-"""Training a head from end to end: what it learns, keeps, reports and refuses."""
+"""Training a head from end to end: what it learns, keeps, reports and refuses.
+
+Which engine takes the steps on which device.
+
+The losses of an epoch: their mean over rows, and the first that is not finite.
+
+Signals become requests, once, and only where that was asked for.
+"""
 
 from __future__ import annotations
 
 import io
 import itertools
 import json
+import signal
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +26,16 @@ from torch.nn.functional import cross_entropy
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 from harness.training.checkpoints import load_head
+from harness.training.head import Head
 from harness.training.history import EpochRecord
-from harness.training.trainer import HeadTrainer
+from harness.training.steps import TrainingStep
+from harness.training.trainer import (
+    LARGEST_FUSED_BATCH,
+    EpochLosses,
+    HeadTrainer,
+    choose_engine,
+    stop_requests,
+)
 from tests.training.conftest import LEARNS, OVERFITS, QUICK, Fit, Rows, draw_rows, same_weights
 
 
@@ -219,3 +237,103 @@ def test_device_that_is_not_there_then_error_says_so(fit: Fit) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(MissingInput, match="'cuda' is not there"):
         fit(device="cuda")
+
+
+def test_cpu_then_steps_are_written_out() -> None:
+    """Whether or not TF32 is allowed, which only GPUs know."""
+    assert isinstance(choose_engine(Head(4), replace(QUICK, allows_tf32=True)), TrainingStep)
+
+
+def test_gpu_without_triton_then_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Slower steps in its place would be a silent fallback."""
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.delitem(sys.modules, "harness.training.fused", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+
+    with pytest.raises(MissingInput, match="needs Triton") as caught:
+        choose_engine(Head(4), QUICK)
+
+    assert "CUDA build" in caught.value.remedy
+    assert QUICK.batch_size <= LARGEST_FUSED_BATCH
+
+
+def _losses(*values: float) -> EpochLosses:
+    losses = EpochLosses(n_rows=10, batch_size=4, device=torch.device("cpu"))
+    for value in values:
+        losses.extend(torch.tensor(value))
+    return losses
+
+
+def test_mean_of_an_epoch_then_the_smaller_last_batch_counts_less() -> None:
+    """Four, four and two rows."""
+    assert _losses(1.0, 2.0, 4.0).mean() == (4 * 1 + 4 * 2 + 2 * 4) / 10
+
+
+def test_mean_within_an_epoch_then_is_over_the_rows_so_far() -> None:
+    """What the progress bar shows."""
+    losses = _losses(1.0, 2.0)
+
+    assert losses.mean() == 1.5
+    assert losses.n_rows_done == 8
+
+
+def test_first_not_finite_then_is_a_step_of_this_epoch() -> None:
+    """Counted from 0; None where all are finite."""
+    assert _losses(1.0, float("nan"), float("inf")).first_not_finite() == 1
+    assert _losses(1.0).first_not_finite() is None
+
+
+BOTH = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_signal_then_is_a_request_and_nothing_else(number: signal.Signals) -> None:
+    """The work goes on to the end of its step."""
+    with stop_requests(is_enabled=True) as stop:
+        signal.raise_signal(number)
+        asked = stop.signal_name
+
+    assert asked == number.name
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_handlers_then_are_restored(is_enabled: bool) -> None:
+    """After the block everything is as before it; without being enabled, within it as well."""
+    before = [signal.getsignal(number) for number in BOTH]
+
+    with stop_requests(is_enabled=is_enabled) as stop:
+        within = [signal.getsignal(number) for number in BOTH]
+
+    assert (within == before) is not is_enabled
+    assert [signal.getsignal(number) for number in BOTH] == before
+    assert stop.signal_name == ""
+
+
+def test_second_signal_then_acts_as_it_did_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever cannot wait presses Ctrl-C twice."""
+    # A shell starts what runs in its background with SIGINT ignored.
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
+    with stop_requests(is_enabled=True):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_other_thread_then_error_rather_than_no_handler() -> None:
+    """Python takes signals in the main thread only."""
+    caught: list[str] = []
+
+    def work() -> None:
+        try:
+            with stop_requests(is_enabled=True):
+                pass
+        except ValueError as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert "main thread only" in caught[0]

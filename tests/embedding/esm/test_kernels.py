@@ -1,0 +1,289 @@
+"""The GPU's kernels compute what torch's operations compute; Triton's interpreter runs them.
+
+The kernels compile for a Hopper GPU, which takes Triton and no GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from itertools import accumulate
+
+import pytest
+import torch
+from torch.nn import functional
+
+from harness.embedding.esm.encoder import (
+    FLOAT8,
+    FLOAT8_MAX,
+    PLAIN,
+    Arithmetic,
+    Layer,
+    Linear,
+    Norm,
+    Rotation,
+    to_float8,
+)
+from harness.embedding.esm.engine import EqualLengths
+
+pytestmark = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="no Triton is installed on other platforms",
+)
+
+
+@pytest.fixture(scope="module")
+def fused() -> Arithmetic:
+    """Return the kernels' arithmetic."""
+    from harness.embedding.esm.kernels import FUSED
+
+    return FUSED
+
+
+def draw(*shape: int, seed: int) -> torch.Tensor:
+    """Return normal numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def draw_float8(n_rows: int, n_columns: int, *, seed: int) -> torch.Tensor:
+    """Return bfloat16 numbers that float8 holds exactly.
+
+    Triton's interpreter loses the carry where rounding to float8 ends in the next power of 2.
+    """
+    rows = (100 * draw(n_rows, n_columns, seed=seed)).to(FLOAT8).bfloat16()
+    rows[:, 0] = FLOAT8_MAX  # so that rows are scaled by 1
+    return rows
+
+
+def draw_norm(dim: int, *, shift: torch.Tensor | None = None) -> Norm:
+    """Return a normalisation of random weights."""
+    return Norm(draw(dim, seed=1), draw(dim, seed=2), 1e-5, shift)
+
+
+def draw_rotation(n_channels: int) -> Rotation:
+    """Return angles unlike those of any model."""
+    angles = draw(1024, n_channels // 2, seed=3)
+    return Rotation(angles.cos(), angles.sin())
+
+
+@pytest.mark.parametrize(
+    ("lengths", "n_heads", "n_channels"),
+    [([5, 70, 1, 64, 129], 2, 64), ([3, 65], 3, 24), ([1024], 1, 16)],
+)
+def test_attend_then_each_sequence_as_on_its_own(
+    lengths: list[int], n_heads: int, n_channels: int
+) -> None:
+    """Whatever the sizes of the tiles, from one token to the most there are."""
+    from harness.embedding.esm.kernels import attend
+
+    rotation = draw_rotation(n_channels)
+    qkv = draw(sum(lengths), 3, n_heads, n_channels, seed=4)
+    expected = [EqualLengths(1).attend(part, rotation) for part in torch.split(qkv, lengths)]
+
+    starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    found = attend(qkv, rotation, starts, max(lengths))
+
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_attend_when_in_half_precision_then_so_are_its_factors_and_results() -> None:
+    """Sums and weights are float32 in between."""
+    from harness.embedding.esm.kernels import attend
+
+    rotation, qkv = draw_rotation(16), draw(70, 3, 2, 16, seed=4).half()
+    expected = EqualLengths(1).attend(qkv.float(), rotation)
+
+    found = attend(qkv, rotation, torch.tensor([0, 70], dtype=torch.int32), 70)
+
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_attend_when_a_number_is_nan_then_its_sequence_shows_it_and_no_other() -> None:
+    """What is broken stays visible, and where it is."""
+    from harness.embedding.esm.kernels import attend
+
+    qkv = draw(130, 3, 1, 16, seed=4)
+    qkv[3, 1] = torch.nan  # a key of the first sequence
+
+    found = attend(qkv, draw_rotation(16), torch.tensor([0, 65, 130], dtype=torch.int32), 65)
+
+    assert found[:65].isnan().all()
+    assert found[65:].isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1.0, 100.0])
+def test_attend_when_scores_are_large_then_no_weight_overflows(size: float) -> None:
+    """What was added up before a larger score turns up is scaled down."""
+    from harness.embedding.esm.kernels import attend
+
+    rotation, qkv = draw_rotation(16), draw(150, 3, 1, 16, seed=5) * size
+    expected = EqualLengths(1).attend(qkv, rotation)
+
+    found = attend(qkv, rotation, torch.tensor([0, 150], dtype=torch.int32), 150)
+
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * size)
+
+
+@pytest.mark.parametrize("dim", [16, 20])
+def test_normalise_then_what_was_put_off_is_added_before(fused: Arithmetic, dim: int) -> None:
+    """Also where the width is no power of 2."""
+    hidden, norm = draw(4, dim, seed=6), draw_norm(dim, shift=draw(dim, seed=7))
+    shifted = hidden + draw(dim, seed=7)
+    expected = functional.layer_norm(shifted, (dim,), norm.weight, norm.bias, 1e-5)
+
+    for arithmetic in (fused, PLAIN):
+        torch.testing.assert_close(arithmetic.normalise(hidden, norm), expected)
+    half = fused.normalise(hidden.half(), norm)
+    torch.testing.assert_close(half.float(), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_activate_then_gelu_by_the_error_function(fused: Arithmetic) -> None:
+    """No approximation by tanh, which is off by 5e-4; and large values stay what they are."""
+    wide = torch.cat((torch.linspace(-8, 8, 999), torch.tensor([0.0, 1e4, -1e4])))[None]
+
+    torch.testing.assert_close(
+        fused.activate(wide.clone()), functional.gelu(wide), rtol=0, atol=2e-6
+    )
+
+
+def test_put_off_biases_then_the_next_normalisation_has_them(fused: Arithmetic) -> None:
+    """Hidden states lack them until then; what is normalised is the same."""
+    from harness.embedding.esm.kernels import put_off_biases
+
+    dim = 16
+    square = Linear(draw(dim, dim, seed=8), draw(dim, seed=9))
+    plain = Layer(draw_norm(dim), square, square, draw_norm(dim), square, square)
+    without = plain._replace(narrow=square._replace(bias=None))
+    (first, second), last = put_off_biases([plain, without], draw_norm(dim))
+    bias = draw(dim, seed=9)
+
+    norms = [first.attention_norm, first.norm, second.attention_norm, second.norm, last]
+    for norm, number in zip(norms, (0, 1, 2, 3, 3), strict=True):
+        torch.testing.assert_close(norm.shift, bias * number)
+    assert first.attended.bias is first.narrow.bias is None
+    assert first.qkv.bias is not None
+    hidden, inputs = draw(3, dim, seed=10), draw(3, dim, seed=11)
+    expected = PLAIN.normalise(PLAIN.add_product(hidden, inputs, square), plain.norm)
+    found = fused.normalise(fused.add_product(hidden, inputs, first.attended), first.norm)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_put_off_biases_when_in_half_precision_then_their_sum_is_not() -> None:
+    """Many small ones are added up."""
+    from harness.embedding.esm.kernels import put_off_biases
+
+    small = Linear(draw(4, 4, seed=8).half(), torch.full((4,), 2.0**-12).half())
+    large = small._replace(bias=torch.ones(4).half())
+    half_norm = Norm(torch.ones(4).half(), torch.zeros(4).half(), 1e-5)
+    layer = Layer(half_norm, large, large, half_norm, large, small)
+
+    _, last = put_off_biases([layer], half_norm)
+
+    torch.testing.assert_close(last.shift, torch.full((4,), 1 + 2.0**-12), rtol=0, atol=0)
+
+
+def test_float8_when_compared_with_bfloat16_then_near(fused: Arithmetic) -> None:
+    """Three bits of mantissa leave a few percent of a product's size."""
+    inputs, hidden = draw_float8(7, 48, seed=12), draw(7, 32, seed=15).bfloat16()
+    bias = 1000 * draw(32, seed=14).bfloat16()
+    exact = Linear(draw(32, 48, seed=13).bfloat16(), bias)
+
+    product = fused.multiply(inputs, to_float8(exact)).float()
+    put_off = to_float8(exact._replace(bias=None))
+    added = fused.add_product(hidden.clone(), inputs, put_off).float()
+
+    expected = PLAIN.multiply(inputs, exact).float()
+    assert (product - expected).norm() / expected.norm() < 0.05
+    expected += hidden.float() - bias.float()
+    assert (added - expected).norm() / expected.norm() < 0.05
+
+
+def test_float8_when_a_number_is_nan_then_its_row_shows_it_and_no_other(
+    fused: Arithmetic,
+) -> None:
+    """It is not rounded away."""
+    inputs = draw_float8(3, 48, seed=16)
+    inputs[1, 5] = torch.nan
+
+    product = fused.multiply(inputs, to_float8(Linear(draw(16, 48, seed=17).bfloat16(), None)))
+
+    assert product.isnan().any(dim=1).tolist() == [False, True, False]
+
+
+def test_float8_when_rows_differ_in_size_then_small_ones_keep_their_precision(
+    fused: Arithmetic,
+) -> None:
+    """A large token, and a large output, do not drown the others."""
+    sizes = torch.tensor([2.0**-20, 1.0, 2.0**10]).bfloat16()
+    inputs = draw_float8(3, 64, seed=16) * sizes[:, None]
+    exact = Linear(draw(48, 64, seed=17).bfloat16(), torch.zeros(48).bfloat16())
+    exact.weight[:16] *= 1e3
+
+    rounded = fused.multiply(inputs, to_float8(exact)).float()
+
+    expected = PLAIN.multiply(inputs, exact).float()
+    for part in (slice(0, 16), slice(16, None)):
+        errors = (rounded - expected)[:, part].norm(dim=1) / expected[:, part].norm(dim=1)
+        assert (errors < 0.1).all()  # drowned, it would be 1
+
+
+def test_float8_when_a_row_is_zero_then_it_stays_zero(fused: Arithmetic) -> None:
+    """No division by zero."""
+    exact = Linear(draw(16, 32, seed=18).bfloat16(), torch.zeros(16).bfloat16())
+
+    assert not fused.multiply(torch.zeros(2, 32).bfloat16(), to_float8(exact)).any()
+
+
+# The widths of FastESM2_650 and of the smallest ESM2, whose heads have fewer channels than a tile.
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+
+from harness.embedding.esm import kernels
+
+HALF, FLOAT = "*bf16", "*fp32"
+
+def check(kernel, sizes, **arguments):
+    signature = {n: arguments.get(n, "constexpr") for n in kernel.arg_names}
+    constants = {(kernel.arg_names.index(name),): value for name, value in sizes.items()}
+    made = compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32))
+    print(kernel.__name__, "wgmma" in made.asm["ptx"])
+
+for dim, wide, n_heads in ((1280, 5120, 20), (320, 1280, 20)):
+    half = dim // n_heads // 2
+    power = triton.next_power_of_2
+    check(kernels.normalise, {"dim": dim, "epsilon": 1e-5, "block_dim": power(dim)},
+          hidden=HALF, shift=FLOAT, weight=HALF, bias=HALF, normed=HALF)
+    check(kernels.activate, {"block_values": 4096}, wide=HALF, n_values="i32")
+    check(kernels.round_rows, {"n_columns": wide, "largest": 448.0, "smallest_scale": 1e-12,
+          "block_columns": power(wide)}, values=HALF, rounded="*fp8e4nv", scales=FLOAT)
+    sizes = {"n_heads": n_heads, "half": half, "block_half": max(16, power(half)), "block_keys": 64}
+    shared = {"qkv": HALF, "cosines": FLOAT, "sines": FLOAT, "starts": "*i32", "n_tiles": "i32"}
+    check(kernels.turn_keys, sizes, **shared)
+    check(kernels.attend_tiles, {**sizes, "block_queries": 64}, attended=HALF, **shared)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="no Triton is installed on other platforms",
+)
+def test_kernels_when_compiled_for_hopper_then_attention_uses_its_matrix_units() -> None:
+    """In a process of its own: this one's Triton interprets."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    kernels = ["normalise False", "activate False", "round_rows False", "turn_keys False"]
+    assert done.stdout.splitlines() == [*kernels, "attend_tiles True"] * 2

@@ -1,0 +1,160 @@
+"""What a run adds to the judged accuracy: where heads come from, and how they learned.
+
+What is inspected where both sides bring features: their nucleotide columns are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.config import load_config
+from harness.criteria import CriterionResult, State
+from harness.data.virnucpro import write_merged
+from harness.pipeline import Pipeline
+from harness.pipeline.judge import explain_baseline, explain_drop, inspect_embeddings
+from tests.pipeline.conftest import write_sequences
+
+LINEAGES = [{"group": "T4-like", "n": 100, "drop_points": 12.0}]
+OVERFITTED = {
+    "history": [
+        {"train_loss": 0.5, "validation_loss": 0.4},
+        {"train_loss": 0.1, "validation_loss": 0.8},
+    ],
+    "best_epoch": 1,
+    "evaluated": "final",
+    "recipe": {"epochs": 200},
+}
+
+
+def run(
+    *, trained: tuple[str, ...] = (), brought: str | None = None, unknown: tuple[str, ...] = ()
+) -> Pipeline:
+    """Return a run of ten test rows that has trained some heads.
+
+    Its baseline brings a head or not; some rows are of accessions that the taxonomy does not know.
+    """
+    path = Path(brought) if brought else None
+    sides = {
+        "baseline": SimpleNamespace(predictions=None, checkpoint=path),
+        "candidate": SimpleNamespace(predictions=None, checkpoint=None),
+    }
+    trainings = dict.fromkeys(trained, OVERFITTED)
+    samples = SimpleNamespace(
+        without_taxonomy=lambda: pd.DataFrame({"accession": list(unknown)}, dtype="str"),
+        part=lambda _: pd.DataFrame({"id": range(10)}),
+    )
+    return cast(
+        "Pipeline",
+        SimpleNamespace(
+            config=SimpleNamespace(**sides), trainings=lambda: trainings, samples=samples
+        ),
+    )
+
+
+def result(state: State, value: int = 6, **facts: Any) -> CriterionResult:
+    """Return a judged drop of so many points."""
+    return CriterionResult(
+        id="accuracy-drop", state=state, value=Fraction(value), detail="", **facts
+    )
+
+
+def test_explain_drop_when_it_failed_then_lineages_and_learning_follow_the_steps() -> None:
+    """What was lost comes first, then where, then why."""
+    judged = result(State.FAIL, next_steps=("Win back 5 rows.",))
+
+    steps = explain_drop(judged, run(trained=("candidate",)), lineages=LINEAGES).next_steps
+
+    assert steps[0] == "Win back 5 rows."
+    assert "T4-like (12 of 100 rows" in steps[1]
+    assert steps[2].startswith("Overfitting: the candidate's validation loss rose")
+
+
+@pytest.mark.parametrize(
+    ("state", "value"), [(State.PASS, 1), (State.INCONCLUSIVE, 0), (State.INCONCLUSIVE, -2)]
+)
+def test_explain_drop_when_nothing_was_lost_then_nothing_is_explained(
+    state: State, value: int
+) -> None:
+    """A test set that is too small is not the head's fault."""
+    explained = explain_drop(
+        result(state, value), run(trained=("baseline", "candidate")), lineages=LINEAGES
+    )
+
+    assert explained == result(state, value)
+
+
+def test_explain_baseline_when_it_is_near_chance_then_its_training_is_looked_at() -> None:
+    """If it was trained here."""
+    trained = explain_baseline(result(State.FAIL), run(trained=("baseline",)))
+    foreign = explain_baseline(result(State.FAIL), run(trained=("candidate",)))
+
+    assert "the baseline's validation loss rose" in trained.next_steps[0]
+    assert foreign.next_steps == ()
+
+
+def test_explain_when_the_baseline_brings_a_head_then_a_pass_is_marked_as_well() -> None:
+    """In both criteria that rest on it, beside what they already say."""
+    brought = run(brought="heads/500_model.pth")
+    judged = result(State.PASS, warnings=("Recall moved.",))
+
+    for explain in (explain_baseline, explain_drop):
+        first, mark = explain(judged, brought).warnings
+        assert first == "Recall moved."
+        assert "not trained here (500_model.pth): it may have seen the test rows" in mark
+
+
+@pytest.mark.parametrize("explain", [explain_baseline, explain_drop])
+def test_explain_when_rows_are_of_unknown_accessions_then_they_are_counted_and_named(
+    explain: Callable[[CriterionResult, Pipeline], CriterionResult],
+) -> None:
+    """Named where adding them may settle it; a PASS is only marked."""
+    strange = run(unknown=("A", "B", "B", "C", "D", "E", "F"))
+
+    passed, open_result = (explain(result(s), strange) for s in (State.PASS, State.INCONCLUSIVE))
+
+    for explained in (passed, open_result):
+        assert explained.warnings == (
+            "7 of 10 test rows are of accessions that the taxonomy does not know; they count as "
+            "one genome",
+        )
+    assert passed.next_steps == ()
+    assert open_result.next_steps[0] == "Add to the taxonomy: A, B, C, D, E and 1 more"
+
+
+DNABERT_DIM, PROTEIN_DIM = 768, 4
+
+
+@pytest.mark.parametrize(("column", "differs"), [(767, True), (768, False)])
+def test_inspect_when_both_bring_features_then_the_nucleotides_must_be_the_same(
+    tmp_path: Path, column: int, differs: bool
+) -> None:
+    """The last of DNABERT-S's columns is one of them; the first of the protein's may differ."""
+    config = write_sequences(tmp_path)
+    text = config.read_text()
+    for name in ("b", "c"):
+        text = text.replace(f'name = "{name}"', f'name = "{name}"\nfeatures = "{name}"')
+    config.write_text(text)
+    records = Pipeline(load_config(config), tmp_path / "work").samples.records()
+    shape = (len(records), DNABERT_DIM + PROTEIN_DIM)
+    features = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    for name, told in (("b", 0), ("c", 100)):
+        features[:, column] += told
+        for label, folder in ((0, "bacteria_merged"), (1, "viral_merged")):
+            is_class = (records["label"] == label).to_numpy()
+            path = tmp_path / name / folder / "output_1_merged.pt"
+            path.parent.mkdir(parents=True)
+            ids = records["id"][is_class].tolist()
+            write_merged(path, ids, features[is_class], label=label)
+
+    baseline, candidate = inspect_embeddings(Pipeline(load_config(config), tmp_path / "work"))
+
+    assert (baseline.name, baseline.differs) == ("baseline features", False)
+    assert (candidate.name, candidate.differs) == ("candidate features", differs)
