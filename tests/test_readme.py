@@ -28,7 +28,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined] # 
 def block(page: str, language: str) -> str:
     """Return a page's only code block of a language."""
     (found,) = re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.M | re.S)
-    return found
+    return str(found)
 
 
 def test_example_when_it_is_run_then_it_works(
