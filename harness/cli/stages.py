@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harness.embedding.devices import Ranks
     from harness.embedding.embedder import Rows
     from harness.pipeline import Pipeline, Side
+    from harness.pipeline.vectors import Embedded
     from harness.progress import Progress
 
 __all__ = [
@@ -175,7 +176,7 @@ def _run_for_virnucpro(source: Path, target: Path, *, side: ExportedSide, work_d
     if vectors.merged(side.value) is not None:
         raise typer.BadParameter(f"[{side}] brings features, which are VirNucPro's files already")
     with compute_threads(pipeline.config.threads):
-        nucleotide, protein = vectors.nucleotide_embeddings(), vectors.proteins(side.value)
+        nucleotide, protein = vectors.nucleotides().store, vectors.proteins(side.value).store
     records = pipeline.samples.records()
     with open_progress().task("write embeddings", len(records), "records") as task:
         endings = export_embeddings(records, nucleotide, protein, target, task=task)
@@ -208,7 +209,7 @@ class Part(StrEnum):
 def prepare(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) -> None:
     """Read the sequences into one record table; what cannot be used stands in rejected.csv."""
     pipeline = open_pipeline(gate_config, work_dir)
-    folder = pipeline.samples.folder()
+    folder = pipeline.samples.stored().path
     typer.echo((folder / "summary.txt").read_text(encoding="utf-8").rstrip())
     typer.echo(f"records: {folder}")
 
@@ -222,10 +223,10 @@ def split(
 ) -> None:
     """Draw the test set, and the validation part from the rest; what was drawn before stays."""
     pipeline = open_pipeline(gate_config, work_dir)
-    drawn = pipeline.samples.split(redraw=redraw)
+    drawn = pipeline.samples.drawn(redraw=redraw)
     for name in ("train", "validation", "test"):
-        typer.echo(f"{name}: {len(getattr(drawn, name)):,} records")
-    typer.echo(f"split: {pipeline.cache.artifacts['split'].path}")
+        typer.echo(f"{name}: {len(getattr(drawn.split, name)):,} records")
+    typer.echo(f"split: {drawn.path}")
 
 
 def embed(
@@ -256,7 +257,7 @@ def _embed_nucleotides(pipeline: Pipeline) -> str:
     """Return what there is to say of them; they are part of the features that a side brings."""
     if pipeline.config.baseline.features and pipeline.config.candidate.features:
         return "nucleotide: both sides bring features; nothing is embedded"
-    return _describe(pipeline, "nucleotide", pipeline.vectors.nucleotide_embeddings())
+    return _describe("nucleotide", pipeline.vectors.nucleotides())
 
 
 def _embed_proteins(pipeline: Pipeline, side: Side) -> str:
@@ -267,12 +268,12 @@ def _embed_proteins(pipeline: Pipeline, side: Side) -> str:
         brought = brought or settings.predictions or settings.metrics
     if brought is not None:
         return f"{side}: brings {brought}; nothing is embedded"
-    return _describe(pipeline, side, pipeline.vectors.embeddings(side))
+    return _describe(side, pipeline.vectors.embeddings(side))
 
 
-def _describe(pipeline: Pipeline, name: str, embedded: Rows) -> str:
-    folder = pipeline.cache.artifacts[f"embeddings {name}"].path
-    return f"{name}: {len(embedded):,} x {embedded.dim} in {folder}"
+def _describe(name: str, embedded: Embedded[Rows]) -> str:
+    store = embedded.store
+    return f"{name}: {len(store):,} x {store.dim} in {embedded.path}"
 
 
 def _show(pipeline: Pipeline, line: str) -> None:
@@ -287,10 +288,6 @@ def train(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Also train the seeds after the declared one.")
     ] = 1,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option("--tensorboard", help="Write TensorBoard event files.", metavar="DIR"),
-    ] = None,
 ) -> None:
     """Train the heads on the training part, as the gate would; what was stopped goes on.
 
@@ -299,7 +296,6 @@ def train(
     the gate judges the declared seed, whatever the others reach.
     """
     from harness.pipeline import compute_threads
-    from harness.training.history import EpochRecord, replay_events
 
     pipeline = open_pipeline(gate_config, work_dir)
     threads = compute_threads(pipeline.config.threads)
@@ -310,10 +306,8 @@ def train(
             if brought is not None:
                 typer.echo(f"{side}: brings {brought}; no head is trained")
                 continue
-            head = pipeline.heads.head(side, takes_signals=True, events=tensorboard)
-            facts = pipeline.training(side)
-            if tensorboard is not None and head.is_reused:
-                replay_events(tensorboard / side, [EpochRecord(**row) for row in facts["history"]])
+            head = pipeline.heads.head(side, takes_signals=True)
+            facts = pipeline.heads.training(side)
             typer.echo(f"{side}: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")
             if seeds > 1:
                 _show_spread(side, pipeline.heads.spread(side, seeds, takes_signals=True))

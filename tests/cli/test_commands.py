@@ -445,15 +445,3 @@ def test_train_with_several_seeds_then_their_validation_is_shown(
     shown = capsys.readouterr().out
     for seed in (42, 43, 44):
         assert f"candidate, seed {seed}: validation loss 0." in shown
-
-
-def test_train_with_tensorboard_then_event_files_are_written(
-    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One folder a side; of a head that is there already, too."""
-    for name in ("trained", "reused"):
-        assert run(monkeypatch, *options, "--tensorboard", str(tmp_path / name)) == 0
-
-    for name in ("trained", "reused"):
-        (events,) = (tmp_path / name / "candidate").glob("events.out.tfevents.*")
-        assert b"validation_loss" in events.read_bytes()

@@ -158,7 +158,8 @@ def test_spread_when_the_best_heads_were_kept_then_their_epoch_counts(open_run: 
 
     (first, _) = pipeline.heads.spread("candidate", 2)
 
-    losses = [record["validation_loss"] for record in pipeline.training("candidate")["history"]]
+    history = pipeline.heads.training("candidate")["history"]
+    losses = [record["validation_loss"] for record in history]
     assert first["validation_loss"] == losses[first["best_epoch"] - 1] == min(losses)
 
 
@@ -239,8 +240,8 @@ def test_training_then_shows_the_widest_spread_of_the_very_same_inputs(open_run:
         pipeline.heads.spread("candidate", n_seeds)
     open_run(epochs=2).heads.spread("candidate", 4)
 
-    assert len(pipeline.training("candidate")["spread"]) == 3
-    assert "spread" not in pipeline.training("baseline")
+    assert len(pipeline.heads.training("candidate")["spread"]) == 3
+    assert "spread" not in pipeline.heads.training("baseline")
 
 
 def test_spread_of_one_seed_then_error(open_run: Open) -> None:
