@@ -1,24 +1,17 @@
-"""The stages one by one, for work that takes hours: prepare, split, embed, train.
+"""The stages one by one, for work that takes hours: prepare, split, embed, train; and export.
 
-``pytest acceptance/`` then finds their artifacts in the work directory.
-
-What several commands share: their options, and the pipeline of a ``gate.toml``.
-
-``harness export``: a head, or a run's embeddings, in the form that another program reads.
-
-What is given decides what is exported: a ``.safetensors`` file is a head, a ``.toml`` file stands
-for the embeddings of its run. Each pair of source and format has one function; a new form is one
-more entry of ``_exporters``.
+``pytest acceptance/`` then finds their artifacts in the work directory. What all commands share is
+here, too: their options, where these point unless given, and the pipeline of a ``gate.toml``.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +19,7 @@ import typer
 
 from harness.config import load_config
 from harness.errors import MissingInput
+from harness.invocation import find_root
 
 if TYPE_CHECKING:
     from harness.config import ModelConfig
@@ -36,11 +30,13 @@ if TYPE_CHECKING:
     from harness.progress import Progress
 
 __all__ = [
+    "GATE_TOML",
+    "WORK",
     "ConfigOption",
-    "VerdictOption",
     "WorkOption",
     "embed",
     "export",
+    "from_root",
     "open_pipeline",
     "open_progress",
     "prepare",
@@ -49,15 +45,22 @@ __all__ = [
 ]
 
 
+def from_root(context: typer.Context, parameter: typer.CallbackParam, path: Path) -> Path:
+    """Return a path as it was given; a default lies where pytest looks for it, too."""
+    source = context.get_parameter_source(str(parameter.name))
+    is_given = source is None or source.name != "DEFAULT"
+    return path if is_given else Path(os.path.relpath(find_root(Path.cwd()) / path))
+
+
 ConfigOption = Annotated[
-    Path, typer.Option("--gate-config", help="Settings of the run.", metavar="PATH")
+    Path,
+    typer.Option("--gate-config", callback=from_root, help="Settings of the run.", metavar="PATH"),
 ]
 WorkOption = Annotated[
-    Path, typer.Option("--work-dir", help="Where artifacts are kept.", metavar="DIR")
+    Path,
+    typer.Option("--work-dir", callback=from_root, help="Where artifacts are kept.", metavar="DIR"),
 ]
-VerdictOption = Annotated[Path, typer.Option("--verdict", help="The verdict.", metavar="PATH")]
-
-GATE_TOML, WORK, VERDICT = Path("gate.toml"), Path("work"), Path("reports/verdict.json")
+GATE_TOML, WORK = Path("gate.toml"), Path("work")
 
 
 def open_pipeline(gate_config: Path, work_dir: Path, *, ranks: Ranks | None = None) -> Pipeline:
@@ -90,7 +93,6 @@ class Format(StrEnum):
     """Who is to read it."""
 
     VIRNUCPRO = "virnucpro"
-    ONNX = "onnx"
 
 
 class ExportedSide(StrEnum):
@@ -100,13 +102,6 @@ class ExportedSide(StrEnum):
     CANDIDATE = "candidate"
 
 
-class Source(StrEnum):
-    """What can be exported."""
-
-    HEAD = "head"
-    RUN = "run"
-
-
 def export(
     source: Annotated[
         Path, typer.Argument(help="A head (.safetensors), or a run's settings (gate.toml).")
@@ -114,23 +109,13 @@ def export(
     target: Annotated[
         Path, typer.Argument(help="The file to write; for a run's embeddings, the folder.")
     ],
-    fmt: Annotated[Format, typer.Option("--format", help="Who is to read it.")],
+    fmt: Annotated[Format, typer.Option("--format", help="Who is to read it.")] = Format.VIRNUCPRO,
     side: Annotated[
         ExportedSide, typer.Option("--side", help="Whose protein embeddings, of a run's.")
     ] = ExportedSide.CANDIDATE,
     work_dir: WorkOption = WORK,
 ) -> None:
-    """Write a head, or a run's embeddings, as VirNucPro takes it; a head as ONNX, too."""
-    kind, exporters = _kind_of(source), _exporters(side, work_dir)
-    exporter = exporters.get((kind, fmt))
-    if exporter is None:
-        known = ", ".join(form for of, form in exporters if of is kind)
-        raise typer.BadParameter(f"{source} is a {kind}: its formats are {known}; got {fmt}")
-    exporter(source, target)
-    typer.echo(f"{fmt}: {target}")
-
-
-def _kind_of(source: Path) -> Source:
+    """Write a head, or a run's embeddings, as VirNucPro takes it."""
     if not source.exists():
         raise MissingInput(
             f"There is no {source}",
@@ -140,43 +125,30 @@ def _kind_of(source: Path) -> Source:
         raise typer.BadParameter(
             f"{source} is a folder; expected a head (.safetensors) or a run's settings (.toml)"
         )
-    return Source.RUN if source.suffix == ".toml" else Source.HEAD
+    if source.suffix == ".toml":
+        _export_embeddings(open_pipeline(source, work_dir), side.value, target)
+    else:
+        _export_head(source, target)
+    typer.echo(f"{fmt}: {target}")
 
 
-def _exporters(
-    side: ExportedSide, work_dir: Path
-) -> Mapping[tuple[Source, Format], Callable[[Path, Path], None]]:
-    return {
-        (Source.HEAD, Format.VIRNUCPRO): _head_for_virnucpro,
-        (Source.HEAD, Format.ONNX): _head_as_onnx,
-        (Source.RUN, Format.VIRNUCPRO): partial(_run_for_virnucpro, side=side, work_dir=work_dir),
-    }
-
-
-def _head_for_virnucpro(source: Path, target: Path) -> None:
+def _export_head(source: Path, target: Path) -> None:
     from harness.training.foreign import export_virnucpro
 
     written = datetime.fromtimestamp(source.stat().st_mtime, UTC)
     export_virnucpro(source, target, training_date=written.date().isoformat())
 
 
-def _head_as_onnx(source: Path, target: Path) -> None:
-    from harness.training.onnx_export import export_onnx
-
-    export_onnx(source, target)
-
-
-def _run_for_virnucpro(source: Path, target: Path, *, side: ExportedSide, work_dir: Path) -> None:
+def _export_embeddings(pipeline: Pipeline, side: Side, target: Path) -> None:
     from harness.data.virnucpro import NUCLEOTIDE_ENDING
     from harness.embedding.virnucpro import export_embeddings
     from harness.pipeline import compute_threads
 
-    pipeline = open_pipeline(source, work_dir)
     vectors = pipeline.vectors
-    if vectors.merged(side.value) is not None:
+    if vectors.merged(side) is not None:
         raise typer.BadParameter(f"[{side}] brings features, which are VirNucPro's files already")
     with compute_threads(pipeline.config.threads):
-        nucleotide, protein = vectors.nucleotides().store, vectors.proteins(side.value).store
+        nucleotide, protein = vectors.feature_stores(side)
     records = pipeline.samples.records()
     with open_progress().task("write embeddings", len(records), "records") as task:
         endings = export_embeddings(records, nucleotide, protein, target, task=task)

@@ -31,6 +31,7 @@ from harness.training import fit_head, save_head
 from harness.verdict.history import remember
 from harness.verdict.verdict import write_verdict
 from tests.pipeline.conftest import SETTINGS, write_sequences
+from tests.plugin.conftest import Project
 from tests.training.conftest import QUICK, draw_rows
 
 
@@ -160,6 +161,26 @@ def test_embed_when_both_sides_bring_features_then_no_nucleotides_are(
 
     assert code == 0
     assert "nucleotide: both sides bring features" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", [".", "acceptance", "docs/deep", "../outside"])
+def test_report_when_called_where_pytest_was_then_it_finds_the_verdict(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+) -> None:
+    """In the root of the project, in a folder below it, and where there is no project."""
+    project, folder = Project(pytester), pytester.path / place
+    project.write_passing()
+    folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(folder)
+    project.run_bare(str(project.root / "acceptance"), "-p", "no:html")
+    assert (project.root / "reports").exists() == (place != "../outside")
+    capsys.readouterr()
+
+    assert run(monkeypatch, "report", "--format", "json") == 0
+    assert '"verdict": "PASS"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fmt", ["markdown", "html", "json", "terminal", "model-card"])
@@ -292,20 +313,11 @@ def test_head_for_virnucpro_then_the_file_names_the_day_of_training(
     assert f"virnucpro: {target}" in capsys.readouterr().out
 
 
-def test_head_as_onnx_then_the_file_is_written(head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it computes is tested beside its writer."""
-    target = head.with_suffix(".onnx")
-
-    assert run(monkeypatch, "export", "--format", "onnx", str(head), str(target)) == 0
-
-    assert target.stat().st_size > 4 * 2048 * QUICK.hidden_dim
-
-
 def test_source_that_is_not_there_then_error_says_what_to_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An expected error is a message, not a traceback."""
-    code = run(monkeypatch, "export", "--format", "onnx", str(tmp_path / "x"), str(tmp_path / "y"))
+    code = run(monkeypatch, "export", str(tmp_path / "x"), str(tmp_path / "y"))
 
     assert code == 1
     assert "There is no" in capsys.readouterr().err
@@ -315,7 +327,7 @@ def test_folder_then_error_says_what_was_expected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder is no head."""
-    code = run(monkeypatch, "export", "--format", "onnx", str(tmp_path), str(tmp_path / "y"))
+    code = run(monkeypatch, "export", str(tmp_path), str(tmp_path / "y"))
 
     assert code == 2
     assert "expected a head" in " ".join(capsys.readouterr().err.split())
@@ -330,25 +342,12 @@ def test_run_for_virnucpro_then_its_files_can_be_brought_as_features(
     config.write_text(f'{config.read_text()}{shape}[nucleotide]\nkind = "kmer"\nk = 2\n')
     options = ["--work-dir", str(tmp_path / "work")]
 
-    code = run(
-        monkeypatch, "export", "--format", "virnucpro", str(config), str(tmp_path / "out"), *options
-    )
+    code = run(monkeypatch, "export", str(config), str(tmp_path / "out"), *options)
 
     assert code == 0
     assert "candidate: 120 records in files of *_ESM.pt, *_merged.pt" in capsys.readouterr().out
     merged = MergedFeatures(tmp_path / "out")
     assert (len(merged), merged.dim) == (120, 4**2 + 8)
-
-
-def test_run_as_onnx_then_the_formats_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Embeddings are no network."""
-    config = write_sequences(tmp_path)
-
-    assert run(monkeypatch, "export", "--format", "onnx", str(config), str(tmp_path / "y")) == 2
-
-    assert "its formats are virnucpro" in " ".join(capsys.readouterr().err.split())
 
 
 ROOT = Path(__file__).parents[2]
