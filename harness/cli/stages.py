@@ -306,9 +306,5 @@ def _explained_stop() -> Iterator[None]:
 
 
 def _sides(which: Which) -> tuple[Side, ...]:
-    sides: dict[Which, tuple[Side, ...]] = {
-        Which.BOTH: ("baseline", "candidate"),
-        Which.BASELINE: ("baseline",),
-        Which.CANDIDATE: ("candidate",),
-    }
-    return sides[which]
+    sides: tuple[Side, ...] = ("baseline", "candidate")
+    return tuple(side for side in sides if which in (Which.BOTH, side))
