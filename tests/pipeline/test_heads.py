@@ -40,7 +40,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline = Pipeline(load_config(folder / "gate.toml"), folder / "work")
     pipeline.samples.split()
     for side in ("baseline", "candidate"):
-        pipeline.vectors.feature_digests(side)
+        pipeline.vectors.feature_stores(side)
     return folder
 
 
