@@ -1,7 +1,4 @@
-"""Heads of a run: never lost, the declared seed judged, the other seeds beside it.
-
-How much memory features may take.
-"""
+"""Heads of a run: never lost, the declared seed judged, others beside it, in memory or on disk."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The table that accuracy is judged by: made anew from whatever it hangs on, or refused.
-
-Reading predictions and bare metrics, and joining two sides by id.
-"""
+"""What accuracy is judged by: read, joined by id, made anew where need be, or refused."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Extraction on several processes: how many, and that the run then finds what they made.
-
-A run whose embeddings VirNucPro's tools have made: read, inspected, and never timed.
-
-A run whose nucleotides are embedded by a checkpoint's own code.
-"""
+"""The embeddings of a run: made by several processes, brought, or by a checkpoint's own code."""
 
 from __future__ import annotations
 
