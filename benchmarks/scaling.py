@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,9 @@ from harness.config import GateConfig, ModelConfig, load_config
 from harness.embedding import Embedder, load_embedder
 from harness.pipeline import Judge, Pipeline, Side, compute_threads
 from harness.pipeline.cache import StageLog
+
+if TYPE_CHECKING:
+    from harness.embedding import EsmEmbedder
 
 WARM_UP_SEQUENCES = 1000
 PEAK_RESET = "5"  # what Linux takes in clear_refs to forget the peak so far
@@ -162,7 +166,7 @@ def _measure(config: GateConfig, options: argparse.Namespace) -> list[StageCost]
     with ledger.stage("split", n_rows):
         pipeline.samples.split()
     with ledger.stage("embed nucleotide", n_rows):
-        pipeline.vectors.nucleotide_embeddings()
+        pipeline.vectors.nucleotides()
     sizes: dict[Side, int] = {
         "baseline": options.embed_baseline,
         "candidate": options.embed_candidate,
@@ -171,7 +175,8 @@ def _measure(config: GateConfig, options: argparse.Namespace) -> list[StageCost]
         _embed(pipeline, ledger, side, min(n_measured, n_rows))
     for side in sizes:
         with ledger.stage(f"train {side}", n_rows):
-            seconds = [epoch["elapsed_seconds"] for epoch in pipeline.training(side)["history"]]
+            history = pipeline.heads.training(side)["history"]
+            seconds = [epoch["elapsed_seconds"] for epoch in history]
         ledger.costs[-1] = replace(
             ledger.costs[-1],
             n_epochs=len(seconds),
@@ -199,7 +204,7 @@ def _embed(pipeline: Pipeline, ledger: Ledger, side: Side, n_measured: int) -> N
         )
         loaded.embed(proteins[:WARM_UP_SEQUENCES].tolist())
     sampled = Sampled(loaded, n_measured)
-    pipeline.cache.once(f"embedder {side}", lambda: sampled)
+    pipeline.vectors.embedder.take(cast("EsmEmbedder", sampled), side)
     with ledger.stage(f"embed {side}", len(proteins)):
         pipeline.vectors.embeddings(side)
     ledger.costs[-1] = replace(

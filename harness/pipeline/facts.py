@@ -1,9 +1,8 @@
 """What a run has found out, in the form that ``verdict.json`` holds.
 
 Only what the stages have already made is described; nothing is computed for the report's sake but
-the metrics of predictions that are there.
-
-What a self-test found, and where it is kept for the verdicts of the same configuration.
+the metrics of predictions that are there. What a self-test found is kept here, too, for the
+verdicts of the same configuration.
 """
 
 from __future__ import annotations
@@ -20,11 +19,13 @@ from harness.artifacts import digest_json, write_atomically
 from harness.config import GateConfig
 from harness.criteria import CriterionResult, break_down, compare_metrics, evaluate
 from harness.criteria.result import State
+from harness.embedding.embedder import Rows
 from harness.embedding.nucleotide import DnabertEmbedder
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
+from harness.pipeline.samples import DrawnSplit
 from harness.pipeline.stages import Pipeline, warn_of_brought
-from harness.pipeline.vectors import SIDES, Side
+from harness.pipeline.vectors import SIDES, Embedded, Side
 
 __all__ = [
     "FaultOutcome",
@@ -154,26 +155,25 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
     dict of JSON values
         Top-level keys of ``verdict.json``; what is not known yet is left out.
     """
-    made = pipeline.cache.artifacts
+    samples = pipeline.samples
     facts: dict[str, Any] = {
         "rehearsal_reasons": _rehearsal_reasons(pipeline),
         "looser_than_deployment": list(pipeline.config.looser_than_deployment()),
         "artifacts": _artifacts(pipeline),
     }
-    if "records" in made:
+    if samples.stored.made() is not None:
         facts["data"] = _describe_data(pipeline)
-    if "split" in made:
-        facts["split"] = _describe_split(pipeline)
+    if (drawn := samples.drawn.made()) is not None:
+        facts["split"] = _describe_split(drawn, samples.directory())
     facts |= {side: _describe_side(pipeline, side) for side in SIDES}
     if trainings := pipeline.trainings():
         facts["training"] = dict(trainings)
-    if "predictions" in made:
-        facts = _with_metrics(facts, pipeline)
+    if (table := pipeline.predictions.made()) is not None:
+        facts = _with_metrics(facts, table, samples.genomes(table["id"]))
     if timing is not None:
         facts["timing"] = {k: v for k, v in timing.evidence.items() if k in _TIMING_KEYS}
         facts["timing"]["interval"] = list(timing.interval) if timing.interval else None
-    work_dir = made["config"].path.parents[1]
-    if selftest := summarise_kept_selftest(work_dir, pipeline.config):
+    if selftest := summarise_kept_selftest(pipeline.cache.work_dir, pipeline.config):
         facts["selftest"] = selftest
     if extraction := _describe_extraction(pipeline):
         facts["extraction"] = extraction
@@ -186,9 +186,9 @@ def _rehearsal_reasons(pipeline: Pipeline) -> list[str]:
     reasons = [
         f"the {side}'s weights are random"
         for side in SIDES
-        if (embedder := pipeline.vectors.loaded_embedder(side)) is not None and embedder.is_random
+        if (embedder := pipeline.vectors.embedder.made(side)) is not None and embedder.is_random
     ]
-    if not all(pipeline.vectors.loaded_embedder(side) for side in SIDES):
+    if not all(pipeline.vectors.embedder.made(side) for side in SIDES):
         reasons.append("not both models were loaded")
     return reasons
 
@@ -207,8 +207,8 @@ def _describe_data(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _describe_split(pipeline: Pipeline) -> dict[str, Any]:
-    split = pipeline.samples.split()
+def _describe_split(drawn: DrawnSplit, directory: Path) -> dict[str, Any]:
+    split = drawn.split
     test = {count.label: count.n_test for count in split.counts}
     return split.to_dict() | {
         "n_train": len(split.train),
@@ -216,14 +216,14 @@ def _describe_split(pipeline: Pipeline) -> dict[str, Any]:
         "n_test": len(split.test),
         "test_viral": test[1],
         "test_nonviral": test[0],
-        "seeds_tried": pipeline.samples.seeds_tried(),
-        "directory": str(pipeline.samples.directory()),
+        "seeds_tried": list(drawn.seeds_tried),
+        "directory": str(directory),
     }
 
 
 def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
     settings = getattr(pipeline.config, side)
-    embedder = pipeline.vectors.loaded_embedder(side)
+    embedder = pipeline.vectors.embedder.made(side)
     return {
         "name": settings.name,
         "model": settings.model,
@@ -240,17 +240,15 @@ def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
 
 def _describe_extraction(pipeline: Pipeline) -> dict[str, Any]:
     """Return how each store of embeddings was made, in this run or an earlier one."""
-    made = pipeline.cache.artifacts
-    return {
-        name: dict(made[artifact].notes)
-        for name in (*SIDES, "nucleotide")
-        if (artifact := f"embeddings {name}") in made and made[artifact].notes
-    }
+    vectors = pipeline.vectors
+    embedded: dict[str, Embedded[Rows] | None] = {s: vectors.embeddings.made(s) for s in SIDES}
+    embedded["nucleotide"] = vectors.nucleotides.made()
+    return {name: dict(made.notes) for name, made in embedded.items() if made and made.notes}
 
 
-def _with_metrics(facts: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
-    table = pipeline.predictions()
-    groups = pipeline.samples.genomes(table["id"])
+def _with_metrics(
+    facts: dict[str, Any], table: pd.DataFrame, groups: pd.Series[str] | None
+) -> dict[str, Any]:
     scores = {side: table[f"{side}_score"] for side in SIDES}
     compared = compare_metrics(
         table["label"], scores["baseline"], scores["candidate"], groups=groups
@@ -269,14 +267,14 @@ def _artifacts(pipeline: Pipeline) -> dict[str, dict[str, str]]:
     """Return path and digest of what a reader may want to open, and of the file to deploy."""
     found = {
         name: {"path": str(artifact.path), "sha256": artifact.sha256}
-        for name, artifact in pipeline.cache.artifacts.items()
+        for name, artifact in pipeline.cache.obtained.items()
     }
     return found | _foreign_code(pipeline) | pipeline.files()
 
 
 def _foreign_code(pipeline: Pipeline) -> dict[str, dict[str, str]]:
     """Return which code out of a checkpoint this run has run, if any."""
-    embedder = pipeline.cache.made("embedder nucleotide")
+    embedder = pipeline.vectors.nucleotide_embedder.made()
     if not isinstance(embedder, DnabertEmbedder):
         return {}
     return {"nucleotide code": {"path": embedder.name, "sha256": embedder.code_sha256}}

@@ -1,7 +1,4 @@
-"""The table that accuracy is judged by: made anew from whatever it hangs on, or refused.
-
-Reading predictions and bare metrics, and joining two sides by id.
-"""
+"""What accuracy is judged by: read, joined by id, made anew where need be, or refused."""
 
 from __future__ import annotations
 
@@ -79,7 +76,7 @@ def test_predictions_when_the_test_set_was_redrawn_then_those_of_the_old_one_are
     """The table that was joined for the old one is not taken for them."""
     open_run(config).predictions()
     config.write_text(f"seed = 7\n{config.read_text()}")
-    open_run(config).samples.split(redraw=True)
+    open_run(config).samples.drawn(redraw=True)
 
     with pytest.raises(DataError, match="expected predictions of exactly the"):
         open_run(config).predictions()
@@ -109,7 +106,7 @@ def test_files_when_one_is_changed_afterwards_then_they_tell_of_the_one_that_was
     """So that no head is authorised that took its place."""
     run = open_run(config)
     run.predictions()
-    path = run.cache.artifacts["predictions"].path / "predictions.parquet"
+    path = run.cache.obtained["predictions"].path / "predictions.parquet"
     judged = digest_file(path)
     path.write_text("another")
 
