@@ -202,11 +202,6 @@ def require_device(device: str, dtype: str = "float32") -> None:
             remedy="Install PyTorch's CUDA build for Linux, which brings it, or set "
             'dtype = "float32"',
         )
-    if dtype == "float8" and not _has_float8(place):
-        raise MissingInput(
-            f"The device {device!r} does not multiply float8",
-            remedy='Use a Hopper GPU or a newer one, or set dtype = "bfloat16"',
-        )
 
 
 def fitting_budget(device: torch.device, bytes_per_token: int) -> int:
@@ -237,15 +232,14 @@ def measure_product_rate(device: str, dtype: str) -> float | None:
     device : str
         A torch device; None is returned if it is no GPU, or has no memory left for the product.
     dtype : str
-        float32, bfloat16 or float16; for float8 it is bfloat16's rate.
+        float32, bfloat16 or float16.
     """
     place = torch.device(device)
     if place.type != "cuda":
         return None
-    kind = torch.bfloat16 if dtype == "float8" else getattr(torch, dtype)
     with torch.cuda.device(place):
         try:
-            return _time_products(place, kind)
+            return _time_products(place, getattr(torch, dtype))
         except torch.OutOfMemoryError:
             return None
 
@@ -268,7 +262,3 @@ def gpu_memory_bytes(device: str) -> int | None:
     """Return the most that tensors took there since it was last reset; None if it is no GPU."""
     place = torch.device(device)
     return torch.cuda.max_memory_allocated(place) if place.type == "cuda" else None
-
-
-def _has_float8(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)

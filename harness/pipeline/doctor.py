@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def check_gate(path: Path) -> list[Check]:

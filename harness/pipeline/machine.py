@@ -130,16 +130,6 @@ def _multiply_bfloat16(device: torch.device) -> object:
     return (ones @ ones).sum().item()
 
 
-def _multiply_float8(device: torch.device) -> object:
-    import torch
-
-    from harness.embedding.esm.encoder import Linear, to_float8
-    from harness.embedding.esm.kernels import FUSED
-
-    ones = torch.ones(_WIDTH, _WIDTH, device=device, dtype=torch.bfloat16)
-    return FUSED.multiply(ones, to_float8(Linear(ones, ones[0]))).sum().item()
-
-
 def _attend(device: torch.device) -> object:
     import numpy as np
     import torch
@@ -155,7 +145,6 @@ def _attend(device: torch.device) -> object:
 
 _ATTEMPTS: Mapping[str, Attempt] = {
     "bfloat16": _multiply_bfloat16,
-    "float8": _multiply_float8,
     "variable-length attention (Triton)": _attend,
 }
 

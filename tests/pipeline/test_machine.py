@@ -160,10 +160,10 @@ def test_kernels_when_one_does_not_run_then_the_reason_is_told() -> None:
         raise RuntimeError("needs sm_90\nand a long trace")
 
     described = describe_kernels(
-        torch.device("cpu"), {"float8": fail, "bfloat16": lambda device: None}
+        torch.device("cpu"), {"attention": fail, "bfloat16": lambda device: None}
     )
 
-    assert described == ["no float8 (RuntimeError: needs sm_90)", "bfloat16"]
+    assert described == ["no attention (RuntimeError: needs sm_90)", "bfloat16"]
 
 
 def test_kernels_when_there_are_several_gpus_then_tried_on_the_one_that_is_described(

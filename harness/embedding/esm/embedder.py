@@ -59,8 +59,7 @@ class EsmEmbedder:
     checkpoint : EsmCheckpoint
         The weights.
     dtype : str
-        float32, bfloat16 or float16: what the encoder computes in. Or float8: bfloat16, with the
-        linear layers in float8, on GPUs that multiply it.
+        float32, bfloat16 or float16: what the encoder computes in.
     device : str
         A torch device.
     token_budget : int, optional
@@ -182,7 +181,7 @@ def load_embedder(
     revision : str, optional
         Of the hub id.
     dtype : str
-        float32, bfloat16, float16 or float8.
+        float32, bfloat16 or float16.
     device : str
         A torch device, such as ``cpu`` or ``cuda``.
 

@@ -32,7 +32,7 @@ from torch.nn import functional
 from harness.embedding.devices import fitting_budget, require_device
 from harness.embedding.esm.alphabet import TOKENS, token_lengths, tokenise
 from harness.embedding.esm.checkpoint import EsmCheckpoint
-from harness.embedding.esm.encoder import PLAIN, Encoder, Layer, Linear, Norm, Rotation, to_float8
+from harness.embedding.esm.encoder import PLAIN, Encoder, Layer, Linear, Norm, Rotation
 from harness.errors import DeviceError
 
 __all__ = [
@@ -383,7 +383,6 @@ DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
-    "float8": torch.bfloat16,  # beside the linear layers
 }
 
 # A layer's parameters, as their names end.
@@ -403,7 +402,7 @@ def build_engine(
     ----------
     checkpoint : EsmCheckpoint
     dtype : str
-        float32, bfloat16, float16 or float8.
+        float32, bfloat16 or float16.
     device : str
         A torch device.
     token_budget : int, optional
@@ -453,7 +452,7 @@ def assemble_engine(
     """
     place = torch.device(device)
     is_fused = place.type == "cuda" and dtype != "float32"
-    encoder = build_encoder(weights, config, is_float8=dtype == "float8", is_fused=is_fused)
+    encoder = build_encoder(weights, config, is_fused=is_fused)
     bytes_per_token = ACTIVATIONS * encoder.dim * DTYPES[dtype].itemsize
     return Engine(
         encoder,
@@ -467,7 +466,6 @@ def build_encoder(
     weights: dict[str, torch.Tensor],
     config: Mapping[str, Any],
     *,
-    is_float8: bool = False,
     is_fused: bool = False,
 ) -> Encoder:
     """Put an encoder together from weights by transformers' names.
@@ -476,8 +474,6 @@ def build_encoder(
     ----------
     weights, config
         As for :func:`assemble_engine`.
-    is_float8 : bool
-        Round the linear layers' weights to float8.
     is_fused : bool
         Compute with kernels for NVIDIA GPUs.
     """
@@ -485,8 +481,7 @@ def build_encoder(
     def linear(*names: str) -> Linear:
         """Return one linear layer whose outputs are those of several, one after the other."""
         weight, bias = (_joined([weights.pop(f"{n}.{kind}") for n in names]) for kind in KINDS)
-        whole = Linear(weight, bias)
-        return to_float8(whole) if is_float8 else whole
+        return Linear(weight, bias)
 
     def norm(name: str) -> Norm:
         weight, bias = (weights.pop(f"{name}.{kind}") for kind in KINDS)

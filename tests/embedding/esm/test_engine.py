@@ -104,13 +104,12 @@ def test_embed_padded_when_computed_by_kernels_then_the_same(
     [
         ("float32", False, torch.float32),
         ("bfloat16", True, torch.bfloat16),
-        ("float8", True, torch.float8_e4m3fn),
     ],
 )
 def test_engine_when_it_is_for_a_gpu_then_computes_as_asked(
     dtype: str, is_packed: bool, stored: torch.dtype, checkpoint_folder: Path, packed: Engine
 ) -> None:
-    """Half precision by kernels and end to end, float8 in the linear layers, float32 in neither."""
+    """Half precision by kernels and end to end, float32 in neither way."""
     from harness.embedding.esm.kernels import FUSED
 
     checkpoint = open_checkpoint(checkpoint_folder)
