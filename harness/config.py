@@ -185,6 +185,7 @@ class ModelConfig:
     """One side of the comparison: a protein embedder, or what it already produced."""
 
     name: str
+    kind: str = "esm"  # or "transformers", or that of another package's embedder
     model: str | None = None
     revision: str | None = None
     dtype: str = "float32"
@@ -201,6 +202,11 @@ class ModelConfig:
             not (self.model and self.random_weights),
             self.name,
             "give a model or random_weights, not both",
+        )
+        _require(
+            self.kind == "esm" or not self.random_weights,
+            f"kind of {self.name}",
+            f'random_weights are of kind "esm"; got {self.kind!r}',
         )
         _require(
             not (self.features and self.embeddings),

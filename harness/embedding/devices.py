@@ -1,10 +1,9 @@
-"""What the engine needs to know of its device: is it there, how much fits, how fast is it.
+"""Where embeddings are computed: the processes that share the work, and what their device can do.
 
-The processes that embed together: which one this is, and what they tell each other.
-
-torchrun starts them and ends them all when one fails; ``torch.distributed`` carries their messages,
-on the CPU (gloo), since only digests and paths are exchanged. Without torchrun there is one rank,
-and torch is not imported.
+torchrun starts the processes (ranks) and ends them all when one fails; ``torch.distributed``
+carries their messages, on the CPU (gloo), since only digests and paths are exchanged. Of a device
+it is told here whether it is there, how much fits and how fast it is; batches are ``batching``'s
+business.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from typing import Any, TypeVar
 import torch
 
 from harness.artifacts import Artifact
-from harness.embedding.esm.alphabet import MAX_TOKENS
 from harness.errors import ConfigError, HarnessError, MissingInput
 
 __all__ = [
@@ -178,7 +176,7 @@ def _named_errors(ranks: Ranks) -> Iterator[None]:
 # hidden states of a batch should stay in the caches.
 GPU_TOKENS = 32_768
 CPU_TOKENS = 2_048
-SMALLEST_BUDGET = MAX_TOKENS
+SMALLEST_BUDGET = 1_024  # the longest protein that is embedded
 
 # Side of the square product that a device's rate is measured with, how often it is run without a
 # pause, and how often that is repeated: clocks fall under load and rise again.

@@ -34,7 +34,7 @@ from harness.data import Split
 from harness.embedding import Embedder
 from harness.pipeline.judge import Judge
 from harness.pipeline.stages import Pipeline
-from harness.pipeline.stopwatch import BatchingEmbedder, Stopwatch
+from harness.pipeline.stopwatch import Stopwatch
 from harness.pipeline.vectors import SIDES, Side
 from harness.training import load_head
 
@@ -316,23 +316,20 @@ def same_model(bench: Bench) -> CriterionResult:
 class _SlowedEmbedder:
     """An embedder whose every call moves a clock on by a given time."""
 
-    n_out_of_memory = 0
-
-    def __init__(self, embedder: BatchingEmbedder, seconds: float, now: list[float]) -> None:
+    def __init__(self, embedder: Embedder, seconds: float, now: list[float]) -> None:
         self._embedder, self._seconds, self._now = embedder, seconds, now
         self.name, self.dim, self.digest = embedder.name, embedder.dim, embedder.digest
-        self.token_budget = embedder.token_budget
-
-    def limit_tokens(self, token_budget: int) -> None:
-        """Let no batch hold more tokens than this."""
-        self._embedder.limit_tokens(token_budget)
+        self.dtype, self.facts = embedder.dtype, embedder.facts
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Embed, and let the time pass."""
         self._now[0] += self._seconds
-        return self._embedder.embed(sequences, on_progress=on_progress)
+        return self._embedder.embed(sequences, token_budget, on_progress)
 
 
 def at_percent(percent: int) -> Callable[[Bench], CriterionResult]:

@@ -28,7 +28,6 @@ from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding import (
     Embedder,
     EmbeddingStore,
-    EsmEmbedder,
     KmerProfile,
     MergedFeatures,
     SomeColumns,
@@ -37,7 +36,6 @@ from harness.embedding import (
 )
 from harness.embedding.devices import is_under_torchrun
 from harness.embedding.embedder import Rows
-from harness.embedding.esm.alphabet import MAX_RESIDUES
 from harness.embedding.esm.random_weights import write_random_checkpoint
 from harness.embedding.nucleotide import load_dnabert
 from harness.embedding.store import LAYOUT
@@ -200,7 +198,6 @@ class Extraction:
                 ranks=self._cache.ranks,
                 progress=self._progress,
                 name=f"embed {name}",
-                count_tokens=_count_tokens if part == "protein" else None,
             )
             return asdict(pace) | {"n_rows": len(records)} if pace.n_sequences else None
 
@@ -238,11 +235,6 @@ class Extraction:
             run_on_ranks(n_processes, ["embed", side, "--only", part, *options], self._progress.say)
 
 
-def _count_tokens(n_residues: int) -> int:
-    """Return how many tokens a protein becomes: those of its residues, the beginning, the end."""
-    return min(n_residues, MAX_RESIDUES) + 2
-
-
 Side = Literal["baseline", "candidate"]
 SIDES: tuple[Side, Side] = ("baseline", "candidate")
 
@@ -276,19 +268,27 @@ class Vectors:
         settings = self._settings(side)
         return bool(settings.model or settings.random_weights)
 
-    def embedder(self, side: Side) -> EsmEmbedder:
+    def embedder(self, side: Side, dtype: str | None = None) -> Embedder:
         """Return a side's protein embedder, loaded on the configured device.
+
+        Parameters
+        ----------
+        side : str
+        dtype : str, optional
+            What it computes in, if not what the settings say.
 
         Raises
         ------
         MissingInput
             If the side names none, or its weights or the device are not there.
         """
-        return self._cache.once(f"embedder {side}", lambda: self._load_embedder(side))
+        own = self._settings(side).dtype
+        name = f"embedder {side}" if dtype in (None, own) else f"embedder {side} in {dtype}"
+        return self._cache.once(name, lambda: self._load_embedder(side, dtype or own))
 
-    def loaded_embedder(self, side: Side) -> EsmEmbedder | None:
+    def loaded_embedder(self, side: Side) -> Embedder | None:
         """Return a side's embedder if this run has loaded it; loads nothing."""
-        loaded: EsmEmbedder | None = self._cache.made(f"embedder {side}")
+        loaded: Embedder | None = self._cache.made(f"embedder {side}")
         return loaded
 
     def embeddings(self, side: Side) -> EmbeddingStore:
@@ -364,7 +364,7 @@ class Vectors:
         settings: ModelConfig = getattr(self._config, side)
         return settings
 
-    def _load_embedder(self, side: Side) -> EsmEmbedder:
+    def _load_embedder(self, side: Side, dtype: str) -> Embedder:
         settings = self._settings(side)
         model = settings.model
         if settings.random_weights is not None:
@@ -375,7 +375,11 @@ class Vectors:
                 remedy=f"Set `model` in [{side}] to a checkpoint folder or a hub id",
             )
         return load_embedder(
-            model, revision=settings.revision, dtype=settings.dtype, device=self._device()
+            model,
+            kind=settings.kind,
+            revision=settings.revision,
+            dtype=dtype,
+            device=self._device(),
         )
 
     def _device(self) -> str:
