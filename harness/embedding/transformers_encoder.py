@@ -200,7 +200,7 @@ class _Spelling:
         starts = range(len(whole) - len(bare) + 1)
         self.n_before = next(n for n in starts if whole[n : n + len(bare)] == bare)
         self.n_after = len(whole) - len(bare) - self.n_before
-        self.padding = int(self._tokeniser.pad_token_id or 0)
+        self.padding = int(self._tokeniser.pad_token_id or config.pad_token_id or 0)
         self._n_marks = self.n_before + self.n_after
         # Learned positions may begin behind that of padding, as RoBERTa's and ESM's do.
         positions = getattr(config, "max_position_embeddings", None) or MAX_RESIDUES * 2
@@ -258,15 +258,18 @@ class _Spelling:
 
 
 def _load_tokeniser(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    is_slow = not (folder / "tokenizer.json").is_file() and (folder / "spiece.model").is_file()
-    if is_slow and find_spec("sentencepiece") is None:
+    # As tokenizer.json says: a model's own class may put another pre-tokeniser in its place.
+    is_whole = (folder / "tokenizer.json").is_file()
+    if not is_whole and (folder / "spiece.model").is_file() and not find_spec("sentencepiece"):
         raise MissingInput(
             f"{folder / 'spiece.model'} is a tokeniser of SentencePiece, which is not installed",
             remedy="Run `pip install sentencepiece`, or put the model's tokenizer.json beside it",
         )
     with _named_errors(folder, "tokeniser"):
+        if is_whole:
+            return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
