@@ -35,7 +35,7 @@ from harness.pipeline import Judge, Pipeline, Side, compute_threads
 from harness.pipeline.cache import StageLog
 
 if TYPE_CHECKING:
-    from harness.embedding import EsmEmbedder
+    from harness.embedding.esm.embedder import EsmEmbedder
 
 WARM_UP_SEQUENCES = 1000
 PEAK_RESET = "5"  # what Linux takes in clear_refs to forget the peak so far
@@ -92,19 +92,23 @@ class Sampled:
     def __init__(self, embedder: Embedder, n_measured: int) -> None:
         self.name, self.dim = embedder.name, embedder.dim
         self.digest = f"{embedder.digest} of {n_measured}"
+        self.dtype, self.facts = embedder.dtype, embedder.facts
         self.embedded_seconds = 0.0
         self.n_embedded = 0
         self._embedder, self._n_measured = embedder, n_measured
         self._latest = np.empty((0, embedder.dim), dtype=np.float32)
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return vectors: as many as are still to be measured, then copies of these."""
         n_left = min(len(sequences), self._n_measured - self.n_embedded)
         if n_left > 0:
             started = time.perf_counter()
-            self._latest = self._embedder.embed(sequences[:n_left], on_progress=on_progress)
+            self._latest = self._embedder.embed(sequences[:n_left], token_budget, on_progress)
             self.embedded_seconds += time.perf_counter() - started
             self.n_embedded += n_left
         return self._latest[np.arange(len(sequences)) % len(self._latest)]

@@ -24,7 +24,7 @@ from harness.data.inputs import require_files, size_megabytes
 from harness.data.read import source_files
 from harness.data.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding.devices import require_device
-from harness.embedding.esm.checkpoint import find_checkpoint, open_checkpoint
+from harness.embedding.embedder import describe_model
 from harness.embedding.nucleotide import open_remote_checkpoint
 from harness.errors import HarnessError, MissingInput
 from harness.pipeline.vectors import SIDES, Side
@@ -295,9 +295,6 @@ def _check_mmseqs(machine: Machine) -> Check:
     return Check(name="mmseqs", state=State.OK, detail=f"{version or 'unknown version'}, {program}")
 
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
-
-
 def check_gate(path: Path) -> list[Check]:
     """Return findings about the settings in a ``gate.toml`` and all that they name."""
     if not path.is_file():
@@ -348,21 +345,10 @@ def _describe_model(settings: ModelConfig) -> list[str]:
         return [f"{what}, random weights, so a rehearsal"]
     if settings.model is None:
         return []
-    checkpoint = open_checkpoint(find_checkpoint(settings.model, settings.revision))
-    gigabytes = checkpoint.n_parameters * _BYTES[settings.dtype] / 1e9
-    parts = [
-        _describe_place(settings.model, checkpoint.folder),
-        f"type {checkpoint.model_type}",
-        f"layers: {checkpoint.shape['num_hidden_layers']}",
-        f"width {checkpoint.dim}",
-        f"{gigabytes:.2g} GB of weights in {settings.dtype}",
-        *(["random weights, so a rehearsal"] if checkpoint.random_seed is not None else []),
-    ]
-    return [", ".join(parts)]
-
-
-def _describe_place(model: str, folder: Path) -> str:
-    return str(folder) if Path(model) == folder else f"{model} in {folder}"
+    what = describe_model(
+        settings.model, kind=settings.kind, revision=settings.revision, dtype=settings.dtype
+    )
+    return [what]
 
 
 def _describe_brought(settings: ModelConfig) -> list[str]:
@@ -391,8 +377,7 @@ def _find_nucleotides(config: GateConfig) -> str:
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
     )
-    place = _describe_place(checkpoint.model, checkpoint.folder)
-    return f"{place}; its own code is allowed to run"
+    return f"{checkpoint.folder}; its own code is allowed to run"
 
 
 def _check_data(config: GateConfig) -> list[Check]:

@@ -19,7 +19,7 @@ from harness.artifacts import digest_json, write_atomically
 from harness.config import GateConfig
 from harness.criteria import CriterionResult, break_down, compare_metrics, evaluate
 from harness.criteria.result import State
-from harness.embedding.embedder import Rows
+from harness.embedding.embedder import Abilities, Rows
 from harness.embedding.nucleotide import DnabertEmbedder
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
@@ -186,7 +186,8 @@ def _rehearsal_reasons(pipeline: Pipeline) -> list[str]:
     reasons = [
         f"the {side}'s weights are random"
         for side in SIDES
-        if (embedder := pipeline.vectors.embedder.made(side)) is not None and embedder.is_random
+        if (embedder := pipeline.vectors.embedder.made(side)) is not None
+        and embedder.facts.is_random
     ]
     if not all(pipeline.vectors.embedder.made(side) for side in SIDES):
         reasons.append("not both models were loaded")
@@ -224,16 +225,18 @@ def _describe_split(drawn: DrawnSplit, directory: Path) -> dict[str, Any]:
 def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
     settings = getattr(pipeline.config, side)
     embedder = pipeline.vectors.embedder.made(side)
+    known, can = (embedder.facts, Abilities(embedder)) if embedder else (None, None)
     return {
         "name": settings.name,
         "model": settings.model,
         "dtype": settings.dtype,
         "dim": embedder.dim if embedder else None,
-        "parameters": embedder.n_parameters if embedder else None,
-        "token_budget": embedder.token_budget if embedder else None,
-        "n_out_of_memory": embedder.n_out_of_memory if embedder else None,
-        "is_random": embedder.is_random if embedder else settings.random_weights is not None,
-        "model_sha256": embedder.weights_sha256 if embedder else None,
+        "engine": known.engine if known else None,
+        "parameters": known.n_parameters if known else None,
+        "token_budget": can.token_budget if can else None,
+        "n_out_of_memory": can.n_out_of_memory if can else None,
+        "is_random": known.is_random if known else settings.random_weights is not None,
+        "model_sha256": known.weights_sha256 if known else None,
         "may_have_seen_test_rows": bool(warn_of_brought(pipeline.config, sides=(side,))),
     }
 

@@ -29,11 +29,11 @@ from harness.config import GateConfig, Thresholds
 from harness.criteria import CriterionResult, State, predict_labels
 from harness.criteria.speed import time_rounds
 from harness.data import Split
-from harness.embedding import EmbeddingStore, EsmEmbedder
+from harness.embedding import Embedder, EmbeddingStore
 from harness.pipeline.judge import Judge
 from harness.pipeline.samples import DrawnSplit
 from harness.pipeline.stages import Pipeline
-from harness.pipeline.stopwatch import BatchingEmbedder, Stopwatch
+from harness.pipeline.stopwatch import Stopwatch
 from harness.pipeline.vectors import SIDES, Embedded, Side
 from harness.training import load_head
 
@@ -83,7 +83,7 @@ class Bench:
         *,
         config: GateConfig | None = None,
         drawn: DrawnSplit | None = None,
-        embedders: Mapping[Side, EsmEmbedder] | None = None,
+        embedders: Mapping[Side, Embedder] | None = None,
         embeddings: Mapping[Side, Embedded[EmbeddingStore]] | None = None,
     ) -> Judge:
         """Return the criteria of a copy of the run; what it takes for made is not made anew.
@@ -130,7 +130,7 @@ class Bench:
         """Return the criteria of a copy that has drawn another split."""
         return self.copy(drawn=replace(self.honest.samples.drawn(), split=split))
 
-    def with_embedders(self, embedders: Mapping[Side, EsmEmbedder]) -> Judge:
+    def with_embedders(self, embedders: Mapping[Side, Embedder]) -> Judge:
         """Return the criteria of a copy with other embedders; each side keeps its own store."""
         vectors = self.honest.vectors
         stores = {side: vectors.embeddings(side) for side in SIDES}
@@ -304,23 +304,20 @@ def same_model(bench: Bench) -> CriterionResult:
 class _SlowedEmbedder:
     """An embedder whose every call moves a clock on by a given time."""
 
-    n_out_of_memory = 0
-
-    def __init__(self, embedder: BatchingEmbedder, seconds: float, now: list[float]) -> None:
+    def __init__(self, embedder: Embedder, seconds: float, now: list[float]) -> None:
         self._embedder, self._seconds, self._now = embedder, seconds, now
         self.name, self.dim, self.digest = embedder.name, embedder.dim, embedder.digest
-        self.token_budget = embedder.token_budget
-
-    def limit_tokens(self, token_budget: int) -> None:
-        """Let no batch hold more tokens than this."""
-        self._embedder.limit_tokens(token_budget)
+        self.dtype, self.facts = embedder.dtype, embedder.facts
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Embed, and let the time pass."""
         self._now[0] += self._seconds
-        return self._embedder.embed(sequences, on_progress=on_progress)
+        return self._embedder.embed(sequences, token_budget, on_progress)
 
 
 def at_percent(percent: int) -> Callable[[Bench], CriterionResult]:

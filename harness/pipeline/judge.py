@@ -327,7 +327,10 @@ class Judge:
         sample = spread_rows(pipeline.samples.part("test"), timing.sequences)
         deployed, candidate = (pipeline.vectors.embedder(side) for side in SIDES)
         self._stopwatch = Stopwatch(
-            {"baseline": deployed.in_dtype(candidate.dtype), "candidate": candidate},
+            {
+                "baseline": pipeline.vectors.embedder("baseline", candidate.dtype),
+                "candidate": candidate,
+            },
             sample["protein"].tolist(),
             {side: pipeline.vectors.proteins(side).store.rows(sample["id"]) for side in SIDES},
             limit_ratio=pipeline.config.thresholds.max_time_ratio,
@@ -335,7 +338,7 @@ class Judge:
             attempts=timing.attempts,
             dtype=candidate.dtype,
             deployed=deployed,
-            observe=partial(observe_device, candidate.device),
+            observe=partial(observe_device, pipeline.config.device),
         )
         with pipeline.cache.log.stage("time the embedding"):
             yield self._stopwatch

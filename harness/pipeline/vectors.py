@@ -27,7 +27,6 @@ from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding import (
     Embedder,
     EmbeddingStore,
-    EsmEmbedder,
     KmerProfile,
     MergedFeatures,
     SomeColumns,
@@ -36,7 +35,6 @@ from harness.embedding import (
 )
 from harness.embedding.devices import is_under_torchrun
 from harness.embedding.embedder import Rows
-from harness.embedding.esm.alphabet import MAX_RESIDUES
 from harness.embedding.esm.random_weights import write_random_checkpoint
 from harness.embedding.nucleotide import load_dnabert
 from harness.embedding.store import LAYOUT
@@ -199,15 +197,24 @@ class Vectors:
         return bool(settings.model or settings.random_weights)
 
     @once
-    def embedder(self, side: Side) -> EsmEmbedder:
+    def embedder(self, side: Side, dtype: str | None = None) -> Embedder:
         """Return a side's protein embedder, loaded on the configured device.
+
+        Parameters
+        ----------
+        side : str
+        dtype : str, optional
+            What it computes in, if not what the settings say.
 
         Raises
         ------
         MissingInput
             If the side names none, or its weights or the device are not there.
         """
-        return self._load_embedder(side)
+        own = self._settings(side).dtype
+        if dtype == own:
+            return self.embedder(side)
+        return self._load_embedder(side, dtype or own)
 
     @once
     def embeddings(self, side: Side) -> Embedded[EmbeddingStore]:
@@ -283,7 +290,7 @@ class Vectors:
         settings: ModelConfig = getattr(self._config, side)
         return settings
 
-    def _load_embedder(self, side: Side) -> EsmEmbedder:
+    def _load_embedder(self, side: Side, dtype: str) -> Embedder:
         settings = self._settings(side)
         model = settings.model
         if settings.random_weights is not None:
@@ -294,7 +301,11 @@ class Vectors:
                 remedy=f"Set `model` in [{side}] to a checkpoint folder or a hub id",
             )
         return load_embedder(
-            model, revision=settings.revision, dtype=settings.dtype, device=self._device()
+            model,
+            kind=settings.kind,
+            revision=settings.revision,
+            dtype=dtype,
+            device=self._device(),
         )
 
     def _device(self) -> str:
@@ -367,7 +378,6 @@ class Vectors:
                 ranks=self._cache.ranks,
                 progress=self._progress,
                 name=f"embed {name}",
-                count_tokens=_count_tokens if part == "protein" else None,
             )
             return asdict(pace) | {"n_rows": len(records)} if pace.n_sequences else None
 
@@ -397,8 +407,3 @@ class Vectors:
         places = ["--gate-config", str(self._config_file), "--work-dir", str(self._cache.work_dir)]
         with self._cache.log.stage(f"embed {name} on {n_processes} GPUs"):
             run_on_ranks(n_processes, ["embed", side, "--only", part, *places], self._progress.say)
-
-
-def _count_tokens(n_residues: int) -> int:
-    """Return how many tokens a protein becomes: those of its residues, the beginning, the end."""
-    return min(n_residues, MAX_RESIDUES) + 2

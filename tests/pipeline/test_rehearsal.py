@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import load_config
-from harness.embedding import load_embedder, open_checkpoint
+from harness.embedding import load_embedder
+from harness.embedding.esm.checkpoint import open_checkpoint
 from harness.errors import DataError, MissingInput
 from harness.pipeline import rehearsal
 from harness.pipeline.rehearsal import SCALES, gate_toml, write_kit

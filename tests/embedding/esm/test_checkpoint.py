@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import EsmConfig, EsmModel
 
+from harness.embedding import load_embedder
 from harness.embedding.esm.alphabet import TOKENS
 from harness.embedding.esm.checkpoint import expected_shapes, find_checkpoint, open_checkpoint
-from harness.embedding.esm.embedder import load_embedder
 from harness.errors import CheckpointError, DataError, MissingInput
 
 PROTEINS = ["MKVLAAGICW", "ACDEFGHIKLMNPQRSTVWY"]
