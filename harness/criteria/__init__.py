@@ -1,38 +1,26 @@
 """The criteria: one list of them; numbers and limits in, a result out.
 
 ``CRITERIA`` holds everything that the gate requires. What is required, the report's words and
-sections, the self-test's faults and the limits of ``harness verify`` follow from it. A package
-adds a criterion of its own by an entry point of the group ``harness.criteria`` that names a
-``Criterion``.
+sections, the self-test's faults and the limits of ``harness verify`` follow from it. Another
+package adds a criterion by an entry point of the group ``harness.criteria`` (docs/criteria.md).
 
-``judge_accuracy`` and ``judge_time`` are useful on their own. Such a name is imported when it is
-first asked for, so that reading a verdict loads no statistics (``harness verify`` answers at once).
+``judge_accuracy`` and ``judge_time`` are useful on their own. They are imported when first asked
+for, so that reading a verdict loads no statistics (``harness verify`` answers at once).
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from harness.config import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_TIME_RATIO
-from harness.criteria.criterion import Criterion, Fault
+from harness.criteria.criterion import GROUP, Criterion, Fault, load_criteria
 from harness.criteria.result import CriterionResult, State
-from harness.errors import ConfigError
 
 if TYPE_CHECKING:
-    from harness.criteria.accuracy import judge_accuracy, judge_accuracy_unpaired
-    from harness.criteria.baseline import judge_baseline, judge_baseline_unpaired
-    from harness.criteria.embedding_integrity import (
-        StoreInspection,
-        inspect_store,
-        judge_embeddings,
-    )
-    from harness.criteria.intervals import compare_metrics
-    from harness.criteria.metrics import break_down, evaluate, large_moves, predict_labels
-    from harness.criteria.representative import judge_representative
+    from harness.criteria.accuracy import judge_accuracy
     from harness.criteria.speed import judge_time
-    from harness.criteria.split_integrity import judge_split_integrity
 
 __all__ = [
     "CRITERIA",
@@ -41,45 +29,12 @@ __all__ = [
     "CriterionResult",
     "Fault",
     "State",
-    "StoreInspection",
-    "break_down",
-    "compare_metrics",
-    "evaluate",
     "find_criterion",
-    "inspect_store",
     "judge_accuracy",
-    "judge_accuracy_unpaired",
-    "judge_baseline",
-    "judge_baseline_unpaired",
-    "judge_embeddings",
-    "judge_representative",
-    "judge_split_integrity",
     "judge_time",
-    "large_moves",
-    "predict_labels",
 ]
 
-GROUP = "harness.criteria"
-
-
-def _load(entry: EntryPoint) -> Criterion:
-    """Return the criterion that another package adds."""
-    try:
-        criterion = entry.load()
-    except Exception as error:
-        raise ConfigError(
-            f"the criterion {entry.name!r} ({entry.value}) cannot be loaded: {error!r}. Mend the "
-            "package that adds it, or uninstall it"
-        ) from error
-    if not isinstance(criterion, Criterion):
-        raise ConfigError(
-            f"the entry point {entry.name!r} of {GROUP}: expected {entry.value} to be a Criterion, "
-            f"got {criterion!r}. Mend the package that adds it, or uninstall it"
-        )
-    return criterion
-
-
-CRITERIA = (
+_OWN = (
     Criterion(
         id="accuracy-drop",
         question="How much accuracy does the candidate lose against the baseline?",
@@ -136,14 +91,9 @@ CRITERIA = (
         section="Embeddings",
         has_own_blocks=True,
     ),
-    *map(_load, entry_points(group=GROUP)),
 )
+CRITERIA = (*_OWN, *load_criteria(entry_points(group=GROUP), beside=_OWN))
 REQUIRED_CRITERIA = tuple(criterion.id for criterion in CRITERIA)
-if len(set(REQUIRED_CRITERIA)) < len(REQUIRED_CRITERIA):
-    raise ConfigError(
-        f"two criteria of one name: {', '.join(REQUIRED_CRITERIA)}. Rename the one that an entry "
-        f"point of {GROUP} adds, or uninstall its package"
-    )
 
 
 def find_criterion(criterion_id: str) -> Criterion:
@@ -160,21 +110,11 @@ def find_criterion(criterion_id: str) -> Criterion:
     raise ValueError(f"no criterion {criterion_id!r}; there are {', '.join(REQUIRED_CRITERIA)}")
 
 
-_MODULES = {
-    "accuracy": ("judge_accuracy", "judge_accuracy_unpaired"),
-    "baseline": ("judge_baseline", "judge_baseline_unpaired"),
-    "embedding_integrity": ("StoreInspection", "inspect_store", "judge_embeddings"),
-    "intervals": ("compare_metrics",),
-    "metrics": ("break_down", "evaluate", "large_moves", "predict_labels"),
-    "representative": ("judge_representative",),
-    "speed": ("judge_time",),
-    "split_integrity": ("judge_split_integrity",),
-}
+_MODULES = {"judge_accuracy": "accuracy", "judge_time": "speed"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its module (PEP 562)."""
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    """Import a public function from its module (PEP 562)."""
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

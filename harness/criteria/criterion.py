@@ -6,15 +6,18 @@ of its own. Who answers for a run is no matter of this package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.criteria.result import CriterionResult, State
+from harness.errors import ConfigError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     import numpy as np
     import pandas as pd
     from numpy.typing import ArrayLike
@@ -29,12 +32,17 @@ __all__ = [
     "DOES_NOT_PASS",
     "ERRS",
     "FAILS",
+    "GROUP",
     "PASSES",
     "Bench",
     "Criterion",
     "Fault",
     "Run",
+    "load_criteria",
 ]
+
+# The entry points by which other packages add criteria.
+GROUP = "harness.criteria"
 
 Side = Literal["baseline", "candidate"]
 # How a value is compared with its limit, in words; the comparison itself is the judge's.
@@ -208,3 +216,41 @@ class Fault:
     expected: frozenset[State]
     plant: Callable[[Bench], Run]
     confirm: Callable[[Bench, CriterionResult], bool] = _by_state_alone
+
+
+def load_criteria(entries: Iterable[EntryPoint], *, beside: Sequence[Criterion]) -> list[Criterion]:
+    """Return the criteria that other packages add.
+
+    Parameters
+    ----------
+    entries : iterable of EntryPoint
+        Each names a ``Criterion``.
+    beside : sequence of Criterion
+        What there is already; no other may have its ids.
+
+    Raises
+    ------
+    ConfigError
+        If one cannot be loaded, is no criterion, or has the id of another.
+    """
+    added: list[Criterion] = []
+    for entry in entries:
+        if problem := next(_problems(entry, [*beside, *added]), None):
+            raise ConfigError(
+                f"the criterion {entry.name!r} ({entry.value}) {problem}. Mend the package that "
+                "adds it, or uninstall it"
+            )
+        added.append(entry.load())
+    return added
+
+
+def _problems(entry: EntryPoint, known: Sequence[Criterion]) -> Iterator[str]:
+    try:
+        criterion = entry.load()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is named
+        yield f"cannot be loaded: {error!r}"
+        return
+    if not isinstance(criterion, Criterion):
+        yield f"is {criterion!r}; expected a harness.criteria.Criterion"
+    elif criterion.id in {other.id for other in known}:
+        yield f"has the id {criterion.id!r}, which is taken"

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from harness.config import GateConfig
-from harness.criteria import CriterionResult, StoreInspection, find_criterion, inspect_store
+from harness.criteria import CriterionResult, find_criterion
+from harness.criteria.embedding_integrity import StoreInspection, inspect_store
 from harness.criteria.neighbours import observe_device
 from harness.data import (
     LeakReport,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import io
 import json
 import sys
@@ -21,12 +22,13 @@ from rich.console import Console
 
 from harness import cli
 from harness.config import Thresholds, load_config
-from harness.criteria import REQUIRED_CRITERIA, CriterionResult, State
+from harness.criteria import CriterionResult, State
 from harness.errors import ArtifactError
 from harness.pipeline import Pipeline
 from harness.pipeline.facts import FaultOutcome, SelfTestResult, describe_run
 from harness.pipeline.selftest import list_plantings, run_selftest, show_selftest
 from harness.report.evidence import environment_blocks
+from tests.criteria.conftest import write_class_balance
 
 CONFIG = """
 device = "cpu"
@@ -116,9 +118,23 @@ def test_selftest_when_the_gate_is_honest_then_every_fault_is_caught(
     assert len(result.outcomes) == 12
 
 
-def test_faults_when_listed_then_every_required_criterion_has_one() -> None:
-    """A criterion that nothing tests could be broken unnoticed."""
-    assert {criterion.id for criterion, _ in PLANTINGS} == set(REQUIRED_CRITERIA)
+def test_selftest_when_a_criterion_is_another_packages_then_its_faults_are_planted(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the answers of the run, with no more than its own module."""
+    write_class_balance(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    criterion = importlib.import_module("class_balance").CRITERION
+    plantings = [(criterion, fault) for fault in criterion.faults()]
+
+    (outcome,) = run_selftest(finished, tmp_path, plantings=plantings).outcomes
+
+    assert (outcome.criterion, outcome.found, outcome.is_caught) == (
+        "class-balance",
+        State.FAIL,
+        True,
+    )
+    assert outcome.detail.startswith("The larger class holds 100.0%")
 
 
 @pytest.mark.parametrize(
