@@ -1,4 +1,4 @@
-"""The gate: six criteria, each computed, recorded and asserted.
+"""The gate: the criteria, each computed, recorded and asserted.
 
 Each test is one requirement; how it is computed stands in ``harness``, what it needs in
 ``conftest.py``. They run in this order, the cheapest first, so that a broken set-up shows early.
@@ -20,7 +20,7 @@ Record = Callable[[CriterionResult], None]
 @pytest.mark.criterion("split-integrity")
 def test_the_test_set_shares_nothing_with_training(judge: Judge, record: Record) -> None:
     """No id, nucleotide sequence (either strand) or protein of the test set is in training."""
-    result = judge.split_integrity()
+    result = judge("split-integrity")
     record(result)
     assert result.state is State.PASS, result.detail
 
@@ -28,7 +28,7 @@ def test_the_test_set_shares_nothing_with_training(judge: Judge, record: Record)
 @pytest.mark.criterion("representative-split")
 def test_the_test_set_is_representative_of_the_data(judge: Judge, record: Record) -> None:
     """Lineages, lengths, GC, frames and sources are as an honest draw would leave them."""
-    result = judge.representative_split()
+    result = judge("representative-split")
     record(result)
     assert result.state is State.PASS, result.detail
 
@@ -36,7 +36,7 @@ def test_the_test_set_is_representative_of_the_data(judge: Judge, record: Record
 @pytest.mark.criterion("embedding-integrity")
 def test_the_embeddings_are_whole(judge: Judge, record: Record) -> None:
     """One finite row per record, of the right width, and what the embedder computes."""
-    result = judge.embedding_integrity()
+    result = judge("embedding-integrity")
     record(result)
     assert result.state is State.PASS, result.detail
 
@@ -44,30 +44,28 @@ def test_the_embeddings_are_whole(judge: Judge, record: Record) -> None:
 @pytest.mark.criterion("baseline-sanity")
 def test_the_baseline_is_better_than_a_constant_answer(judge: Judge, record: Record) -> None:
     """The baseline beats the larger class's share by more than the allowed drop."""
-    result = judge.baseline_sanity()
+    result = judge("baseline-sanity")
     record(result)
     assert result.state is State.PASS, result.detail
 
 
 @pytest.mark.criterion("accuracy-drop")
-def test_the_candidate_loses_less_than_five_points_of_accuracy(
-    judge: Judge, record: Record
-) -> None:
-    """The drop is strictly below 5 points on the same test rows."""
-    result = judge.accuracy_drop()
+def test_the_candidate_loses_less_accuracy_than_the_limit(judge: Judge, record: Record) -> None:
+    """The drop is strictly below the limit on the same test rows."""
+    result = judge("accuracy-drop")
     record(result)
     assert result.state is State.PASS, result.detail
 
 
 def test_time_the_baseline(benchmark: BenchmarkFixture, stopwatch: Stopwatch) -> None:
-    """Three rounds of the baseline's embedding, after warming up."""
+    """The rounds of the baseline's embedding, after warming up."""
     work = stopwatch.warmed_up("baseline")
     benchmark.pedantic(work, rounds=stopwatch.runs, iterations=1, warmup_rounds=0)
     stopwatch.keep("baseline", benchmark.stats.stats.data)
 
 
 def test_time_the_candidate(benchmark: BenchmarkFixture, stopwatch: Stopwatch) -> None:
-    """Three rounds of the candidate's embedding of the same sequences, after warming up."""
+    """The rounds of the candidate's embedding of the same sequences, after warming up."""
     work = stopwatch.warmed_up("candidate")
     benchmark.pedantic(work, rounds=stopwatch.runs, iterations=1, warmup_rounds=0)
     stopwatch.keep("candidate", benchmark.stats.stats.data)
@@ -80,10 +78,9 @@ def test_time_the_baseline_once_more(benchmark: BenchmarkFixture, stopwatch: Sto
 
 
 @pytest.mark.criterion("embedding-time")
-def test_the_candidate_embeds_in_at_most_half_the_time(
-    stopwatch: Stopwatch, record: Record
-) -> None:
-    """The candidate needs at most 50% of the baseline's time, in every pair of runs."""
-    result = stopwatch.judge()
+@pytest.mark.usefixtures("stopwatch")
+def test_the_candidate_embeds_within_the_time_limit(judge: Judge, record: Record) -> None:
+    """In every pair of runs its share of the baseline's time is at most the limit."""
+    result = judge("embedding-time")
     record(result)
     assert result.state is State.PASS, result.detail

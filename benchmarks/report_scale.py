@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from harness.artifacts import digest_file
-from harness.criteria import break_down
+from harness.criteria.metrics import break_down
 from harness.report.figures import draw_figures
 from harness.report.html import panel_page
 from harness.report.markdown import render_markdown

@@ -1,26 +1,32 @@
-"""The criterion accuracy-drop: from predictions to a judged requirement.
+"""The criterion accuracy-drop: from a run's predictions to a judged requirement, and its faults.
 
-Observed values are compared exactly; bounds are floats. The rule itself stands in drop.py, the
-counting in outcomes.py, the bounds in noninferiority.py, the words in accuracy_advice.py.
+Observed values are compared exactly; bounds are floats. The rule itself and the bounds stand in
+``bounds``, the counting in ``units``, the words in ``advice``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from harness.config import DEPLOYMENT_DROP_POINTS
 from harness.criteria.advice import (
     describe_drop,
     genome_steps,
+    learning_steps,
+    lineage_steps,
     loss_steps,
     pairing_step,
+    read_curve,
     relative_warning,
 )
 from harness.criteria.bounds import (
-    LIMIT_POINTS,
     DropFinding,
     drop_interval,
     drop_upper_bound,
@@ -30,6 +36,16 @@ from harness.criteria.bounds import (
     unpaired_interval,
     unpaired_settling_size,
 )
+from harness.criteria.criterion import (
+    DOES_NOT_FAIL,
+    ERRS,
+    FAILS,
+    PASSES,
+    Bench,
+    Fault,
+    Run,
+)
+from harness.criteria.metrics import break_down, evaluate, large_moves, predict_labels
 from harness.criteria.result import CriterionResult, State
 from harness.criteria.units import (
     GenomeEffect,
@@ -42,6 +58,9 @@ from harness.criteria.units import (
 )
 
 __all__ = [
+    "FAULTS",
+    "explain_drop",
+    "judge",
     "judge_accuracy",
     "judge_accuracy_unpaired",
 ]
@@ -50,13 +69,74 @@ __all__ = [
 CRITERION = "accuracy-drop"
 
 
+def judge(run: Run) -> CriterionResult:
+    """Judge the candidate's accuracy against the baseline's, on the same test rows.
+
+    Where only the baseline's metrics are known, the comparison is unpaired, and says so.
+    """
+    limit = run.config.thresholds.max_accuracy_drop_points
+    if reported := run.reported_accuracy():
+        rows = run.candidate_scores()
+        result = judge_accuracy_unpaired(
+            *reported,
+            rows["label"],
+            predict_labels(rows["score"]),
+            groups=run.genomes(rows["id"]),
+            limit_points=limit,
+            requires_groups=True,
+        )
+        return explain_drop(result, run)
+    rows = run.predictions()
+    baseline, candidate = (rows[f"{side}_score"] for side in ("baseline", "candidate"))
+    result = judge_accuracy(
+        rows["label"],
+        predict_labels(baseline),
+        predict_labels(candidate),
+        groups=run.genomes(rows["id"]),
+        limit_points=limit,
+        requires_groups=True,
+    )
+    before, after = (evaluate(rows["label"], scores).values for scores in (baseline, candidate))
+    moves = large_moves(before, after, limit_points=limit)
+    return explain_drop(
+        replace(result, warnings=(*result.warnings, *moves)),
+        run,
+        lineages=break_down(rows.dropna(subset="lineage"), "lineage"),
+    )
+
+
+def explain_drop(
+    result: CriterionResult, run: Run, *, lineages: Sequence[Mapping[str, Any]] = ()
+) -> CriterionResult:
+    """Add where both heads come from and, where the candidate lost, in which way it did.
+
+    Parameters
+    ----------
+    result : CriterionResult
+        The judged drop.
+    run : Run
+        What it was judged of.
+    lineages : sequence of mappings
+        The drop by lineage, as ``break_down`` returns it.
+    """
+    steps = result.next_steps
+    if result.state is State.INCONCLUSIVE:
+        steps += run.taxonomy_steps()
+    if result.state is not State.PASS and result.value and result.value > 0:
+        curves = {side: read_curve(facts) for side, facts in run.trainings().items()}
+        learned = learning_steps(curves.get("candidate"), curves.get("baseline"))
+        steps += (*lineage_steps(lineages), *learned)
+    notes = run.caveats("baseline", "candidate")
+    return replace(result, warnings=(*result.warnings, *notes), next_steps=steps)
+
+
 def judge_accuracy(
     y_true: ArrayLike,
     baseline_pred: ArrayLike,
     candidate_pred: ArrayLike,
     *,
     groups: ArrayLike | None = None,
-    limit_points: str | int | Fraction = LIMIT_POINTS,
+    limit_points: str | int | Fraction = DEPLOYMENT_DROP_POINTS,
     requires_groups: bool = False,
 ) -> CriterionResult:
     """Judge whether the candidate's accuracy is less than ``limit_points`` below the baseline's.
@@ -136,7 +216,7 @@ def judge_accuracy_unpaired(
     candidate_pred: ArrayLike,
     *,
     groups: ArrayLike | None = None,
-    limit_points: str | int | Fraction = LIMIT_POINTS,
+    limit_points: str | int | Fraction,
     requires_groups: bool = False,
 ) -> CriterionResult:
     """Judge the drop where only the baseline's accuracy is known, not its predictions.
@@ -262,3 +342,88 @@ def _drop_result(
         next_steps=() if finding.state is State.PASS else next_steps,
         evidence=evidence | finding.to_evidence(),
     )
+
+
+# Rows cut off a predictions file: few enough for an error to name them all.
+CUT_ROWS = 3
+# Well over the limit and well under it, in percent of the rows.
+TOO_MANY, FEW = DEPLOYMENT_DROP_POINTS * Fraction(8, 5), DEPLOYMENT_DROP_POINTS * Fraction(4, 5)
+
+
+def _flipped(percent: Fraction) -> Callable[[Bench], Run]:
+    """Return a candidate that has that share of rows wrong where the baseline is right."""
+
+    def plant(bench: Bench) -> Run:
+        rows = bench.run.predictions()
+        predicted = predict_labels(rows["baseline_score"])
+        right = np.flatnonzero(predicted == rows["label"].to_numpy())
+        chosen = bench.rng().choice(right, _n_flipped(bench, percent), replace=False)
+        scores = rows["baseline_score"].to_numpy(copy=True)
+        scores[chosen] = 1.0 - predicted[chosen]
+        return bench.with_scores(candidate=scores, baseline=rows["baseline_score"])
+
+    return plant
+
+
+def _drops_by(percent: Fraction) -> Callable[[Bench, CriterionResult], bool]:
+    """Return whether the drop is that share of the rows, exactly."""
+
+    def confirm(bench: Bench, result: CriterionResult) -> bool:
+        n_rows = len(bench.run.predictions())
+        return result.value == Fraction(100 * _n_flipped(bench, percent), n_rows)
+
+    return confirm
+
+
+def _n_flipped(bench: Bench, percent: Fraction) -> int:
+    return round(percent * len(bench.run.predictions()) / 100)
+
+
+def _same_predictions(bench: Bench) -> Run:
+    scores = bench.run.predictions()["baseline_score"]
+    return bench.with_scores(baseline=scores, candidate=scores)
+
+
+def _truncated_file(bench: Bench) -> Run:
+    rows = bench.run.predictions()
+    return bench.with_scores(
+        baseline=rows["baseline_score"].head(-CUT_ROWS), candidate=rows["candidate_score"]
+    )
+
+
+def _names_missing_ids(bench: Bench, result: CriterionResult) -> bool:
+    missing = bench.run.predictions()["id"].tail(CUT_ROWS)
+    return "DataError" in result.detail and all(name in result.detail for name in missing)
+
+
+FAULTS = (
+    Fault(
+        name="candidate = baseline: predictions",
+        expected=PASSES,
+        plant=_same_predictions,
+        confirm=_drops_by(Fraction(0)),
+    ),
+    Fault(
+        name="the candidate's rows shuffled",
+        expected=FAILS,
+        plant=lambda bench: bench.with_shuffled_features(),
+    ),
+    Fault(
+        name=f"{float(TOO_MANY):g}% of the rows flipped",
+        expected=FAILS,
+        plant=_flipped(TOO_MANY),
+        confirm=_drops_by(TOO_MANY),
+    ),
+    Fault(
+        name=f"{float(FEW):g}% of the rows flipped",
+        expected=DOES_NOT_FAIL,
+        plant=_flipped(FEW),
+        confirm=_drops_by(FEW),
+    ),
+    Fault(
+        name="truncated predictions",
+        expected=ERRS,
+        plant=_truncated_file,
+        confirm=_names_missing_ids,
+    ),
+)

@@ -1,8 +1,4 @@
-"""The words about a drop in accuracy: what was found, and what to do about it.
-
-Every sentence is made from the evidence at hand. Nothing here decides.
-
-How a head learned, in words: what its training history says about a loss of accuracy.
+"""The words about accuracy: what was found, what to do about it, and how the heads learned.
 
 Numbers in, sentences out; nothing here decides. Losses are mean cross-entropies in nats. Those of
 training are taken with dropout and while the weights still move, so they come out too high: a
@@ -236,7 +232,7 @@ def describe_drop(finding: DropFinding, counts: str, *, on_these_points: float |
 
 
 def relative_warning(finding: DropFinding) -> tuple[str, ...]:
-    """Warn where 5% of the baseline's accuracy, the stricter reading, would decide otherwise."""
+    """Warn where the limit, read in percent of the baseline's accuracy, would decide otherwise."""
     relative, limit = finding.relative_drop_percent, finding.limit_points
     if relative is None or not finding.drop_points < limit <= relative:
         return ()

@@ -1,18 +1,20 @@
 """The criterion baseline-sanity: a baseline near chance proves nothing about a candidate.
 
-The bound is Wilson's, widened by the genomes as in accuracy-drop, and asks for as many of them.
+By how much it must beat the constant answer is the run's limit of the drop, so that any candidate
+within that limit beats it as well. The bound is Wilson's, widened by the genomes as in
+accuracy-drop, and asks for as many of them.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.criteria.advice import more_genomes_step, settling_step
+from harness.criteria.advice import learning_steps, more_genomes_step, read_curve, settling_step
 from harness.criteria.bounds import (
-    LIMIT_POINTS,
     exact_points,
     finite,
     lacking_genomes,
@@ -20,18 +22,56 @@ from harness.criteria.bounds import (
     settling_size_of_share,
     wilson_interval,
 )
+from harness.criteria.criterion import DOES_NOT_PASS, Bench, Fault, Run
+from harness.criteria.metrics import predict_labels
 from harness.criteria.result import CriterionResult, State
 from harness.criteria.units import Binary, GenomeEffect, Genomes, as_binary, as_share, genomes_of
 
 __all__ = [
+    "FAULTS",
+    "explain_baseline",
+    "judge",
     "judge_baseline",
     "judge_baseline_unpaired",
 ]
 
 
 CRITERION = "baseline-sanity"
-# So that any candidate within the limit of the drop still beats the constant answer.
-MARGIN_POINTS = LIMIT_POINTS
+
+
+def judge(run: Run) -> CriterionResult:
+    """Judge that the baseline beats the constant answer by more than the allowed drop."""
+    margin = run.config.thresholds.max_accuracy_drop_points
+    if reported := run.reported_accuracy():
+        rows = run.candidate_scores()
+        result = judge_baseline_unpaired(
+            *reported,
+            rows["label"],
+            predict_labels(rows["score"]),
+            groups=run.genomes(rows["id"]),
+            margin_points=margin,
+        )
+        return explain_baseline(result, run)
+    rows = run.predictions()
+    result = judge_baseline(
+        rows["label"],
+        predict_labels(rows["baseline_score"]),
+        groups=run.genomes(rows["id"]),
+        margin_points=margin,
+    )
+    return explain_baseline(result, run)
+
+
+def explain_baseline(result: CriterionResult, run: Run) -> CriterionResult:
+    """Add where the baseline's head comes from and, unless it passed, how it learned."""
+    steps = result.next_steps
+    if result.state is State.INCONCLUSIVE:
+        steps += run.taxonomy_steps()
+    if result.state is not State.PASS:
+        facts = run.trainings().get("baseline")
+        steps += learning_steps(read_curve(facts) if facts else None, name="baseline")
+    warnings = (*result.warnings, *run.caveats("baseline"))
+    return replace(result, warnings=warnings, next_steps=steps)
 
 
 def judge_baseline(
@@ -39,7 +79,7 @@ def judge_baseline(
     baseline_pred: ArrayLike,
     *,
     groups: ArrayLike | None = None,
-    margin_points: str | int | Fraction = MARGIN_POINTS,
+    margin_points: str | int | Fraction,
 ) -> CriterionResult:
     """Judge whether the baseline is good enough to be compared with.
 
@@ -91,7 +131,7 @@ def judge_baseline_unpaired(
     candidate_pred: ArrayLike,
     *,
     groups: ArrayLike | None = None,
-    margin_points: str | int | Fraction = MARGIN_POINTS,
+    margin_points: str | int | Fraction,
 ) -> CriterionResult:
     """Judge the baseline where only its accuracy is known, not its predictions.
 
@@ -179,3 +219,12 @@ def _next_steps(
         size = settling_size_of_share(float(accuracy), float(limit / 100), effect)
         steps.append(settling_step(size, effect, of="accuracy"))
     return tuple(steps)
+
+
+def _ignorant_baseline(bench: Bench) -> Run:
+    rows = bench.run.predictions()
+    shuffled = bench.rng().permutation(rows["baseline_score"].to_numpy())
+    return bench.with_scores(baseline=shuffled, candidate=rows["candidate_score"])
+
+
+FAULTS = (Fault(name="a baseline that guesses", expected=DOES_NOT_PASS, plant=_ignorant_baseline),)

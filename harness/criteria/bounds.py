@@ -1,15 +1,8 @@
-"""Bounds on how much accuracy a candidate loses.
+"""Bounds on how much accuracy a candidate loses, and the rule that makes a drop PASS or FAIL.
 
 Paired: Tango's score bound, widened by what the genomes take away. Unpaired, and for one share
-alone: Wilson's. Nothing here decides; drop.py does.
-
-How large a test set would settle what the present one leaves open.
-
-Aids to planning: 'about so many, if the truth is what was observed'. Nothing is ever gated on them.
-
-What was found out about a drop in accuracy, and the rule that makes it PASS or FAIL.
-
-The one place where the criterion accuracy-drop is decided, for paired and unpaired data alike.
+alone: Wilson's. ``DropFinding`` is the one place where accuracy-drop is decided. How large a test
+set would settle what the present one leaves open is an aid to planning, never gated on.
 """
 
 from __future__ import annotations
@@ -27,7 +20,6 @@ from harness.criteria.result import CriterionResult, State
 from harness.criteria.units import GenomeEffect, Genomes
 
 __all__ = [
-    "LIMIT_POINTS",
     "MIN_EFFECTIVE_GENOMES",
     "DropFinding",
     "SettlingSize",
@@ -227,7 +219,7 @@ class SettlingSize:
 
 
 def settling_size(
-    lost: int, gained: int, effect: GenomeEffect, *, limit_drop: float = 0.05
+    lost: int, gained: int, effect: GenomeEffect, *, limit_drop: float
 ) -> SettlingSize:
     """Estimate how large a test set would show, with 80% power, that the drop is below the limit.
 
@@ -272,7 +264,7 @@ def unpaired_settling_size(
     candidate: tuple[float, int],
     effect: GenomeEffect,
     *,
-    limit_drop: float = 0.05,
+    limit_drop: float,
 ) -> SettlingSize | None:
     """Estimate how many candidate rows would show, with 80% power, a drop below the limit.
 
@@ -322,8 +314,6 @@ def _whole(size: float) -> int | None:
     return math.ceil(size) if size <= MAX_SETTLING else None
 
 
-# "Accuracy drop below 5%", read as percentage points, strictly.
-LIMIT_POINTS = "5"
 # With fewer the bound itself cannot be trusted. Both were chosen by simulation.
 MIN_EFFECTIVE_GENOMES = 10
 MIN_DEGREES_OF_FREEDOM = 4

@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.criteria.criterion import FAILS, Fault, Run
 from harness.criteria.result import CriterionResult, State
 from harness.embedding.embedder import Embedder, Rows
 from harness.embedding.store import EmbeddingStore
 from harness.errors import DataError
 
 __all__ = [
+    "FAULTS",
     "StoreInspection",
     "inspect_store",
+    "judge",
     "judge_embeddings",
 ]
 
@@ -96,6 +99,11 @@ class StoreInspection:
             f"(allowed {self.tolerance})": self.differs,
         }
         return [f"{self.name} {text}" for text, is_so in found.items() if is_so]
+
+
+def judge(run: Run) -> CriterionResult:
+    """Judge that every record has one sound embedding of each kind."""
+    return judge_embeddings(run.inspections())
 
 
 def inspect_store(
@@ -272,3 +280,12 @@ def _steps_for(found: StoreInspection) -> Iterator[str]:
             f"{found.n_recomputed} records embedded anew some differ by "
             f"{found.largest_difference:.2g} of the largest value."
         )
+
+
+FAULTS = (
+    Fault(
+        name="a swapped checkpoint",
+        expected=FAILS,
+        plant=lambda bench: bench.with_other_weights(),
+    ),
+)

@@ -40,8 +40,6 @@ __all__ = [
 COUNT_METRICS = ("accuracy", "precision", "recall", "f1", "mcc")
 SCORE_METRICS = ("roc_auc", "average_precision", "brier")
 METRIC_NAMES = COUNT_METRICS + SCORE_METRICS
-# "Called out: any metric that moves by more than 5 points."
-CALLED_OUT_POINTS = "5"
 
 ConfusionMatrix = tuple[tuple[int, int], tuple[int, int]]
 
@@ -186,7 +184,7 @@ def large_moves(
     baseline: Mapping[str, float | None],
     candidate: Mapping[str, float | None],
     *,
-    limit_points: str = CALLED_OUT_POINTS,
+    limit_points: Fraction,
 ) -> tuple[str, ...]:
     """Name each metric that differs between the sides by more than ``limit_points``.
 
@@ -195,13 +193,13 @@ def large_moves(
     tuple of str
         One sentence a metric, such as ``recall fell by 7.0 points, from 0.920 to 0.850``.
     """
-    limit, found = Fraction(limit_points), []
+    found = []
     for name in METRIC_NAMES:
         before, after = baseline.get(name), candidate.get(name)
         if before is None or after is None:
             continue
-        points = round(100 * (after - before), 9)  # so that 95% to 90% is 5 points, not a hair more
-        if abs(points) > limit:
+        points = round(100 * (after - before), 9)  # so that .95 to .90 is not a hair over .05
+        if abs(points) > limit_points:
             verb = "rose" if points > 0 else "fell"
             found.append(
                 f"{name} {verb} by {abs(points):.1f} points, from {before:.3f} to {after:.3f}"

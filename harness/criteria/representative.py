@@ -13,11 +13,16 @@ from fractions import Fraction
 from itertools import accumulate
 from typing import Any
 
+import pandas as pd
+
+from harness.criteria.criterion import FAILS, Bench, Fault, Run
 from harness.criteria.result import CriterionResult, State
 from harness.data.distributions import Check, Histogram, LineageRow, Outcome, Representativeness
 from harness.data.redraws import LINEAGE_SHARE
 
 __all__ = [
+    "FAULTS",
+    "judge",
     "judge_representative",
 ]
 
@@ -28,6 +33,11 @@ CRITERION = "representative-split"
 _MOST_SHARES = 15
 _MOST_STEPS = 5
 _OF_LINEAGES = ("lineage", LINEAGE_SHARE)
+
+
+def judge(run: Run) -> CriterionResult:
+    """Judge that the test set is as an honest draw would leave it."""
+    return judge_representative(run.comparison(), requires_lineage=True)
 
 
 def judge_representative(
@@ -234,3 +244,27 @@ def _having(checks: Iterable[Check], outcome: Outcome) -> list[Check]:
 
 def _count(number: int, unit: str) -> str:
     return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def _one_lineage(bench: Bench) -> Run:
+    """Replace the viral test rows by those of the largest viral lineage, as far as they reach."""
+    records, split = bench.run.records(), bench.run.split()
+    is_test = split.masks(records["id"]).test
+    viral = records[records["label"] == 1]
+    largest = viral["lineage"].value_counts().idxmax()
+    of_lineage = viral["id"][viral["lineage"] == largest]
+    honest = records["id"][is_test & (records["label"] == 1)]
+    chosen = pd.concat([of_lineage, honest]).drop_duplicates().head(len(honest))
+    test = pd.concat([records["id"][is_test & (records["label"] == 0)], chosen])
+    rest = records["id"][~records["id"].isin(test)]
+    validation = split.validation[~split.validation.isin(test)]
+    skewed = dataclasses.replace(
+        split,
+        train=rest[~rest.isin(validation)].sort_values(ignore_index=True),
+        validation=validation,
+        test=test.sort_values(ignore_index=True),
+    )
+    return bench.with_split(skewed)
+
+
+FAULTS = (Fault(name="a test set of one lineage", expected=FAILS, plant=_one_lineage),)

@@ -8,22 +8,10 @@ from fractions import Fraction
 from typing import Any
 
 __all__ = [
-    "REQUIRED_CRITERIA",
     "CriterionResult",
     "State",
     "decimal_text",
 ]
-
-
-# These six are always required; a run may add others. Requirement: design of the gate, section 11.
-REQUIRED_CRITERIA = (
-    "accuracy-drop",
-    "embedding-time",
-    "representative-split",
-    "split-integrity",
-    "baseline-sanity",
-    "embedding-integrity",
-)
 
 
 class State(StrEnum):

@@ -24,15 +24,19 @@ from fractions import Fraction
 from statistics import fmean, stdev
 from typing import Any, Self
 
+from harness.config import DEPLOYMENT_TIME_RATIO
+from harness.criteria.criterion import FAILS, PASSES, Bench, Fault, Run
 from harness.criteria.neighbours import Observation
 from harness.criteria.result import CriterionResult, State, decimal_text
 
 __all__ = [
+    "FAULTS",
     "Attempt",
     "advise_on_slowness",
     "advise_on_time",
     "checked_clock",
     "describe_attempt",
+    "judge",
     "judge_attempts",
     "judge_time",
     "noise_warnings",
@@ -74,11 +78,16 @@ def time_rounds(
     return tuple(seconds)
 
 
+def judge(run: Run) -> CriterionResult:
+    """Judge the rounds that the run has timed, by ``judge_attempts``."""
+    return run.timing()
+
+
 def judge_time(
     baseline_seconds: Sequence[float],
     candidate_seconds: Sequence[float],
     *,
-    limit_ratio: str | Fraction = "0.50",
+    limit_ratio: str | Fraction = DEPLOYMENT_TIME_RATIO,
     closing_baseline_seconds: Sequence[float] = (),
 ) -> CriterionResult:
     """Judge whether the candidate needs at most ``limit_ratio`` of the baseline's time.
@@ -113,9 +122,7 @@ def judge_time(
     return judge_attempts([attempt], limit_ratio=limit_ratio)
 
 
-def judge_attempts(
-    attempts: Sequence[Attempt], *, limit_ratio: str | Fraction = "0.50"
-) -> CriterionResult:
+def judge_attempts(attempts: Sequence[Attempt], *, limit_ratio: str | Fraction) -> CriterionResult:
     """Judge repeated measurements: the first that is settled counts, all are kept as evidence.
 
     Raises
@@ -382,3 +389,25 @@ def _name_changed_clocks(attempt: Attempt) -> Iterator[str]:
     clocks = dict.fromkeys(r["sm_clock"] for r in attempt.readings if "sm_clock" in r)
     if len(clocks) > 1:
         yield f"Fix the GPU's clock (nvidia-smi --lock-gpu-clocks): it read {', '.join(clocks)}."
+
+
+def _at_percent(percent: Fraction) -> Fault:
+    """Return a candidate that takes that share of the baseline's time."""
+
+    def plant(bench: Bench) -> Run:
+        return bench.with_seconds(baseline=100.0, candidate=float(percent))
+
+    expected = PASSES if percent <= LIMIT_PERCENT else FAILS
+    return Fault(name=f"{float(percent):g}% of the time", expected=expected, plant=plant)
+
+
+LIMIT_PERCENT = 100 * DEPLOYMENT_TIME_RATIO
+FAULTS = (
+    Fault(
+        name="candidate = baseline: time",
+        expected=FAILS,
+        plant=lambda bench: bench.with_same_model(),
+    ),
+    _at_percent(LIMIT_PERCENT * Fraction(51, 50)),
+    _at_percent(LIMIT_PERCENT),
+)

@@ -17,8 +17,9 @@ import pandas as pd
 from harness import __version__
 from harness.artifacts import digest_json, write_atomically
 from harness.config import GateConfig
-from harness.criteria import CriterionResult, break_down, compare_metrics, evaluate
-from harness.criteria.result import State
+from harness.criteria import CriterionResult, State
+from harness.criteria.intervals import compare_metrics
+from harness.criteria.metrics import break_down, evaluate
 from harness.embedding.embedder import Abilities, Rows
 from harness.embedding.nucleotide import DnabertEmbedder
 from harness.errors import ArtifactError

@@ -1,52 +1,36 @@
-"""The criteria of one run: which stages each needs, and the facts that stand in the verdict.
+"""What the criteria ask of one run, answered from its stages; and the facts in its verdict.
 
-The arithmetic is in ``harness.criteria``; here it is only fed.
-
-What a run knows besides its predictions that explains how accurate its heads are.
-
-Where they come from, how they learned, which lineages they lost, which rows are of no known genome.
-It changes no state.
-
-Which stores of a run are inspected, and which records are embedded again to compare.
-
-What is wrong with a store is found and judged in ``harness.criteria.embedding_integrity``.
+How a criterion judges what it is told stands in ``harness.criteria``; here it is only fed. Which
+stores of a run are inspected, and which records are embedded again to compare, is decided here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.criteria import (
-    CriterionResult,
-    State,
-    StoreInspection,
-    break_down,
-    evaluate,
-    inspect_store,
-    judge_accuracy,
-    judge_accuracy_unpaired,
-    judge_baseline,
-    judge_baseline_unpaired,
-    judge_embeddings,
-    judge_representative,
-    judge_split_integrity,
-    large_moves,
-    predict_labels,
-)
-from harness.criteria.advice import LearningCurve, learning_steps, lineage_steps, read_curve
+from harness.config import GateConfig
+from harness.criteria import CriterionResult, find_criterion
+from harness.criteria.embedding_integrity import StoreInspection, inspect_store
 from harness.criteria.neighbours import observe_device
-from harness.data import compare_distributions, find_leaks
+from harness.data import (
+    LeakReport,
+    Representativeness,
+    Split,
+    compare_distributions,
+    find_leaks,
+)
+from harness.data.leakage import IdentityBins
 from harness.embedding import SomeColumns
 from harness.embedding.embedder import Rows
 from harness.embedding.virnucpro import DNABERT_DIM
-from harness.errors import MissingInput
+from harness.errors import ArtifactError, MissingInput
 from harness.pipeline.facts import describe_run
 from harness.pipeline.stages import Pipeline, name_some, warn_of_brought
 from harness.pipeline.stopwatch import Stopwatch
@@ -54,70 +38,9 @@ from harness.pipeline.vectors import SIDES, Side
 
 __all__ = [
     "Judge",
-    "explain_baseline",
-    "explain_drop",
     "inspect_embeddings",
     "spread_rows",
 ]
-
-
-def explain_baseline(result: CriterionResult, pipeline: Pipeline) -> CriterionResult:
-    """Add where the baseline's head comes from and, unless it passed, how it learned."""
-    notes = (*warn_of_brought(pipeline.config, sides=("baseline",)), *_warn_of_unknown(pipeline))
-    steps = result.next_steps
-    if result.state is State.INCONCLUSIVE:
-        steps += _name_unknown(pipeline)
-    if result.state is not State.PASS:
-        steps += learning_steps(_curves(pipeline).get("baseline"), name="baseline")
-    return replace(result, warnings=(*result.warnings, *notes), next_steps=steps)
-
-
-def explain_drop(
-    result: CriterionResult,
-    pipeline: Pipeline,
-    *,
-    lineages: Sequence[Mapping[str, Any]] = (),
-) -> CriterionResult:
-    """Add where both heads come from and, where the candidate lost, in which way it did.
-
-    Parameters
-    ----------
-    result : CriterionResult
-        The judged drop.
-    pipeline : Pipeline
-        Of the run; none of its stages is run.
-    lineages : sequence of mappings
-        The drop by lineage, as ``break_down`` returns it.
-    """
-    notes = (*warn_of_brought(pipeline.config), *_warn_of_unknown(pipeline))
-    result = replace(result, warnings=(*result.warnings, *notes))
-    if result.state is State.PASS:
-        return result
-    if result.state is State.INCONCLUSIVE:
-        result = replace(result, next_steps=(*result.next_steps, *_name_unknown(pipeline)))
-    if not result.value or result.value < 0:
-        return result
-    curves = _curves(pipeline)
-    learned = learning_steps(curves.get("candidate"), curves.get("baseline"))
-    return replace(result, next_steps=(*result.next_steps, *lineage_steps(lineages), *learned))
-
-
-def _warn_of_unknown(pipeline: Pipeline) -> tuple[str, ...]:
-    n_unknown, n_rows = len(pipeline.samples.without_taxonomy()), len(pipeline.samples.part("test"))
-    text = (
-        f"{n_unknown:,} of {n_rows:,} test rows are of accessions that the taxonomy does not "
-        "know; they count as one genome"
-    )
-    return (text,) if n_unknown else ()
-
-
-def _name_unknown(pipeline: Pipeline) -> tuple[str, ...]:
-    names = pipeline.samples.without_taxonomy()["accession"].drop_duplicates().tolist()
-    return (f"Add to the taxonomy: {name_some(names)}",) if names else ()
-
-
-def _curves(pipeline: Pipeline) -> dict[Side, LearningCurve]:
-    return {side: read_curve(facts) for side, facts in pipeline.trainings().items()}
 
 
 # Records that are embedded again, alone, to see that the store holds what the embedder computes.
@@ -211,105 +134,115 @@ def _sample(pipeline: Pipeline, column: str) -> pd.Series[str]:
 
 
 class Judge:
-    """Computes each criterion from the stages of a pipeline.
+    """Judges a run by its criteria, and answers what they ask of it (``criteria.criterion.Run``).
 
     Parameters
     ----------
     pipeline : Pipeline
         The stages; they are run when a criterion first needs them.
+    config : GateConfig, optional
+        What the criteria are told of the settings; default: the pipeline's.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, *, config: GateConfig | None = None) -> None:
         self.pipeline = pipeline
+        self.config = config or pipeline.config
         self._stopwatch: Stopwatch | None = None
 
-    def split_integrity(self) -> CriterionResult:
-        """Judge that test set and training part share nothing."""
-        samples = self.pipeline.samples
-        records, split = samples.records(), samples.split()
-        with self.pipeline.cache.log.stage("look for leaks"):
-            leaks = find_leaks(records, split)
-        return judge_split_integrity(leaks, identity=samples.identity())
-
-    def representative_split(self) -> CriterionResult:
-        """Judge that the test set is as an honest draw would leave it."""
-        pipeline, data = self.pipeline, self.pipeline.config.data
-        records = pipeline.samples.records()
-        is_test = pipeline.samples.split().masks(records["id"]).test
-        with pipeline.cache.log.stage("compare distributions"):
-            comparison = compare_distributions(
-                records,
-                is_test,
-                sampling_unit=data.sampling_unit,
-                test_fraction=data.test_fraction,
-                seed=pipeline.config.seed,
-            )
-        return judge_representative(comparison, requires_lineage=True)
-
-    def embedding_integrity(self) -> CriterionResult:
-        """Judge that every record has one sound embedding of each kind.
+    def __call__(self, criterion_id: str) -> CriterionResult:
+        """Judge one criterion.
 
         Raises
         ------
         MissingInput
-            If a side brings predictions alone: then there is nothing to inspect.
+            If the run lacks what it needs.
         """
-        return judge_embeddings(inspect_embeddings(self.pipeline))
+        return find_criterion(criterion_id).judge(self)
 
-    def baseline_sanity(self) -> CriterionResult:
-        """Judge that the baseline beats the constant answer by more than the allowed drop."""
-        if reported := self.pipeline.reported_metrics():
-            rows = self._candidate_rows()
-            result = judge_baseline_unpaired(
-                reported.accuracy,
-                reported.n_rows,
-                rows["label"],
-                predict_labels(rows["score"]),
-                groups=self.pipeline.samples.genomes(rows["id"]),
+    def records(self) -> pd.DataFrame:
+        """Return the record table."""
+        return self.pipeline.samples.records()
+
+    def split(self) -> Split:
+        """Return the train, validation and test ids."""
+        return self.pipeline.samples.split()
+
+    def leaks(self) -> LeakReport:
+        """Return what the test set shares with the training part."""
+        records, split = self.records(), self.split()
+        with self.pipeline.cache.log.stage("look for leaks"):
+            return find_leaks(records, split)
+
+    def identity(self) -> IdentityBins:
+        """Return how similar the test proteins are to training proteins."""
+        return self.pipeline.samples.identity()
+
+    def comparison(self) -> Representativeness:
+        """Return how the test set compares with the training part."""
+        data, records = self.config.data, self.records()
+        is_test = self.split().masks(records["id"]).test
+        with self.pipeline.cache.log.stage("compare distributions"):
+            return compare_distributions(
+                records,
+                is_test,
+                sampling_unit=data.sampling_unit,
+                test_fraction=data.test_fraction,
+                seed=self.config.seed,
             )
-            return explain_baseline(result, self.pipeline)
-        table = self.pipeline.predictions()
-        result = judge_baseline(
-            table["label"],
-            predict_labels(table["baseline_score"]),
-            groups=self.pipeline.samples.genomes(table["id"]),
+
+    def inspections(self) -> list[StoreInspection]:
+        """Return what was found in each store that a head of the run sees."""
+        return inspect_embeddings(self.pipeline)
+
+    def predictions(self) -> pd.DataFrame:
+        """Return the test rows with the scores of both sides."""
+        return self.pipeline.predictions()
+
+    def candidate_scores(self) -> pd.DataFrame:
+        """Return id, label and score of the test rows: the candidate's alone."""
+        test = self.pipeline.samples.part("test")[["id", "label"]]
+        return test.merge(self.pipeline.scores("candidate"), on="id", validate="one_to_one")
+
+    def reported_accuracy(self) -> tuple[Fraction, int] | None:
+        """Return the baseline's accuracy and rows, if it brings these in place of predictions."""
+        reported = self.pipeline.reported_metrics()
+        return (reported.accuracy, reported.n_rows) if reported else None
+
+    def genomes(self, ids: pd.Series[str]) -> pd.Series[str] | None:
+        """Return the genome of each of some test rows, or None if none is known."""
+        return self.pipeline.samples.genomes(ids)
+
+    def trainings(self) -> Mapping[Side, Mapping[str, Any]]:
+        """Return how the heads were trained that this run has so far."""
+        return self.pipeline.trainings()
+
+    def caveats(self, *sides: Side) -> tuple[str, ...]:
+        """Say which heads come from elsewhere, and how many test rows are of no known genome."""
+        samples, notes = self.pipeline.samples, warn_of_brought(self.config, sides=sides)
+        n_unknown, n_rows = len(samples.without_taxonomy()), len(samples.part("test"))
+        text = (
+            f"{n_unknown:,} of {n_rows:,} test rows are of accessions that the taxonomy does not "
+            "know; they count as one genome"
         )
-        return explain_baseline(result, self.pipeline)
+        return (*notes, text) if n_unknown else notes
 
-    def accuracy_drop(self) -> CriterionResult:
-        """Judge the candidate's accuracy against the baseline's, on the same test rows.
+    def taxonomy_steps(self) -> tuple[str, ...]:
+        """Name the accessions of test rows that are of no known genome."""
+        unknown = self.pipeline.samples.without_taxonomy()["accession"]
+        names = unknown.drop_duplicates().tolist()
+        return (f"Add to the taxonomy: {name_some(names)}",) if names else ()
 
-        Where only the baseline's metrics are known, the comparison is unpaired, and says so.
+    def timing(self) -> CriterionResult:
+        """Return the rounds that the stopwatch has kept, judged.
+
+        Raises
+        ------
+        ArtifactError
+            If there is no stopwatch, or it lacks rounds.
         """
-        limit = self.pipeline.config.thresholds.max_accuracy_drop_points
-        if reported := self.pipeline.reported_metrics():
-            rows = self._candidate_rows()
-            result = judge_accuracy_unpaired(
-                reported.accuracy,
-                reported.n_rows,
-                rows["label"],
-                predict_labels(rows["score"]),
-                groups=self.pipeline.samples.genomes(rows["id"]),
-                limit_points=limit,
-                requires_groups=True,
-            )
-            return explain_drop(result, self.pipeline)
-        table = self.pipeline.predictions()
-        result = judge_accuracy(
-            table["label"],
-            predict_labels(table["baseline_score"]),
-            predict_labels(table["candidate_score"]),
-            groups=self.pipeline.samples.genomes(table["id"]),
-            limit_points=limit,
-            requires_groups=True,
-        )
-        before, after = (evaluate(table["label"], table[f"{side}_score"]).values for side in SIDES)
-        moves = large_moves(before, after)
-        return explain_drop(
-            replace(result, warnings=(*result.warnings, *moves)),
-            self.pipeline,
-            lineages=break_down(table.dropna(subset="lineage"), "lineage"),
-        )
+        if self._stopwatch is None:
+            raise ArtifactError("nothing was timed: run acceptance/ whole, without -k")
+        return self._stopwatch.judge()
 
     @contextmanager
     def stopwatch(self) -> Iterator[Stopwatch]:
@@ -347,7 +280,3 @@ class Judge:
         """Return what this run has found out so far, as the verdict holds it; runs no stage."""
         timing = self._stopwatch.result if self._stopwatch else None
         return describe_run(self.pipeline, timing=timing)
-
-    def _candidate_rows(self) -> pd.DataFrame:
-        test = self.pipeline.samples.part("test")[["id", "label"]]
-        return test.merge(self.pipeline.scores("candidate"), on="id", validate="one_to_one")

@@ -1,6 +1,6 @@
 """The self-test: whether the gate notices known faults, one by one.
 
-The faults stand in :mod:`harness.pipeline.faults`; here they are run, counted and shown.
+The faults stand with the criteria; here they are run, counted and shown.
 """
 
 from __future__ import annotations
@@ -14,25 +14,34 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.criteria import CriterionResult, State
+from harness.criteria import CRITERIA, Criterion, CriterionResult, Fault, State
+from harness.criteria.criterion import Bench
 from harness.criteria.speed import read_clock
 from harness.errors import MissingInput
 from harness.pipeline.facts import FaultOutcome, SelfTestResult, keep_selftest
-from harness.pipeline.faults import FAULTS, Bench, Fault
+from harness.pipeline.faults import CopyBench
 from harness.pipeline.stages import Pipeline
 from harness.pipeline.stopwatch import compute_threads
 from harness.progress import Progress
 
-__all__ = ["run_selftest", "show_selftest"]
+__all__ = ["Planting", "list_plantings", "run_selftest", "show_selftest"]
+
+# A criterion, and a fault that it must notice.
+Planting = tuple[Criterion, Fault]
 
 COLUMNS = ("fault", "criterion", "expected", "found", "")
+
+
+def list_plantings() -> tuple[Planting, ...]:
+    """Return every fault of every criterion."""
+    return tuple((criterion, fault) for criterion in CRITERIA for fault in criterion.faults())
 
 
 def run_selftest(
     pipeline: Pipeline,
     work_dir: Path,
     *,
-    faults: Sequence[Fault] = FAULTS,
+    plantings: Sequence[Planting] | None = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = read_clock,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -45,8 +54,8 @@ def run_selftest(
         The run; its stages are computed or reused, and never changed.
     work_dir : Path
         Where the result is kept: ``selftest/<digest of the configuration>.json``.
-    faults : sequence of Fault
-        What to plant.
+    plantings : sequence of (Criterion, Fault), optional
+        What to plant; default: every fault of every criterion.
     progress : Progress, optional
         Shows one line a fault.
     clock : callable
@@ -64,8 +73,9 @@ def run_selftest(
         compute_threads(pipeline.config.threads),
         tempfile.TemporaryDirectory(prefix="selftest-") as scratch,
     ):
-        bench = Bench(pipeline, Path(scratch), clock)
-        outcomes = tuple(_try(fault, bench, progress) for fault in faults)
+        bench = CopyBench(pipeline, Path(scratch), clock)
+        chosen = list_plantings() if plantings is None else plantings
+        outcomes = tuple(_try(*planting, bench, progress) for planting in chosen)
     finished = now().isoformat(timespec="seconds")
     result = SelfTestResult(outcomes=outcomes, finished=finished)
     keep_selftest(result, work_dir, pipeline.config)
@@ -92,30 +102,29 @@ def show_selftest(result: SelfTestResult, console: Console) -> None:
     _print(console, f"{total - result.failed} of {total} as expected")
 
 
-def _try(fault: Fault, bench: Bench, progress: Progress) -> FaultOutcome:
+def _try(criterion: Criterion, fault: Fault, bench: Bench, progress: Progress) -> FaultOutcome:
     with progress.task(fault.name, 1, "fault") as task:
-        result = _judge(fault, bench)
+        result = _judge(criterion, fault, bench)
         task.advance(1, result.state.value)
-    is_expected = result.state in fault.expected and result.id == fault.criterion
     return FaultOutcome(
         fault=fault.name,
-        criterion=fault.criterion,
+        criterion=criterion.id,
         expected=tuple(sorted(fault.expected)),
         found=result.state,
         detail=result.detail,
-        is_caught=is_expected and fault.confirm(bench, result),
+        is_caught=result.state in fault.expected and fault.confirm(bench, result),
     )
 
 
-def _judge(fault: Fault, bench: Bench) -> CriterionResult:
+def _judge(criterion: Criterion, fault: Fault, bench: Bench) -> CriterionResult:
     """Judge a planted fault; an exception becomes the state that the gate would give it."""
     try:
-        return fault.plant(bench)
+        return criterion.judge(fault.plant(bench))
     except MissingInput as error:
-        return CriterionResult(id=fault.criterion, state=State.NOT_RUN, detail=str(error))
+        return CriterionResult(id=criterion.id, state=State.NOT_RUN, detail=str(error))
     except Exception as error:  # noqa: BLE001 - as in the gate, whatever it is: ERROR
         detail = f"{type(error).__name__}: {error}"
-        return CriterionResult(id=fault.criterion, state=State.ERROR, detail=detail)
+        return CriterionResult(id=criterion.id, state=State.ERROR, detail=detail)
 
 
 def _row(outcome: FaultOutcome) -> tuple[str, ...]:

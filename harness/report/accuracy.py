@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.config import DEPLOYMENT_DROP_POINTS
 from harness.report.document import (
     ABSENT,
     Block,
@@ -54,10 +55,6 @@ OTHER_METRICS = {
     "brier": "Brier score (0 to 1, lower is better)",
 }
 
-# A metric that moves by more than this is called out even where accuracy holds: accuracy once
-# stayed equal while recall moved by 7 points.
-CALL_OUT = 0.05
-
 
 def metric_rows(verdict: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return (metric, baseline, candidate, candidate minus baseline), with intervals and units."""
@@ -88,17 +85,28 @@ def metrics_table(verdict: Mapping[str, Any], rows: list[tuple[str, str, str, st
 
 
 def moved_notes(verdict: Mapping[str, Any]) -> list[Note]:
-    """Call out every metric that moved by more than 5 points (0.05)."""
+    """Call out every metric that moved by more than accuracy may fall.
+
+    Accuracy once stayed equal while recall moved by 7 points.
+    """
     differences = as_mapping(verdict.get("differences"))
     changes = {k: as_number(as_mapping(entry).get("value")) for k, entry in differences.items()}
+    limit = _drop_limit(verdict)
     return [
         Note(
             text=f"{_metric_name(name)} moved by {_change(verdict, name)}: more than "
-            f"{'5 points' if name in PERCENT_METRICS else CALL_OUT}."
+            f"{f'{limit:g} points' if name in PERCENT_METRICS else f'{limit / 100:g}'}."
         )
         for name, change in changes.items()
-        if change is not None and abs(change) > CALL_OUT
+        if change is not None and abs(change) > limit / 100
     ]
+
+
+def _drop_limit(verdict: Mapping[str, Any]) -> float:
+    """Return the drop that is too much, in points: the run's, or a deployment's where none is."""
+    rows = {row.get("id"): row for row in as_rows(verdict.get("criteria"))}
+    limit = as_number(as_mapping(rows.get("accuracy-drop")).get("limit"))
+    return float(DEPLOYMENT_DROP_POINTS) if limit is None else limit
 
 
 def confusion_table(verdict: Mapping[str, Any]) -> Table | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.criteria.result import REQUIRED_CRITERIA
+from harness.criteria import CRITERIA, REQUIRED_CRITERIA
 from harness.report.accuracy import accuracy_blocks, breakdown_blocks
 from harness.report.dataset import dataset_blocks
 from harness.report.document import Block, Document, Figure, Paragraph, Picture, Section
@@ -34,7 +34,10 @@ NO_SCORES = (
     "the predictions table that the verdict names is not at hand, or holds no such scores."
 )
 # Sections that show what the models did, so that a rehearsal must be marked.
-_MODEL_NUMBERS = ("Accuracy", "Where it lost and gained", "Speed", "Training", "Other criteria")
+_MODEL_NUMBERS = (
+    *("Accuracy", "Where it lost and gained", "Speed", "Training", "Other criteria"),
+    *(criterion.section for criterion in CRITERIA if not criterion.has_own_blocks),
+)
 
 
 def build_document(verdict: Mapping[str, Any], figures: Sequence[Figure] = ()) -> Document:
@@ -76,6 +79,10 @@ def build_document(verdict: Mapping[str, Any], figures: Sequence[Figure] = ()) -
         "Stages and time": stages_blocks(verdict),
         "Environment and reproduction": environment_blocks(verdict),
     }
+    for criterion in CRITERIA:
+        if not criterion.has_own_blocks:
+            tables = evidence_blocks(evidence_of(verdict, criterion.id), title=criterion.id)
+            contents.setdefault(criterion.section, []).extend(tables)
     not_reached = tuple(title for title, blocks in contents.items() if not blocks)
     if contents["Accuracy"] and not any(name in drawn for name in _SCORE_FIGURES):
         contents["Accuracy"].append(Paragraph(text=NO_SCORES))

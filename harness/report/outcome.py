@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.criteria import CRITERIA
 from harness.report.document import Blocker, Criterion, Outcome, show_moment
 from harness.report.reading import as_mapping, as_pair, as_rows, as_text, as_texts
 
@@ -20,25 +21,9 @@ __all__ = [
 # Each state has a word, a symbol and a colour, so that no reader depends on the colour.
 SYMBOLS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": "○", "ERROR": "!"}
 
-# How a criterion's value is compared with its limit; the comparison itself is the gate's.
-_COMPARISONS = {
-    "accuracy-drop": "below",
-    "embedding-time": "at most",
-    "baseline-sanity": "lower end above",
-    "representative-split": "at most",
-    "split-integrity": "at most",
-    "embedding-integrity": "at most",
-}
-
-# What each criterion asks, for readers who do not know its name.
-_QUESTIONS = {
-    "accuracy-drop": "How much accuracy does the candidate lose against the baseline?",
-    "embedding-time": "How long does the candidate take to embed, against the baseline?",
-    "representative-split": "Is the test set like the data it was drawn from?",
-    "split-integrity": "Do test and training part share a sequence?",
-    "baseline-sanity": "Is the baseline better than a constant answer?",
-    "embedding-integrity": "Is every stored embedding what its model computes?",
-}
+# How each criterion's value is compared with its limit, and what it asks.
+_COMPARISONS = {criterion.id: criterion.comparison for criterion in CRITERIA}
+_QUESTIONS = {criterion.id: criterion.question for criterion in CRITERIA}
 
 # How the states are told in a sentence, worst first.
 _TOLD = {

@@ -128,7 +128,8 @@ HISTORY = "verdicts.jsonl"
 LOCK_TIMEOUT_SECONDS = 10
 # Earlier verdicts that a new one repeats, so that its report can show the trend.
 MOST_EARLIER = 50
-# False passes at a true drop of exactly 5 points if the best of so many looks is taken; simulated.
+# False passes, in percent, at a true drop of exactly the limit if the best of so many looks is
+# taken; simulated.
 FALSE_PASSES = {1: "5", 3: "14", 5: "23", 10: "40"}
 
 
@@ -222,8 +223,8 @@ def describe_looks(looks: int) -> str:
     times = "once" if looks == 1 else f"{looks:,} times"
     numbers, shares = "/".join(map(str, FALSE_PASSES)), "/".join(FALSE_PASSES.values())
     return (
-        f"This test set has been judged {times}. At a true drop of 5 points, looking {numbers} "
-        f"times passes {shares}% of the time."
+        f"This test set has been judged {times}. At a true drop of exactly the limit, looking "
+        f"{numbers} times passes {shares}% of the time."
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from harness.criteria.result import REQUIRED_CRITERIA, CriterionResult, State
+from harness.criteria import REQUIRED_CRITERIA, CriterionResult, State
 from harness.errors import MissingInput
 
 __all__ = [

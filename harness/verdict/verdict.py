@@ -22,13 +22,8 @@ import jsonschema
 from filelock import FileLock, Timeout
 
 from harness.artifacts import digest_file, digest_json, write_atomically
-from harness.config import (
-    DEPLOYMENT_DROP_POINTS,
-    DEPLOYMENT_RUNS,
-    DEPLOYMENT_SEQUENCES,
-    DEPLOYMENT_TIME_RATIO,
-)
-from harness.criteria.result import REQUIRED_CRITERIA
+from harness.config import DEPLOYMENT_RUNS, DEPLOYMENT_SEQUENCES
+from harness.criteria import CRITERIA, REQUIRED_CRITERIA
 from harness.errors import ArtifactError, HarnessError, MissingInput
 
 __all__ = [
@@ -312,12 +307,6 @@ def _metrics_of(matrix: Sequence[Sequence[int]] | None) -> list[tuple[str, float
     return [(name, part / whole if whole else 0.0) for name, (part, whole) in ratios.items()]
 
 
-DEPLOYMENT_LIMITS = {
-    "accuracy-drop": DEPLOYMENT_DROP_POINTS,
-    "embedding-time": DEPLOYMENT_TIME_RATIO,
-}
-
-
 class NotAuthorised(HarnessError):  # noqa: N818 - says what is so, not what broke
     """The file may not be deployed on the strength of this verdict."""
 
@@ -382,7 +371,9 @@ def _loose_limits(verdict: Mapping[str, Any]) -> Iterator[str]:
     A limit is rounded for display, so the value that passed, which is exact, is compared as well.
     """
     rows = {row["id"]: row for row in verdict["criteria"]}
-    for name, allowed in DEPLOYMENT_LIMITS.items():
+    for name, allowed in ((c.id, c.deployment_limit) for c in CRITERIA):
+        if allowed is None:
+            continue
         row = rows[name]
         limit = _decimal(row["limit"])
         if limit is None or None in (row["numerator"], row["denominator"]):

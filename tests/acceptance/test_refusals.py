@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from harness.criteria.result import REQUIRED_CRITERIA
+from harness.criteria import REQUIRED_CRITERIA
 from harness.data import Split, draw_split, testset
 from harness.embedding import Embedder
 from harness.embedding.esm.embedder import EsmEmbedder

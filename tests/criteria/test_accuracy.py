@@ -392,7 +392,7 @@ def unpaired(accuracy: str, n_baseline: int, *, n: int = 1000, wrong: int) -> Cr
     y = np.arange(n) % 2
     candidate = y.copy()
     candidate[:wrong] ^= 1
-    return judge_accuracy_unpaired(accuracy, n_baseline, y, candidate)
+    return judge_accuracy_unpaired(accuracy, n_baseline, y, candidate, limit_points="5")
 
 
 def test_unpaired_when_the_drop_is_small_and_rows_many_then_passes_and_is_marked() -> None:
@@ -435,11 +435,13 @@ def test_unpaired_when_groups_are_required_but_missing_then_it_does_not_pass() -
     """As for pairs."""
     y = np.arange(1000) % 2
 
-    result = judge_accuracy_unpaired("0.9", 1000, y, y, requires_groups=True)
+    result = judge_accuracy_unpaired("0.9", 1000, y, y, limit_points="5", requires_groups=True)
 
     assert result.state is State.INCONCLUSIVE
 
 
 def test_unpaired_when_there_are_no_rows_then_inconclusive() -> None:
     """Nothing judged is no pass."""
-    assert judge_accuracy_unpaired("0.9", 1000, [], []).state is State.INCONCLUSIVE
+    assert (
+        judge_accuracy_unpaired("0.9", 1000, [], [], limit_points="5").state is State.INCONCLUSIVE
+    )

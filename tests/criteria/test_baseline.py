@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
 
-from harness.criteria.baseline import judge_baseline, judge_baseline_unpaired
+from harness.criteria import baseline as criterion
 from harness.criteria.result import CriterionResult, State
+
+judge_baseline = partial(criterion.judge_baseline, margin_points="5")
+judge_baseline_unpaired = partial(criterion.judge_baseline_unpaired, margin_points="5")
 
 
 def judge(n: int, *, wrong: int, viral: int | None = None, n_genomes: int = 0) -> CriterionResult:

@@ -277,7 +277,7 @@ def effect_of(
 
 def test_settling_when_rows_are_independent_then_the_power_is_as_promised() -> None:
     """Drop 2, discordance 10%: 730 rows, and their exact power is .805."""
-    size = settling_size(60, 40, effect_of(1000, 1))
+    size = settling_size(60, 40, effect_of(1000, 1), limit_drop=0.05)
     lost, gained = np.indices((250, 250)).reshape(2, -1)
     passes = drop_upper_bound(lost, gained, 730) < 0.05
     outcomes = np.column_stack([lost, gained, 730 - lost - gained])[passes]
@@ -291,7 +291,7 @@ def test_settling_when_the_genomes_are_many_then_more_rows_of_them_do() -> None:
     """The rows that are named have as many independent ones among them as are needed."""
     effect = effect_of(2000, 2, design_effect=1.2)
 
-    n_rows = settling_size(240, 160, effect).n_rows
+    n_rows = settling_size(240, 160, effect, limit_drop=0.05).n_rows
 
     assert n_rows is not None
     assert n_rows / (1 + (n_rows / 2000 - 1) * 0.2) == pytest.approx(730, abs=1.5)
@@ -305,8 +305,8 @@ def test_settling_when_the_genomes_are_too_few_then_more_of_them_are_named(
     n = 20 * size
     effect = effect_of(20, size, design_effect=design_effect)
 
-    found = settling_size(6 * n // 100, 4 * n // 100, effect)
-    independent = settling_size(6 * n // 100, 4 * n // 100, effect_of(n, 1)).n_rows
+    found = settling_size(6 * n // 100, 4 * n // 100, effect, limit_drop=0.05)
+    independent = settling_size(6 * n // 100, 4 * n // 100, effect_of(n, 1), limit_drop=0.05).n_rows
 
     assert found.n_rows is None
     assert independent is not None
@@ -315,7 +315,7 @@ def test_settling_when_the_genomes_are_too_few_then_more_of_them_are_named(
 
 def test_settling_when_the_drop_is_at_the_limits_door_then_no_number_is_named() -> None:
     """Over ten million rows is not advice."""
-    assert settling_size(49_990, 0, effect_of(1_000_000, 1)) == SettlingSize()
+    assert settling_size(49_990, 0, effect_of(1_000_000, 1), limit_drop=0.05) == SettlingSize()
 
 
 def test_settling_when_the_bound_is_open_then_more_rows_than_now_are_named() -> None:
@@ -323,7 +323,7 @@ def test_settling_when_the_bound_is_open_then_more_rows_than_now_are_named() -> 
     sizes, lost = np.full(90, 5), np.array([1] * 18 + [0] * 72)
     effect = genome_effect(sizes, lost, sum_of_squares=18, n_informative=18)
 
-    n_rows = settling_size(18, 0, effect).n_rows
+    n_rows = settling_size(18, 0, effect, limit_drop=0.05).n_rows
 
     assert n_rows is not None
     assert n_rows > 450
@@ -343,7 +343,7 @@ def test_settling_of_a_share_when_rows_are_independent_then_the_power_is_80_perc
 
 def test_settling_unpaired_when_the_baseline_has_many_rows_then_rows_are_named() -> None:
     """A better known candidate settles what the baseline leaves room for."""
-    size = unpaired_settling_size((0.92, 200_000), (0.90, 300), effect_of(300, 1))
+    size = unpaired_settling_size((0.92, 200_000), (0.90, 300), effect_of(300, 1), limit_drop=0.05)
 
     assert size is not None
     assert size.n_rows is not None
@@ -354,7 +354,7 @@ def test_settling_unpaired_when_rows_share_genomes_then_genomes_are_named() -> N
     """More rows of the same genomes are not what was computed."""
     effect = effect_of(30, 10, design_effect=3.0)
 
-    size = unpaired_settling_size((0.92, 200_000), (0.90, 300), effect)
+    size = unpaired_settling_size((0.92, 200_000), (0.90, 300), effect, limit_drop=0.05)
 
     assert size is not None
     assert size.n_rows is None
@@ -364,7 +364,9 @@ def test_settling_unpaired_when_rows_share_genomes_then_genomes_are_named() -> N
 
 def test_settling_unpaired_when_the_baseline_has_few_rows_then_nothing_helps() -> None:
     """Its own uncertainty is wider than the room below the limit."""
-    assert unpaired_settling_size((0.92, 200), (0.90, 300), effect_of(300, 1)) is None
+    assert (
+        unpaired_settling_size((0.92, 200), (0.90, 300), effect_of(300, 1), limit_drop=0.05) is None
+    )
 
 
 def finding(*, degrees_of_freedom: float = 30.0, upper_points: float = 2.0) -> DropFinding:

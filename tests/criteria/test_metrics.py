@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def test_large_moves_when_recall_falls_by_seven_points_then_it_is_called_out() -
     baseline = {"accuracy": 0.90, "recall": 0.92, "precision": 0.88, "mcc": None}
     candidate = {"accuracy": 0.90, "recall": 0.85, "precision": 0.95, "mcc": 0.1}
 
-    assert large_moves(baseline, candidate) == (
+    assert large_moves(baseline, candidate, limit_points=Fraction(5)) == (
         "precision rose by 7.0 points, from 0.880 to 0.950",
         "recall fell by 7.0 points, from 0.920 to 0.850",
     )
@@ -168,8 +169,8 @@ def test_large_moves_when_recall_falls_by_seven_points_then_it_is_called_out() -
 
 def test_large_moves_when_a_metric_moves_by_exactly_five_points_then_it_is_not() -> None:
     """More than 5 points, whatever 0.14 - 0.09 is in binary."""
-    assert large_moves({"recall": 0.90}, {"recall": 0.95}) == ()
-    assert large_moves({"recall": 0.09}, {"recall": 0.14}) == ()
+    for before, after in ((0.90, 0.95), (0.09, 0.14)):
+        assert large_moves({"recall": before}, {"recall": after}, limit_points=Fraction(5)) == ()
 
 
 def predictions(n: int = 300, **columns: Any) -> pd.DataFrame:

@@ -102,7 +102,7 @@ def test_judge_attempts_when_the_second_settles_then_it_counts_and_all_are_kept(
     clear = Attempt(baseline_seconds=(2.0, 2.0), candidate_seconds=(0.5, 0.5))
     slow = Attempt(baseline_seconds=(2.0, 2.0), candidate_seconds=(1.9, 1.9))
 
-    result = judge_attempts([noisy, clear, slow])
+    result = judge_attempts([noisy, clear, slow], limit_ratio="0.50")
 
     assert result.state is State.PASS
     assert [a["candidate_seconds"] for a in result.evidence["attempts"]] == [
@@ -120,7 +120,7 @@ def test_judge_attempts_when_disturbed_then_inconclusive_and_the_culprit_is_name
         disturbances=("process 123 uses the GPU",),
     )
 
-    result = judge_attempts([attempt])
+    result = judge_attempts([attempt], limit_ratio="0.50")
 
     assert result.state is State.INCONCLUSIVE
     assert "process 123 uses the GPU" in result.detail
@@ -143,7 +143,7 @@ def test_judge_time_when_there_are_no_runs_then_it_is_a_mistake_of_the_caller() 
     with pytest.raises(ValueError, match="at least one run"):
         judge_time([], [1.0])
     with pytest.raises(ValueError, match="at least one attempt"):
-        judge_attempts([])
+        judge_attempts([], limit_ratio="0.50")
 
 
 def test_time_rounds_when_the_clock_ticks_then_each_round_is_one_difference() -> None:
@@ -207,7 +207,7 @@ def test_judge_time_when_noise_has_a_known_source_then_the_first_step_names_it()
         warnings=("Other programs kept about 2.0 cores busy",),
     )
 
-    assert "2.0 cores busy" in judge_attempts([attempt]).next_steps[0]
+    assert "2.0 cores busy" in judge_attempts([attempt], limit_ratio="0.50").next_steps[0]
 
 
 def test_checked_clock_when_the_reading_is_not_finite_then_it_raises() -> None:
@@ -219,7 +219,7 @@ def test_checked_clock_when_the_reading_is_not_finite_then_it_raises() -> None:
 def steps_of(**attempt: Any) -> tuple[str, ...]:
     """Return the next steps after runs on both sides of the limit, with what was observed."""
     runs: dict[str, Any] = {"baseline_seconds": (2.0, 2.0, 1.6), "candidate_seconds": (0.9,) * 3}
-    return judge_attempts([Attempt(**runs | attempt)]).next_steps
+    return judge_attempts([Attempt(**runs | attempt)], limit_ratio="0.50").next_steps
 
 
 def test_advice_when_too_slow_then_says_by_how_much() -> None:

@@ -1,7 +1,4 @@
-"""What a run adds to the judged accuracy: where heads come from, and how they learned.
-
-What is inspected where both sides bring features: their nucleotide columns are compared.
-"""
+"""What a run tells the criteria: where heads come from, how they learned, what is inspected."""
 
 from __future__ import annotations
 
@@ -17,9 +14,13 @@ import pytest
 
 from harness.config import load_config
 from harness.criteria import CriterionResult, State
+from harness.criteria.accuracy import explain_drop
+from harness.criteria.baseline import explain_baseline
+from harness.criteria.criterion import Run
 from harness.data.virnucpro import write_merged
-from harness.pipeline import Pipeline
-from harness.pipeline.judge import explain_baseline, explain_drop, inspect_embeddings
+from harness.errors import ArtifactError
+from harness.pipeline import Judge, Pipeline
+from harness.pipeline.judge import inspect_embeddings
 from tests.pipeline.conftest import write_sequences
 
 LINEAGES = [{"group": "T4-like", "n": 100, "drop_points": 12.0}]
@@ -36,7 +37,7 @@ OVERFITTED = {
 
 def run(
     *, trained: tuple[str, ...] = (), brought: str | None = None, unknown: tuple[str, ...] = ()
-) -> Pipeline:
+) -> Judge:
     """Return a run of ten test rows that has trained some heads.
 
     Its baseline brings a head or not; some rows are of accessions that the taxonomy does not know.
@@ -51,12 +52,10 @@ def run(
         without_taxonomy=lambda: pd.DataFrame({"accession": list(unknown)}, dtype="str"),
         part=lambda _: pd.DataFrame({"id": range(10)}),
     )
-    return cast(
-        "Pipeline",
-        SimpleNamespace(
-            config=SimpleNamespace(**sides), trainings=lambda: trainings, samples=samples
-        ),
+    pipeline = SimpleNamespace(
+        config=SimpleNamespace(**sides), trainings=lambda: trainings, samples=samples
     )
+    return Judge(cast("Pipeline", pipeline))
 
 
 def result(state: State, value: int = 6, **facts: Any) -> CriterionResult:
@@ -113,7 +112,7 @@ def test_explain_when_the_baseline_brings_a_head_then_a_pass_is_marked_as_well()
 
 @pytest.mark.parametrize("explain", [explain_baseline, explain_drop])
 def test_explain_when_rows_are_of_unknown_accessions_then_they_are_counted_and_named(
-    explain: Callable[[CriterionResult, Pipeline], CriterionResult],
+    explain: Callable[[CriterionResult, Run], CriterionResult],
 ) -> None:
     """Named where adding them may settle it; a PASS is only marked."""
     strange = run(unknown=("A", "B", "B", "C", "D", "E", "F"))
@@ -127,6 +126,18 @@ def test_explain_when_rows_are_of_unknown_accessions_then_they_are_counted_and_n
         )
     assert passed.next_steps == ()
     assert open_result.next_steps[0] == "Add to the taxonomy: A, B, C, D, E and 1 more"
+
+
+def test_judge_when_nothing_was_timed_then_the_time_is_an_error() -> None:
+    """A time that nobody measured is not within the limit."""
+    with pytest.raises(ArtifactError, match="nothing was timed: run acceptance/ whole"):
+        run()("embedding-time")
+
+
+def test_judge_when_there_is_no_such_criterion_then_the_others_are_named() -> None:
+    """A misspelt name in an acceptance test must not pass for a criterion."""
+    with pytest.raises(ValueError, match="no criterion 'accuracy'; there are accuracy-drop"):
+        run()("accuracy")
 
 
 DNABERT_DIM, PROTEIN_DIM = 768, 4

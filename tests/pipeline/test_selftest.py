@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import io
 import json
 import sys
@@ -21,13 +22,13 @@ from rich.console import Console
 
 from harness import cli
 from harness.config import Thresholds, load_config
-from harness.criteria import REQUIRED_CRITERIA, CriterionResult, State
+from harness.criteria import CriterionResult, State
 from harness.errors import ArtifactError
 from harness.pipeline import Pipeline
 from harness.pipeline.facts import FaultOutcome, SelfTestResult, describe_run
-from harness.pipeline.faults import FAULTS
-from harness.pipeline.selftest import run_selftest, show_selftest
+from harness.pipeline.selftest import list_plantings, run_selftest, show_selftest
 from harness.report.evidence import environment_blocks
+from tests.criteria.conftest import write_class_balance
 
 CONFIG = """
 device = "cpu"
@@ -52,6 +53,7 @@ hidden_dim = 16
 learning_rate = "0.02"
 """
 ENDED = datetime(2026, 1, 2, tzinfo=UTC)
+PLANTINGS = list_plantings()
 
 
 def write_sequences(folder: Path) -> None:
@@ -95,7 +97,7 @@ def selftest(pipeline: Pipeline, *names: str, keep_in: Path | None = None) -> Se
     return run_selftest(
         pipeline,
         keep_in or work_dir(pipeline),
-        faults=[fault for fault in FAULTS if not names or fault.name in names],
+        plantings=[(c, fault) for c, fault in PLANTINGS if not names or fault.name in names],
         clock=lambda: float(next(ticks)),
         now=lambda: ENDED,
     )
@@ -116,20 +118,34 @@ def test_selftest_when_the_gate_is_honest_then_every_fault_is_caught(
     assert len(result.outcomes) == 12
 
 
-def test_faults_when_listed_then_every_required_criterion_has_one() -> None:
-    """A criterion that nothing tests could be broken unnoticed."""
-    assert {fault.criterion for fault in FAULTS} == set(REQUIRED_CRITERIA)
+def test_selftest_when_a_criterion_is_another_packages_then_its_faults_are_planted(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the answers of the run, with no more than its own module."""
+    write_class_balance(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    criterion = importlib.import_module("class_balance").CRITERION
+    plantings = [(criterion, fault) for fault in criterion.faults()]
+
+    (outcome,) = run_selftest(finished, tmp_path, plantings=plantings).outcomes
+
+    assert (outcome.criterion, outcome.found, outcome.is_caught) == (
+        "class-balance",
+        State.FAIL,
+        True,
+    )
+    assert outcome.detail.startswith("The larger class holds 100.0%")
 
 
 @pytest.mark.parametrize(
     ("function", "criterion"),
     [
-        ("judge.judge_accuracy", "accuracy-drop"),
-        ("stopwatch.judge_attempts", "embedding-time"),
-        ("judge.judge_representative", "representative-split"),
-        ("judge.judge_split_integrity", "split-integrity"),
-        ("judge.judge_baseline", "baseline-sanity"),
-        ("judge.judge_embeddings", "embedding-integrity"),
+        ("criteria.accuracy.judge_accuracy", "accuracy-drop"),
+        ("pipeline.stopwatch.judge_attempts", "embedding-time"),
+        ("criteria.representative.judge_representative", "representative-split"),
+        ("criteria.split_integrity.judge_split_integrity", "split-integrity"),
+        ("criteria.baseline.judge_baseline", "baseline-sanity"),
+        ("criteria.embedding_integrity.judge_embeddings", "embedding-integrity"),
     ],
 )
 def test_selftest_when_a_criterion_always_passes_then_its_faults_are_missed(
@@ -141,9 +157,9 @@ def test_selftest_when_a_criterion_always_passes_then_its_faults_are_missed(
 ) -> None:
     """A gate that lets everything through is what the self-test is for."""
     blind = CriterionResult(id=criterion, state=State.PASS, detail="fine", value=Fraction(0))
-    monkeypatch.setattr(f"harness.pipeline.{function}", lambda *_, **__: blind)
+    monkeypatch.setattr(f"harness.{function}", lambda *_, **__: blind)
 
-    must_fail = {f.name for f in FAULTS if f.criterion == criterion and State.FAIL in f.expected}
+    must_fail = {f.name for c, f in PLANTINGS if c.id == criterion and State.FAIL in f.expected}
 
     assert missed(selftest(finished, *must_fail, keep_in=tmp_path)) == must_fail
 
@@ -153,7 +169,7 @@ def test_selftest_when_a_criterion_always_fails_then_what_should_pass_is_missed(
 ) -> None:
     """A gate that refuses everything is broken, too."""
     harsh = CriterionResult(id="accuracy-drop", state=State.FAIL, detail="bad")
-    monkeypatch.setattr("harness.pipeline.judge.judge_accuracy", lambda *_, **__: harsh)
+    monkeypatch.setattr("harness.criteria.accuracy.judge_accuracy", lambda *_, **__: harsh)
 
     must_not = {"candidate = baseline: predictions", "4% of the rows flipped"}
 
@@ -165,7 +181,7 @@ def test_selftest_when_the_drop_is_not_the_planted_one_then_it_is_missed(
 ) -> None:
     """The right state for a wrong number is luck."""
     wrong = CriterionResult(id="accuracy-drop", state=State.FAIL, detail="bad", value=Fraction(9))
-    monkeypatch.setattr("harness.pipeline.judge.judge_accuracy", lambda *_, **__: wrong)
+    monkeypatch.setattr("harness.criteria.accuracy.judge_accuracy", lambda *_, **__: wrong)
 
     assert missed(selftest(finished, "8% of the rows flipped", keep_in=tmp_path))
 
@@ -221,7 +237,7 @@ def test_selftest_when_it_has_run_then_the_work_directory_holds_nothing_of_the_f
     finished.vectors.features("baseline", finished.samples.split().test)
     before = {path for path in work_dir(finished).rglob("*") if "selftest" not in str(path)}
 
-    selftest(finished, *(f.name for f in FAULTS if f.criterion != "representative-split"))
+    selftest(finished, *(f.name for c, f in PLANTINGS if c.id != "representative-split"))
 
     after = {path for path in work_dir(finished).rglob("*") if "selftest" not in str(path)}
     assert after == before
@@ -278,10 +294,12 @@ def test_command_when_a_criterion_is_broken_then_it_exits_1(
     """The exit code is what a pipeline of checks reads."""
     if is_broken:
         blind = CriterionResult(id="accuracy-drop", state=State.PASS, detail="fine")
-        monkeypatch.setattr("harness.pipeline.judge.judge_accuracy", lambda *_, **__: blind)
-    few = tuple(f for f in FAULTS if f.name in ("8% of the rows flipped", "a test row in training"))
+        monkeypatch.setattr("harness.criteria.accuracy.judge_accuracy", lambda *_, **__: blind)
+    few = tuple(
+        p for p in PLANTINGS if p[1].name in ("8% of the rows flipped", "a test row in training")
+    )
     monkeypatch.setattr(
-        "harness.pipeline.selftest.run_selftest", functools.partial(run_selftest, faults=few)
+        "harness.pipeline.selftest.run_selftest", functools.partial(run_selftest, plantings=few)
     )
     work = work_dir(finished)
     options = ["--gate-config", str(work.parent / "gate.toml"), "--work-dir", str(work)]

@@ -190,7 +190,7 @@ def test_embedding_integrity_when_embeddings_are_brought_then_each_store_is_insp
     run = open_run()
     bring(run, tmp_path / "files")
 
-    result = Judge(run).embedding_integrity()
+    result = Judge(run)("embedding-integrity")
 
     assert result.state is State.PASS
     stores = {s["name"]: (s["dim"], s["n_recomputed"]) for s in result.evidence["stores"]}
@@ -204,7 +204,7 @@ def test_embedding_integrity_when_a_record_is_left_out_then_it_fails(
     run = open_run()
     bring(run, tmp_path / "files", leave_out=1)
 
-    result = Judge(run).embedding_integrity()
+    result = Judge(run)("embedding-integrity")
 
     assert result.state is State.FAIL
     assert "baseline has 119 rows for 120 records" in result.detail

@@ -19,7 +19,7 @@ import harness.report.html
 import harness.report.markdown
 import harness.report.publish
 import harness.report.terminal  # noqa: F401
-from harness.criteria.result import REQUIRED_CRITERIA
+from harness.criteria import REQUIRED_CRITERIA
 
 ROOT = Path(__file__).parents[2]
 RENDERERS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.criteria.result import REQUIRED_CRITERIA
+from harness.criteria import REQUIRED_CRITERIA
 from tests.plugin.conftest import Project
 
 

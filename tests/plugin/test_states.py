@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.criteria.result import REQUIRED_CRITERIA
+from harness.criteria import REQUIRED_CRITERIA
 from harness.verdict.verdict import read_verdict
 from tests.plugin.conftest import LEAN, PRELUDE, ROOT
 

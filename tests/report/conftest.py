@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from harness.artifacts import digest_file
-from harness.criteria.result import REQUIRED_CRITERIA
+from harness.criteria import REQUIRED_CRITERIA
 from harness.report.figures import Figure, draw_figures
 
 Verdict = dict[str, Any]

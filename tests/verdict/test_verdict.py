@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.artifacts import digest_file
-from harness.criteria.result import REQUIRED_CRITERIA, CriterionResult, State
+from harness.criteria import REQUIRED_CRITERIA, CriterionResult, State
 from harness.errors import ArtifactError, MissingInput
 from harness.verdict.verdict import (
     NotAuthorised,
