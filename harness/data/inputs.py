@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,7 +17,7 @@ from harness.errors import DataError, MissingInput
 from harness.progress import Task
 
 __all__ = [
-    "find_files",
+    "list_files",
     "named_errors",
     "open_input",
     "read_blocks",
@@ -108,8 +108,8 @@ def size_megabytes(path: Path) -> float:
         return path.stat().st_size / _MEGABYTE
 
 
-def find_files(folder: Path, endings: Collection[str]) -> tuple[Path, ...]:
-    """Return the files below a folder whose names end in one of ``endings``, sorted by path.
+def list_files(folder: Path) -> tuple[Path, ...]:
+    """Return all files below a folder, sorted by path, without the ``._*`` that macOS leaves.
 
     Links to folders are followed.
 
@@ -130,21 +130,21 @@ def find_files(folder: Path, endings: Collection[str]) -> tuple[Path, ...]:
                 raise DataError(f"{place}: leads to {real} a second time. Remove the link")
             visited.add(real)
             folders.sort()
-            found += [Path(place, name) for name in names if name.endswith(tuple(endings))]
+            found += [Path(place, name) for name in names if not name.startswith("._")]
     return tuple(sorted(found))
 
 
 def require_files(folder: Path, ending: str) -> tuple[Path, ...]:
-    """Return the files below a folder whose names end so, as ``find_files``; at least one.
+    """Return the files below a folder whose names end so, as ``list_files``; at least one.
 
     Raises
     ------
     MissingInput
         If there is none, or no such folder.
     DataError
-        As ``find_files``.
+        As ``list_files``.
     """
-    files = find_files(folder, (ending,))
+    files = tuple(file for file in list_files(folder) if file.name.endswith(ending))
     if not files:
         raise MissingInput(
             f"{folder} holds no *{ending} file", remedy="Name the folder that holds them"

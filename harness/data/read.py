@@ -1,16 +1,8 @@
-"""From the files that users have to the record table.
+"""From the files that users have to the record table: every row is a record or has a reason.
 
-Reads FASTA pairs, annotated genomes and record tables, labels them by the list they stand in, and
-joins the taxonomy. What makes a row unusable is decided by the screening.
-
-Which rows of the input can be records, and the reason against each of the others.
-
-Works on Arrow tables with the columns ``id``, ``nucleotides`` and ``protein`` (null: there was no
-such half). Everything is decided by columns, never row by row.
-
-Record tables in Parquet files as input for reading.
-
-Only their form is checked here; their rows go through the same screening as all others.
+Finds what each input is (FASTA pair, annotated genomes, record table), labels it by the list it
+stands in, decides by columns which rows can be records, and joins the taxonomy. How a FASTA or
+GenBank file is read is the business of those modules.
 """
 
 from __future__ import annotations
@@ -228,7 +220,7 @@ def _column(path: Path, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 MAX_REJECT_SHARE = Fraction(1, 100)  # more than a stray row: the input is not what it should be
 
 _TABLE_ENDING = ".parquet"
-# The same form as parse_record_id, for a whole column.
+# NC_029549.1_chunk_3R2
 _RECORD_ID = r"^(?P<accession>.+)_chunk_(?P<window>\d{1,9})(?P<frame>[FR][123])$"
 
 
@@ -282,12 +274,13 @@ def read_records(
     known = None if taxonomy is None else read_taxonomy(Path(taxonomy))
     total = sum(size_megabytes(file) for path, _ in inputs for file in source_files(path))
     with (progress or Progress()).task("reading records", total=total, unit="MB") as task:
-        rows, rejected = _read_all(inputs, task)
+        rows, rejected, notes = _read_all(inputs, task)
     records, unknown_accessions = join_taxonomy(rows, known)
     record_set = RecordSet(
         records=records.select(list(RECORD_COLUMNS)).to_pandas(),
         rejected=rejected,
         unknown_accessions=unknown_accessions,
+        notes=notes,
     )
     record_set.check_rejects(max_reject_share)
     return record_set
@@ -316,31 +309,36 @@ def _refuse_repeated_inputs(paths: list[Path]) -> None:
             raise DataError(f"{path} is named {count} times as input. Name it once")
 
 
-def _read_all(inputs: list[tuple[Path, int]], task: Task) -> tuple[pa.Table, pd.DataFrame]:
+def _read_all(
+    inputs: list[tuple[Path, int]], task: Task
+) -> tuple[pa.Table, pd.DataFrame, tuple[str, ...]]:
     accepted, rejected = [], []
+    notes: list[str] = []
     for path, label in inputs:
-        rows = _read_rows(path, label, task)
+        rows, lines = _read_rows(path, label, task)
+        notes += lines
         good, bad = _divide(rows, find_faults(rows))
         accepted.append(_with_origin(good))
         rejected.append(bad)
     rows = pa.concat_tables(accepted)
     rows, repeated = _divide(rows, find_repeats(rows))
-    return rows, pd.concat([*rejected, repeated], ignore_index=True)
+    return rows, pd.concat([*rejected, repeated], ignore_index=True), tuple(notes)
 
 
-def _read_rows(path: Path, label: int, task: Task) -> pa.Table:
+def _read_rows(path: Path, label: int, task: Task) -> tuple[pa.Table, tuple[str, ...]]:
     files = source_files(path)
+    notes: tuple[str, ...] = ()
     if path.suffix == _TABLE_ENDING:
         rows = read_table(path, label=label)
         task.advance(size_megabytes(path))
     elif path.exists():
-        rows = read_genomes(path)
+        rows, notes = read_genomes(path)
         task.advance(sum(map(size_megabytes, files)))
     else:
         nucleotides, proteins = (read_fasta(file, task=task) for file in files)
         sources = (str(files[0]), str(files[1]))
         rows = pair_halves(nucleotides, proteins, sources=sources)
-    return rows.append_column("label", pa.array(np.full(len(rows), label, dtype=np.int8)))
+    return rows.append_column("label", pa.array(np.full(len(rows), label, dtype=np.int8))), notes
 
 
 def _divide(rows: pa.Table, reasons: Reasons) -> tuple[pa.Table, pd.DataFrame]:

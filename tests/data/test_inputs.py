@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.inputs import find_files, read_blocks, require_files, size_megabytes
+from harness.data.inputs import list_files, read_blocks, require_files, size_megabytes
 from harness.errors import DataError, MissingInput
 
 CONTENT = b"one\ntwo two\nthree"
@@ -92,7 +92,7 @@ def test_folder_without_permission_then_error_names_it(
 
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
-        find_files(tmp_path, (".gb",))
+        list_files(tmp_path)
 
 
 def test_link_to_itself_then_error_names_it(tmp_path: Path) -> None:
@@ -108,18 +108,18 @@ def test_folder_that_links_to_its_parent_then_error_names_it(tmp_path: Path) -> 
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "back").symlink_to(tmp_path)
     with pytest.raises(DataError, match=r"back: leads to .* a second time"):
-        find_files(tmp_path, (".gb",))
+        list_files(tmp_path)
 
 
 def test_found_files_then_sorted_and_below_linked_folders_too(tmp_path: Path) -> None:
-    """Links to folders elsewhere are followed; other endings are left out."""
+    """Links to folders elsewhere are followed; what macOS leaves beside a file is not a file."""
     outside, inside = tmp_path / "outside", tmp_path / "inside"
     for folder in (outside, inside / "b"):
         folder.mkdir(parents=True)
         (folder / "x.gb").touch()
-        (folder / "x.txt").touch()
+        (folder / "._x.gb").touch()
     (inside / "a").symlink_to(outside)
-    assert find_files(inside, (".gb",)) == (inside / "a" / "x.gb", inside / "b" / "x.gb")
+    assert list_files(inside) == (inside / "a" / "x.gb", inside / "b" / "x.gb")
 
 
 class Sum:
