@@ -7,7 +7,6 @@ same screening as all others.
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from Bio.GenBank.Scanner import GenBankScanner
 from Bio.SeqFeature import SeqFeature
 from Bio.SeqRecord import SeqRecord
 
-from harness.data.inputs import list_files, open_input
+from harness.data.inputs import list_files, open_input, open_text
 from harness.data.windows import WINDOW_BASES, extract_fragments
 from harness.errors import DataError, MissingInput
 
@@ -186,8 +185,7 @@ def _is_named_genbank(file: Path) -> bool:
 
 
 def _parse(path: Path, *, is_header_only: bool) -> Iterator[SeqRecord]:
-    with open_input(path) as (stream, _):
-        text = io.TextIOWrapper(stream, encoding="utf-8")
+    with open_text(path) as (text, _):
         scanner = GenBankScanner()  # type: ignore[no-untyped-call]
         records = scanner.parse_records(text, do_features=not is_header_only)  # type: ignore[no-untyped-call]
         while (record := _next(path, records)) is not None:

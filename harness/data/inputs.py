@@ -6,27 +6,26 @@ Plain or gzip is told by the content, not by the name. What the bytes mean is th
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO, cast
 
 from harness.errors import DataError, MissingInput
-from harness.progress import Task
 
 __all__ = [
     "list_files",
     "named_errors",
     "open_input",
-    "read_blocks",
+    "open_text",
     "require_files",
     "size_megabytes",
 ]
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_BLOCK_BYTES = 1 << 22  # the fastest of 2**18 to 2**24
 _MEGABYTE = 1e6
 
 
@@ -79,27 +78,20 @@ def open_input(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
             yield cast(BinaryIO, unpacked), file
 
 
-def read_blocks(
-    path: Path, *, task: Task | None = None, block_bytes: int = _BLOCK_BYTES
-) -> Iterator[bytes]:
-    """Yield the unpacked content in blocks of whole lines.
+@contextmanager
+def open_text(path: Path, *, errors: str = "strict") -> Iterator[tuple[TextIO, BinaryIO]]:
+    """Open a plain or gzip file as UTF-8 text, whatever its line ends, without a byte order mark.
 
-    Parameters
-    ----------
-    path : Path
-        A plain or gzip file.
-    task : Task, optional
-        Is told how far the file is read, in megabytes on disk.
-    block_bytes : int
-        About how long a block is; longer only where one line is.
+    Yields
+    ------
+    tuple of (text stream, binary stream)
+        The lines, and the file below them, as ``open_input``.
     """
-    with open_input(path) as (stream, file):
-        position = 0
-        while block := stream.read(block_bytes) + stream.readline():
-            if task is not None:
-                task.advance((file.tell() - position) / _MEGABYTE)
-            position = file.tell()
-            yield block
+    with (
+        open_input(path) as (stream, file),
+        io.TextIOWrapper(stream, encoding="utf-8-sig", errors=errors) as text,
+    ):
+        yield text, file
 
 
 def size_megabytes(path: Path) -> float:
