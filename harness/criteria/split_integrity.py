@@ -1,11 +1,11 @@
-"""The split-integrity criterion: test set, training part and the two heads' splits, judged.
+"""The split-integrity criterion: test set and training part, judged.
 
 What was found is ``harness.data.leakage``'s; here it becomes a result with next steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -21,7 +21,6 @@ __all__ = [
 def judge_split_integrity(
     leaks: LeakReport,
     *,
-    split_of_head: Mapping[str, str] | None = None,
     identity: IdentityBins | None = None,
 ) -> CriterionResult:
     """Judge that nothing of the test set is in the training part.
@@ -30,32 +29,25 @@ def judge_split_integrity(
     ----------
     leaks : LeakReport
         What ``find_leaks`` found.
-    split_of_head : mapping of side to sha256, optional
-        The split that each head was trained on; they must be one.
     identity : IdentityBins, optional
         Best-hit identities of test against training proteins, for the report.
 
     Returns
     -------
     CriterionResult
-        PASS only if nothing was found and the heads share a split. ``value`` is the number of
-        things found.
+        PASS only if nothing was found. ``value`` is the number of things found.
     """
     found = [f"{check.what}: {check.count}" for check in leaks.leaks]
-    if split_of_head and len(set(split_of_head.values())) > 1:
-        found.append("the two heads were trained on different splits")
-    count = sum(check.count for check in leaks.leaks) + (len(found) - len(leaks.leaks))
     return CriterionResult(
         id="split-integrity",
         state=State.FAIL if found else State.PASS,
-        value=Fraction(count),
+        value=Fraction(sum(check.count for check in leaks.leaks)),
         limit=Fraction(0),
         unit="leaks",
-        detail="; ".join(found) or _nothing_found(leaks),
-        warnings=_warnings(leaks),
-        next_steps=tuple(_next_steps(leaks, len(found) > len(leaks.leaks))),
+        detail="; ".join(found)
+        or "No id, nucleotide sequence (either strand) or protein is in both parts.",
+        next_steps=tuple(_next_steps(leaks)),
         evidence={
-            "compared": leaks.compared,
             "hard": [
                 {"what": check.what, "count": check.count, "examples": list(check.examples)}
                 for check in leaks.checks
@@ -86,19 +78,7 @@ def _identity_evidence(identity: IdentityBins | None) -> dict[str, Any]:
     }
 
 
-def _nothing_found(leaks: LeakReport) -> str:
-    if leaks.compared == "features":
-        return "No identical feature rows in test set and training part; no sequences were given."
-    return "No id, nucleotide sequence (either strand) or protein is in both parts."
-
-
-def _warnings(leaks: LeakReport) -> tuple[str, ...]:
-    if leaks.compared == "features":
-        return ("Only features were compared: near-identical sequences cannot be seen.",)
-    return ()
-
-
-def _next_steps(leaks: LeakReport, heads_differ: bool) -> Iterator[str]:
+def _next_steps(leaks: LeakReport) -> Iterator[str]:
     """Yield what was found where, the most frequent first, then how to be rid of it."""
     for check in sorted(leaks.leaks, key=lambda check: -check.count):
         examples = ", ".join(" and ".join(clash) for clash in check.examples)
@@ -115,5 +95,3 @@ def _next_steps(leaks: LeakReport, heads_differ: bool) -> Iterator[str]:
             "Then draw the split again with `harness split --redraw`: it keeps identical rows "
             "together."
         )
-    if heads_differ:
-        yield "Train both heads again on one split with `harness train`."
