@@ -7,7 +7,7 @@ null in its place. Whether ids and sequences are acceptable is decided by the sc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from harness.errors import DataError, MissingInput
 from harness.progress import Task
 
 __all__ = [
+    "check_sequences_beside",
     "find_pair",
     "pair_halves",
     "read_fasta",
@@ -91,6 +92,7 @@ def _numbered(ids: pa.ChunkedArray) -> pd.DataFrame:
 
 _NUCLEOTIDE_ENDINGS = (".fa", ".fasta", ".fna")
 _PROTEIN_ENDINGS = (".fa", ".faa", ".fasta")
+_EMBEDDED_ENDINGS = (".fa", ".faa", ".fasta", ".fna")
 
 _RECORDS_PER_CHUNK = 1 << 17  # held as Python text before they become columns
 _MEGABYTE = 1e6
@@ -168,6 +170,48 @@ def find_pair(prefix: Path) -> tuple[Path, Path]:
     """
     nucleotides = _find_one(prefix, "nucleotide", _NUCLEOTIDE_ENDINGS)
     return nucleotides, _find_one(prefix, "protein", _PROTEIN_ENDINGS)
+
+
+def check_sequences_beside(
+    files: Sequence[Path], records: pd.DataFrame, *, ending: str, column: str
+) -> None:
+    """Refuse embedding files that were made from other sequences than the records of their ids.
+
+    The files hold ids alone; but VirNucPro's tools write ``output_1_ESM.pt`` beside the
+    ``output_1.fa`` that was embedded. Where that is there, its sequences are compared.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Embedding files.
+    records : DataFrame
+        A record table.
+    ending : str
+        How their names end, such as ``_ESM.pt``.
+    column : str
+        What was embedded: ``nucleotides`` or ``protein``.
+
+    Raises
+    ------
+    DataError
+        If a sequence differs from the record's, or a FASTA file cannot be read.
+    """
+    own = records.set_index("id")[column]
+    for file in files:
+        stem = file.name.removesuffix(ending)
+        for source in filter(_is_there, (file.with_name(f"{stem}{e}") for e in _EMBEDDED_ENDINGS)):
+            table = read_fasta(source).to_pandas().set_index("id")["sequence"].str.rstrip("*")
+            pairs = pd.DataFrame({"embedded": table, "own": own.reindex(table.index)}).dropna()
+            other = pairs[pairs["embedded"] != pairs["own"]]
+            if len(other):
+                first = other.iloc[0]
+                raise DataError(
+                    f"{file}: {len(other):,} of {len(pairs):,} vectors were made from other "
+                    f"sequences than the records of their ids: {other.index[0]!r} has "
+                    f"{len(first['embedded'])} letters in {source.name} and {len(first['own'])} in "
+                    "the records, or others. Embed the records that are judged, or judge those "
+                    "that were embedded"
+                )
 
 
 def _find_one(prefix: Path, kind: str, endings: tuple[str, ...]) -> Path:

@@ -23,6 +23,7 @@ import pandas as pd
 
 from harness.artifacts import Build, digest_file
 from harness.config import GateConfig, ModelConfig, RandomWeights
+from harness.data.fasta import check_sequences_beside
 from harness.data.inputs import require_files
 from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding import (
@@ -411,6 +412,9 @@ class Vectors:
     ) -> ImportedEmbeddings:
         def make() -> ImportedEmbeddings:
             files = require_files(source, ending)
+            column = "protein" if ending == PROTEIN_ENDING else "nucleotides"
+            records = self._samples.records()
+            check_sequences_beside(files, records, ending=ending, column=column)
             inputs = {"files": [digest_file(path) for path in files], "dim": dim}
 
             def build(folder: Path) -> None:

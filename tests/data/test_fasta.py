@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import nullcontext
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.fasta import find_pair, read_fasta
+from harness.data.fasta import check_sequences_beside, find_pair, read_fasta
 from harness.data.inputs import size_megabytes
 from harness.errors import DataError, MissingInput
 
@@ -192,3 +194,16 @@ def test_pair_in_a_folder_that_is_a_link_to_itself_then_error_says_so(tmp_path: 
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(DataError, match="Too many levels"):
         find_pair(tmp_path / "loop" / "v")
+
+
+@pytest.mark.parametrize(("sequence", "is_refused"), [("MK*", False), ("MKL", True), ("ML", True)])
+def test_sequences_beside_embeddings_when_they_differ_then_the_join_is_refused(
+    tmp_path: Path, sequence: str, is_refused: bool
+) -> None:
+    """One id, two sequences: the vector would stand for another record's; strangers do no harm."""
+    (tmp_path / "output_1.fa").write_text(f">b\n{sequence}\n>stranger\nAAA\n")
+    records = pd.DataFrame({"id": ["a", "b"], "protein": ["MA", "MK"]}, dtype="str")
+    files = [tmp_path / "output_1_ESM.pt", tmp_path / "without_fasta_ESM.pt"]
+    refusal = pytest.raises(DataError, match=r"output_1_ESM\.pt: 1 of 1 vectors .* 'b' has")
+    with refusal if is_refused else nullcontext():
+        check_sequences_beside(files, records, ending="_ESM.pt", column="protein")
