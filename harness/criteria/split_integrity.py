@@ -1,4 +1,4 @@
-"""The split-integrity criterion: whether the test set shares anything with the training part.
+"""The split-integrity criterion: test set and training part, judged.
 
 What was found is ``harness.data.leakage``'s; here it becomes a result with next steps.
 """
@@ -53,11 +53,10 @@ def judge_split_integrity(
         value=Fraction(sum(check.count for check in leaks.leaks)),
         limit=Fraction(0),
         unit="leaks",
-        detail="; ".join(found) or _nothing_found(leaks),
-        warnings=_warnings(leaks),
+        detail="; ".join(found)
+        or "No id, nucleotide sequence (either strand) or protein is in both parts.",
         next_steps=tuple(_next_steps(leaks)),
         evidence={
-            "compared": leaks.compared,
             "hard": [
                 {"what": check.what, "count": check.count, "examples": list(check.examples)}
                 for check in leaks.checks
@@ -86,18 +85,6 @@ def _identity_evidence(identity: IdentityBins | None) -> dict[str, Any]:
             f"{identity.version}, coverage at least 0.8; no hit counts as the lowest bin."
         ),
     }
-
-
-def _nothing_found(leaks: LeakReport) -> str:
-    if leaks.compared == "features":
-        return "No identical feature rows in test set and training part; no sequences were given."
-    return "No id, nucleotide sequence (either strand) or protein is in both parts."
-
-
-def _warnings(leaks: LeakReport) -> tuple[str, ...]:
-    if leaks.compared == "features":
-        return ("Only features were compared: near-identical sequences cannot be seen.",)
-    return ()
 
 
 def _next_steps(leaks: LeakReport) -> Iterator[str]:

@@ -4,7 +4,7 @@
 whether the test set is representative, and ``find_leaks`` whether it is separate.
 """
 
-from harness.data.leakage import LeakReport, find_feature_leaks, find_leaks
+from harness.data.leakage import LeakReport, find_leaks
 from harness.data.read import read_records
 from harness.data.records import RECORD_COLUMNS, RecordSet, check_records, digest_content
 from harness.data.representativeness import Representativeness, compare_distributions
@@ -20,7 +20,6 @@ __all__ = [
     "compare_distributions",
     "digest_content",
     "draw_split",
-    "find_feature_leaks",
     "find_leaks",
     "read_records",
 ]

@@ -1,15 +1,10 @@
 """How far the train and test rows of one class lie apart, trait by trait; judged elsewhere.
 
-Every check made here is REPORTED: it has an effect, its floors, and the smallest effect that
-could have been caught, but no p yet.
-
-Lengths and GC of train and test as histograms, for the figures.
-
-The held-out two-sample classifier, which tries to tell test rows from train rows.
-
-Half of the units teach a logistic regression which side a row is on; the other half judge it.
-It sees differences that no single trait shows. In-sample or with rows of one unit in both halves
-it would invent them.
+Every check made here is REPORTED: it has an effect, its floors, and the smallest effect that could
+have been caught, but no p yet. Beside the single traits stands a held-out two-sample classifier:
+half of the units teach a logistic regression which side a row is on, the other half judge it. It
+sees differences that no single trait shows; in-sample, or with rows of one unit in both halves, it
+would invent them. Lengths and GC are also given as histograms, for the figures.
 """
 
 from __future__ import annotations

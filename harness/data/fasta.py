@@ -1,18 +1,14 @@
-"""FASTA files as tables, and finding the two files of a pair.
+"""FASTA pairs as tables: finding the two files, reading each, and putting the halves together.
 
-Reads millions of records in seconds, so it works on blocks of bytes rather than on an object per
-record. Whether ids and sequences are acceptable is decided by the screening.
-
-The two halves of a record, from the nucleotide and the protein file of a pair, put together.
-
-Matching is by id. A half without its other half stays in the table, with a null in its place.
+Parsing is Biopython's. Matching is by id: a half without its other half stays in the table, with a
+null in its place. Whether ids and sequences are acceptable is decided by the screening.
 """
 
 from __future__ import annotations
 
 import os
-import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-from harness.data.inputs import named_errors, read_blocks
+from harness.data.inputs import named_errors, open_text
 from harness.errors import DataError, MissingInput
 from harness.progress import Task
 
 __all__ = [
+    "check_sequences_beside",
     "find_pair",
     "pair_halves",
     "read_fasta",
@@ -51,7 +49,7 @@ def pair_halves(nucleotides: pa.Table, proteins: pa.Table, *, sources: tuple[str
     pyarrow.Table
         ``id``, ``nucleotides``, ``protein``, ``source`` (the nucleotide file where the row stands
         in it) and ``row`` (its number there, from 1). First the nucleotide file's rows in their
-        order, then the proteins without a partner. A stop at a protein's very end is dropped.
+        order, then the proteins without a partner.
     """
     n_pairs = len(nucleotides)
     if nucleotides["id"].equals(proteins["id"]):
@@ -70,7 +68,7 @@ def pair_halves(nucleotides: pa.Table, proteins: pa.Table, *, sources: tuple[str
         {
             "id": ids,
             "nucleotides": dna,
-            "protein": _without_end_stop(protein),
+            "protein": protein,
             "source": pa.DictionaryArray.from_arrays(is_protein_row, list(sources)),
             "row": own_row + 1,
         }
@@ -92,23 +90,12 @@ def _numbered(ids: pa.ChunkedArray) -> pd.DataFrame:
     return frame
 
 
-def _without_end_stop(protein: pa.ChunkedArray) -> pa.ChunkedArray:
-    ends = pc.ends_with(protein, "*")
-    if not pc.any(ends).as_py():
-        return protein
-    return pc.replace_substring_regex(protein, r"\*$", "")
-
-
 _NUCLEOTIDE_ENDINGS = (".fa", ".fasta", ".fna")
 _PROTEIN_ENDINGS = (".fa", ".faa", ".fasta")
+_EMBEDDED_ENDINGS = (".fa", ".faa", ".fasta", ".fna")
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_WHITESPACE = string.whitespace.encode()
-# Sequences become upper-case letters and "*"; any other byte becomes "?", which no alphabet holds.
-_SEQUENCE_BYTES = bytes(
-    byte if chr(byte) in string.ascii_uppercase + "*" else ord("?")
-    for byte in bytes(range(256)).upper()
-)
+_RECORDS_PER_CHUNK = 1 << 17  # held as Python text before they become columns
+_MEGABYTE = 1e6
 
 
 def read_fasta(path: Path, *, task: Task | None = None) -> pa.Table:
@@ -125,8 +112,7 @@ def read_fasta(path: Path, *, task: Task | None = None) -> pa.Table:
     -------
     pyarrow.Table
         One row per record, in the file's order: ``id`` (the header's first word; bytes that are
-        not UTF-8 become U+FFFD) and ``sequence`` (upper case, no whitespace; characters other than
-        letters and ``*`` become ``?``).
+        not UTF-8 become U+FFFD) and ``sequence`` (upper case, line ends and blanks left out).
 
     Raises
     ------
@@ -135,10 +121,35 @@ def read_fasta(path: Path, *, task: Task | None = None) -> pa.Table:
     DataError
         If it cannot be read, is empty, or does not begin with a ``>``.
     """
-    tables = [_parse(piece) for piece in _whole_records(path, task)]
+    with open_text(path, errors="replace") as (text, file):
+        records = SimpleFastaParser(_from_first_record(path, text))  # type: ignore[no-untyped-call]
+        tables, position = [], 0
+        while chunk := list(islice(records, _RECORDS_PER_CHUNK)):
+            tables.append(_columns(chunk))
+            if task is not None:
+                task.advance((file.tell() - position) / _MEGABYTE)
+                position = file.tell()
     if not tables:
         raise DataError(f"{path}: expected FASTA records, but the file is empty")
     return pa.concat_tables(tables)
+
+
+def _from_first_record(path: Path, lines: Iterator[str]) -> Iterator[str]:
+    """Drop blank lines before the first record; refuse anything else there."""
+    for line in lines:
+        if line.strip():
+            if not line.lstrip().startswith(">"):
+                raise DataError(
+                    f"{path}: not a FASTA file: it must begin with '>', begins with {line[:40]!r}"
+                )
+            return chain([line.lstrip()], lines)
+    return lines
+
+
+def _columns(records: list[tuple[str, str]]) -> pa.Table:
+    ids = [header.split(None, 1)[0] if header.strip() else "" for header, _ in records]
+    sequences = pa.array([sequence for _, sequence in records], pa.large_string())
+    return pa.table({"id": pa.array(ids, pa.large_string()), "sequence": pc.ascii_upper(sequences)})
 
 
 def find_pair(prefix: Path) -> tuple[Path, Path]:
@@ -159,6 +170,48 @@ def find_pair(prefix: Path) -> tuple[Path, Path]:
     """
     nucleotides = _find_one(prefix, "nucleotide", _NUCLEOTIDE_ENDINGS)
     return nucleotides, _find_one(prefix, "protein", _PROTEIN_ENDINGS)
+
+
+def check_sequences_beside(
+    files: Sequence[Path], records: pd.DataFrame, *, ending: str, column: str
+) -> None:
+    """Refuse embedding files that were made from other sequences than the records of their ids.
+
+    The files hold ids alone; but VirNucPro's tools write ``output_1_ESM.pt`` beside the
+    ``output_1.fa`` that was embedded. Where that is there, its sequences are compared.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Embedding files.
+    records : DataFrame
+        A record table.
+    ending : str
+        How their names end, such as ``_ESM.pt``.
+    column : str
+        What was embedded: ``nucleotides`` or ``protein``.
+
+    Raises
+    ------
+    DataError
+        If a sequence differs from the record's, or a FASTA file cannot be read.
+    """
+    own = records.set_index("id")[column]
+    for file in files:
+        stem = file.name.removesuffix(ending)
+        for source in filter(_is_there, (file.with_name(f"{stem}{e}") for e in _EMBEDDED_ENDINGS)):
+            table = read_fasta(source).to_pandas().set_index("id")["sequence"].str.rstrip("*")
+            pairs = pd.DataFrame({"embedded": table, "own": own.reindex(table.index)}).dropna()
+            other = pairs[pairs["embedded"] != pairs["own"]]
+            if len(other):
+                first = other.iloc[0]
+                raise DataError(
+                    f"{file}: {len(other):,} of {len(pairs):,} vectors were made from other "
+                    f"sequences than the records of their ids: {other.index[0]!r} has "
+                    f"{len(first['embedded'])} letters in {source.name} and {len(first['own'])} in "
+                    "the records, or others. Embed the records that are judged, or judge those "
+                    "that were embedded"
+                )
 
 
 def _find_one(prefix: Path, kind: str, endings: tuple[str, ...]) -> Path:
@@ -190,52 +243,3 @@ def _is_there(path: Path) -> bool:
 
 def _names(paths: list[Path]) -> str:
     return ", ".join(path.name for path in paths)
-
-
-def _whole_records(path: Path, task: Task | None) -> Iterator[bytes]:
-    """Yield pieces that begin with a ``>`` and end where a record ends."""
-    held: list[bytes] = []
-    for block in _without_preamble(path, read_blocks(path, task=task)):
-        cut = block.rfind(b"\n>") + 1
-        if cut or block.startswith(b">"):
-            piece = b"".join([*held, block[:cut]])
-            if piece:
-                yield piece
-            held = [block[cut:]]
-        else:
-            held.append(block)
-    if held:
-        yield b"".join(held)
-
-
-def _without_preamble(path: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Drop whitespace before the first record; refuse anything else there."""
-    is_first = True
-    for block in blocks:
-        content = block.removeprefix(_BYTE_ORDER_MARK).lstrip() if is_first else block
-        if is_first and content and not content.startswith(b">"):
-            raise DataError(
-                f"{path}: not a FASTA file: it must begin with '>', begins with {content[:40]!r}"
-            )
-        is_first = is_first and not content
-        if content:
-            yield content
-
-
-def _parse(piece: bytes) -> pa.Table:
-    if b"\r" in piece:
-        piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    records = [record.partition(b"\n") for record in piece[1:].split(b"\n>")]
-    ids = [_first_word(header) for header, _, _ in records]
-    sequences = [lines.translate(_SEQUENCE_BYTES, _WHITESPACE) for _, _, lines in records]
-    return pa.table(
-        {
-            "id": pa.array(ids, pa.large_string()),
-            "sequence": pa.array(sequences, pa.large_binary()).cast(pa.large_string()),
-        }
-    )
-
-
-def _first_word(header: bytes) -> str:
-    words = header.split(None, 1)
-    return words[0].decode("utf-8", "replace") if words else ""

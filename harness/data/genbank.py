@@ -1,20 +1,14 @@
-"""GenBank files: a genome's sequence, its annotated proteins, its lineage.
+"""GenBank files: a genome's sequence, its annotated proteins, its lineage, and its records.
 
-Owns which taxon of an entry's lineage stands for it. Parsing is Biopython's; cutting a genome into
-records is done elsewhere.
-
-Annotated genomes as input for reading: GenBank entries, cut into records.
-
-How a genome is cut is the windows' business, what an entry holds that of the GenBank reader; the
-rows go through the same screening as all others.
+Owns which taxon of an entry's lineage stands for it, and which files of a folder are GenBank's.
+Parsing is Biopython's, how a sequence is cut is decided in ``windows``; the rows go through the
+same screening as all others.
 """
 
 from __future__ import annotations
 
-import io
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +19,8 @@ from Bio.GenBank.Scanner import GenBankScanner
 from Bio.SeqFeature import SeqFeature
 from Bio.SeqRecord import SeqRecord
 
-from harness.data.inputs import find_files, open_input
-from harness.data.records import extract_fragments
+from harness.data.inputs import list_files, open_input, open_text
+from harness.data.windows import WINDOW_BASES, extract_fragments
 from harness.errors import DataError, MissingInput
 
 __all__ = [
@@ -40,8 +34,12 @@ __all__ = [
 
 
 _ENDINGS = tuple(
-    f".{name}{packed}" for name in ("gb", "gbk", "gbff", "genbank") for packed in ("", ".gz")
+    f".{name}{packed}"
+    for name in ("gb", "gbk", "gbff", "gbf", "genbank", "seq")
+    for packed in ("", ".gz")
 )
+# As ICTV names families of viruses, viroids and satellites.
+_FAMILY_ENDINGS = ("viridae", "viroidae", "satellitidae")
 _DOMAINS = {
     "Viruses": "virus",
     "Bacteria": "bacterium",
@@ -82,8 +80,10 @@ class GenBankEntry:
     sequence : str
         Upper-case nucleotides; "" if only headers were read.
     proteins : tuple of str
-        The translations of its coding sequences, without pseudogenes and without stops at the end;
-        empty if only headers were read.
+        Its ``translation`` qualifiers; where it has none, the translations of its coding sequences,
+        without pseudogenes. Empty if only headers were read.
+    is_translated_here : bool
+        Whether the proteins are such translations. VirNucPro makes no records of those.
     """
 
     accession: str
@@ -92,6 +92,7 @@ class GenBankEntry:
     genome: str
     sequence: str
     proteins: tuple[str, ...]
+    is_translated_here: bool = False
 
 
 def read_genbank(path: Path, *, is_header_only: bool = False) -> Iterator[GenBankEntry]:
@@ -136,7 +137,8 @@ def choose_lineage(taxa: Sequence[str]) -> str:
     Returns
     -------
     str
-        The virus family (the taxon ending in -viridae), otherwise the last taxon; "" for none.
+        The family of a virus (-viridae), viroid (-viroidae) or satellite (-satellitidae), otherwise
+        the last taxon; "" for none.
 
     Examples
     --------
@@ -145,7 +147,7 @@ def choose_lineage(taxa: Sequence[str]) -> str:
     >>> choose_lineage(["Bacteria", "Mycoplasmatota", "Mollicutes"])
     'Mollicutes'
     """
-    families = [taxon for taxon in taxa if taxon.endswith("viridae")]
+    families = [taxon for taxon in taxa if taxon.endswith(_FAMILY_ENDINGS)]
     return families[0] if families else "".join(taxa[-1:])
 
 
@@ -169,7 +171,7 @@ def genbank_files(path: Path) -> tuple[Path, ...]:
     """
     if not path.is_dir():
         return (path,)
-    files = find_files(path, _ENDINGS)
+    files = tuple(file for file in list_files(path) if _is_named_genbank(file))
     if not files:
         raise MissingInput(
             f"{path} holds no GenBank file; looked for {', '.join(_ENDINGS)}",
@@ -178,9 +180,12 @@ def genbank_files(path: Path) -> tuple[Path, ...]:
     return files
 
 
+def _is_named_genbank(file: Path) -> bool:
+    return file.name.lower().endswith(_ENDINGS)
+
+
 def _parse(path: Path, *, is_header_only: bool) -> Iterator[SeqRecord]:
-    with open_input(path) as (stream, _):
-        text = io.TextIOWrapper(stream, encoding="utf-8")
+    with open_text(path) as (text, _):
         scanner = GenBankScanner()  # type: ignore[no-untyped-call]
         records = scanner.parse_records(text, do_features=not is_header_only)  # type: ignore[no-untyped-call]
         while (record := _next(path, records)) is not None:
@@ -204,13 +209,16 @@ def _entry(path: Path, record: SeqRecord, *, is_header_only: bool) -> GenBankEnt
     accession = str(record.id)
     if accession in _UNKNOWN_ACCESSIONS:
         raise DataError(f"{path}: the entry {record.name!r} has no accession")
+    stored = [text for feature in record.features for text in _stored_translations(feature)]
+    translated = [] if stored else [_translate(path, record, gene) for gene in _genes(record)]
     return GenBankEntry(
         accession=accession,
         lineage=choose_lineage(_taxa(record)),
         source_kind=_source_kind(record),
         genome=_assembly(record) or accession,
         sequence="" if is_header_only else _sequence(path, record),
-        proteins=() if is_header_only else tuple(_proteins(path, record)),
+        proteins=tuple(stored or translated),
+        is_translated_here=bool(translated),
     )
 
 
@@ -242,20 +250,23 @@ def _sequence(path: Path, record: SeqRecord) -> str:
     return str(record.seq)
 
 
-def _proteins(path: Path, record: SeqRecord) -> Iterator[str]:
+def _stored_translations(feature: SeqFeature) -> Sequence[str]:
+    stored: Sequence[str] = feature.qualifiers.get("translation", ())
+    return stored
+
+
+def _genes(record: SeqRecord) -> Iterator[SeqFeature]:
     for feature in record.features:
         if feature.type == "CDS" and not {"pseudo", "pseudogene"} & set(feature.qualifiers):
-            yield _translation(path, record, feature).rstrip("*")
+            yield feature
 
 
-def _translation(path: Path, record: SeqRecord, feature: SeqFeature) -> str:
-    stored = feature.qualifiers.get("translation")
-    if stored:
-        return str(stored[0])
+def _translate(path: Path, record: SeqRecord, feature: SeqFeature) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a partial codon at a fragment's edge is left out
         try:
-            return str(feature.translate(record.seq, cds=False))  # type: ignore[no-untyped-call]
+            protein = feature.translate(record.seq, cds=False)  # type: ignore[no-untyped-call]
+            return str(protein).rstrip("*")
         except (ValueError, LookupError, TranslationError) as error:
             raise DataError(
                 f"{path}: {record.id}: the coding sequence at {feature.location} has no "
@@ -263,7 +274,7 @@ def _translation(path: Path, record: SeqRecord, feature: SeqFeature) -> str:
             ) from error
 
 
-def read_genomes(path: Path) -> pa.Table:
+def read_genomes(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     """Read the records of a GenBank file, or of all GenBank files below a folder.
 
     Parameters
@@ -273,10 +284,9 @@ def read_genomes(path: Path) -> pa.Table:
 
     Returns
     -------
-    pyarrow.Table
+    tuple of (pyarrow.Table, tuple of str)
         ``id``, ``nucleotides``, ``protein``, ``lineage``, ``genome``, ``source_kind``, and
-        ``source`` and ``row`` (from 1). A frame counts as a gene's if it lies in a protein of its
-        genome, whichever entry that stands in.
+        ``source`` and ``row`` (from 1); and lines that a person should read.
 
     Raises
     ------
@@ -286,15 +296,17 @@ def read_genomes(path: Path) -> pa.Table:
         If a file cannot be read, an accession stands there twice, or no frame lies within an
         annotated protein.
     """
-    genomes: dict[str, list[GenBankEntry]] = defaultdict(list)
+    seen: dict[str, bool] = {}
+    rows: list[tuple[str, ...]] = []
     for entry in read_genbank(path):
-        genomes[entry.genome].append(entry)
-    _refuse_repeats(path, (entry for entries in genomes.values() for entry in entries))
-    rows = [row for entries in genomes.values() for row in _cut(entries)]
+        if entry.accession in seen:
+            raise DataError(f"{path}: {entry.accession} stands there twice. Keep one copy")
+        seen[entry.accession] = entry.is_translated_here
+        rows += _cut(entry)
     if not rows:
         raise DataError(
-            f"{path}: no window of 500 bp lies within an annotated protein. Give files with CDS "
-            "features, or the records as FASTA pairs"
+            f"{path}: no window of {WINDOW_BASES} bp lies within an annotated protein. Give files "
+            "with CDS features, or the records as FASTA pairs"
         )
     names = ("id", "nucleotides", "protein", "lineage", "genome", "source_kind")
     columns = zip(*rows, strict=True)
@@ -303,22 +315,25 @@ def read_genomes(path: Path) -> pa.Table:
         for name, column in zip(names, columns, strict=True)
     }
     source = pa.DictionaryArray.from_arrays(np.zeros(len(rows), dtype=np.int32), [str(path)])
-    return pa.table({**table, "source": source, "row": np.arange(1, len(rows) + 1)})
+    found = pa.table({**table, "source": source, "row": np.arange(1, len(rows) + 1)})
+    translated = [accession for accession, is_translated_here in seen.items() if is_translated_here]
+    return found, tuple(_notes(path, translated))
 
 
-def _cut(entries: list[GenBankEntry]) -> Iterable[tuple[str, ...]]:
-    by_accession = {entry.accession: entry for entry in entries}
-    contigs = {name: entry.sequence for name, entry in by_accession.items()}
-    proteins = [protein for entry in entries for protein in entry.proteins]
-    for fragment in extract_fragments(contigs, proteins):
-        entry = by_accession[fragment.id.accession]
-        origin = (entry.lineage, entry.genome, entry.source_kind)
-        yield (str(fragment.id), fragment.nucleotides, fragment.protein, *origin)
+def _cut(entry: GenBankEntry) -> Iterator[tuple[str, ...]]:
+    origin = (entry.lineage, entry.genome, entry.source_kind)
+    for fragment in extract_fragments(entry.accession, entry.sequence, entry.proteins):
+        yield (fragment.id, fragment.nucleotides, fragment.protein, *origin)
 
 
-def _refuse_repeats(path: Path, entries: Iterable[GenBankEntry]) -> None:
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.accession in seen:
-            raise DataError(f"{path}: {entry.accession} stands there twice. Keep one copy")
-        seen.add(entry.accession)
+def _notes(path: Path, translated: list[str]) -> Iterator[str]:
+    if translated:
+        yield (
+            f"{path}: {len(translated)} accessions have no `translation` qualifier, such as "
+            f"{translated[0]}; their coding sequences were translated. VirNucPro makes no records "
+            "of them"
+        )
+    if path.is_dir():
+        for file in list_files(path):
+            if not _is_named_genbank(file):
+                yield f"passed over, since its name is no GenBank file's: {file}"

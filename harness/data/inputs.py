@@ -6,27 +6,26 @@ Plain or gzip is told by the content, not by the name. What the bytes mean is th
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO, cast
 
 from harness.errors import DataError, MissingInput
-from harness.progress import Task
 
 __all__ = [
-    "find_files",
+    "list_files",
     "named_errors",
     "open_input",
-    "read_blocks",
+    "open_text",
     "require_files",
     "size_megabytes",
 ]
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_BLOCK_BYTES = 1 << 22  # the fastest of 2**18 to 2**24
 _MEGABYTE = 1e6
 
 
@@ -79,27 +78,20 @@ def open_input(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
             yield cast(BinaryIO, unpacked), file
 
 
-def read_blocks(
-    path: Path, *, task: Task | None = None, block_bytes: int = _BLOCK_BYTES
-) -> Iterator[bytes]:
-    """Yield the unpacked content in blocks of whole lines.
+@contextmanager
+def open_text(path: Path, *, errors: str = "strict") -> Iterator[tuple[TextIO, BinaryIO]]:
+    """Open a plain or gzip file as UTF-8 text, whatever its line ends, without a byte order mark.
 
-    Parameters
-    ----------
-    path : Path
-        A plain or gzip file.
-    task : Task, optional
-        Is told how far the file is read, in megabytes on disk.
-    block_bytes : int
-        About how long a block is; longer only where one line is.
+    Yields
+    ------
+    tuple of (text stream, binary stream)
+        The lines, and the file below them, as ``open_input``.
     """
-    with open_input(path) as (stream, file):
-        position = 0
-        while block := stream.read(block_bytes) + stream.readline():
-            if task is not None:
-                task.advance((file.tell() - position) / _MEGABYTE)
-            position = file.tell()
-            yield block
+    with (
+        open_input(path) as (stream, file),
+        io.TextIOWrapper(stream, encoding="utf-8-sig", errors=errors) as text,
+    ):
+        yield text, file
 
 
 def size_megabytes(path: Path) -> float:
@@ -108,8 +100,8 @@ def size_megabytes(path: Path) -> float:
         return path.stat().st_size / _MEGABYTE
 
 
-def find_files(folder: Path, endings: Collection[str]) -> tuple[Path, ...]:
-    """Return the files below a folder whose names end in one of ``endings``, sorted by path.
+def list_files(folder: Path) -> tuple[Path, ...]:
+    """Return all files below a folder, sorted by path, without the ``._*`` that macOS leaves.
 
     Links to folders are followed.
 
@@ -130,21 +122,21 @@ def find_files(folder: Path, endings: Collection[str]) -> tuple[Path, ...]:
                 raise DataError(f"{place}: leads to {real} a second time. Remove the link")
             visited.add(real)
             folders.sort()
-            found += [Path(place, name) for name in names if name.endswith(tuple(endings))]
+            found += [Path(place, name) for name in names if not name.startswith("._")]
     return tuple(sorted(found))
 
 
 def require_files(folder: Path, ending: str) -> tuple[Path, ...]:
-    """Return the files below a folder whose names end so, as ``find_files``; at least one.
+    """Return the files below a folder whose names end so, as ``list_files``; at least one.
 
     Raises
     ------
     MissingInput
         If there is none, or no such folder.
     DataError
-        As ``find_files``.
+        As ``list_files``.
     """
-    files = find_files(folder, (ending,))
+    files = tuple(file for file in list_files(folder) if file.name.endswith(ending))
     if not files:
         raise MissingInput(
             f"{folder} holds no *{ending} file", remedy="Name the folder that holds them"

@@ -1,31 +1,24 @@
 """Leaks between the parts of a split: what may not happen, and what should be known.
 
 Hard leaks are counted exactly and fail the criterion ``split-integrity``; how near the test rows
-are to the training part otherwise (same genome, neighbouring window, other frame) is reported.
-
-How similar the test proteins are to the training proteins, by MMseqs2.
-
-Leak checks compare sequences for equality; this tells how close the rest comes, so that accuracy
-can be read by similarity. MMseqs2 is a program of its own; without it the result says how to get
-it, and no number is made up.
+are to the training part otherwise (same genome, neighbouring window, other frame) is reported. So
+is how similar the test proteins are to training proteins, by MMseqs2: a program of its own, without
+which the result says how to get it, and no number is made up.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 
 from harness.data.groups import Codes, is_in, order_by_id, sequence_codes, window_codes
 from harness.data.records import check_records
@@ -38,7 +31,6 @@ __all__ = [
     "LeakCheck",
     "LeakReport",
     "NearbyRows",
-    "find_feature_leaks",
     "find_leaks",
     "measure_identity",
 ]
@@ -211,7 +203,6 @@ def _run(command: list[str]) -> str:
 
 
 MAX_EXAMPLES = 5
-ROWS_PER_BATCH = 4096
 
 Mask = npt.NDArray[np.bool_]
 
@@ -271,27 +262,16 @@ class LeakReport:
     checks : tuple of LeakCheck
         The hard ones, those with nothing found included.
     nearby : tuple of NearbyRows
-        What is reported only; empty where only features are at hand.
-    compared : str
-        What stood for identity: ``sequences`` or ``features``.
+        What is reported only.
     """
 
     checks: tuple[LeakCheck, ...]
     nearby: tuple[NearbyRows, ...]
-    compared: str
 
     @property
     def leaks(self) -> tuple[LeakCheck, ...]:
         """Return the checks that found something."""
         return tuple(check for check in self.checks if check.count)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {
-            "compared": self.compared,
-            "checks": [asdict(check) for check in self.checks],
-            "nearby": [asdict(near) | {"share": float(near.share)} for near in self.nearby],
-        }
 
 
 def find_leaks(records: pd.DataFrame, split: Split) -> LeakReport:
@@ -325,49 +305,6 @@ def find_leaks(records: pd.DataFrame, split: Split) -> LeakReport:
     return LeakReport(
         checks=(*checks, *_coverage(records["id"], split, masks)),
         nearby=_nearby(records, masks),
-        compared="sequences",
-    )
-
-
-def find_feature_leaks(
-    ids: pd.Series,
-    features: npt.NDArray[np.floating],
-    split: Split,
-    *,
-    labels: npt.NDArray[np.integer],
-) -> LeakReport:
-    """Look for leaks where only features are at hand: equal rows stand for equal sequences.
-
-    Parameters
-    ----------
-    ids : Series of str, (n_rows,)
-        Record ids.
-    features : array, (n_rows, dim)
-        Read in batches, so it may be mapped from a file. Rows are equal if all bytes are.
-    split : Split
-        The parts.
-    labels : int array, (n_rows,)
-        1 viral, 0 not.
-
-    Returns
-    -------
-    LeakReport
-        Without ``nearby``. A sequence that was embedded twice with a rounding difference is not
-        recognised, nor is its reverse complement.
-
-    Raises
-    ------
-    ValueError
-        If ids, features and labels differ in length.
-    """
-    if not len(ids) == len(features) == len(labels):
-        raise ValueError(
-            f"{len(ids)} ids, {len(features)} feature rows and {len(labels)} labels do not match"
-        )
-    masks = split.masks(ids)
-    checks = _hard_checks(ids, labels, masks, {"features": _feature_codes(features)})
-    return LeakReport(
-        checks=(*checks, *_coverage(ids, split, masks)), nearby=(), compared="features"
     )
 
 
@@ -445,13 +382,3 @@ def _near(
     tested = pd.Series(place[masks.test & is_known])
     is_near = np.logical_or.reduce([(tested + step).isin(in_training) for step in offsets])
     return NearbyRows(what=what, count=int(is_near.sum()), n_test=int(masks.test.sum()))
-
-
-def _feature_codes(features: npt.NDArray[np.floating]) -> Codes:
-    digests: list[bytes] = []
-    for start in range(0, len(features), ROWS_PER_BATCH):
-        batch = np.ascontiguousarray(features[start : start + ROWS_PER_BATCH])
-        digests += [hashlib.blake2b(row.data, digest_size=16).digest() for row in batch]
-    encoded = pa.array(digests, pa.binary(16)).dictionary_encode()
-    codes: Codes = encoded.indices.to_numpy().astype(np.int64)
-    return codes

@@ -1,16 +1,8 @@
-"""From the files that users have to the record table.
+"""From the files that users have to the record table: every row is a record or has a reason.
 
-Reads FASTA pairs, annotated genomes and record tables, labels them by the list they stand in, and
-joins the taxonomy. What makes a row unusable is decided by the screening.
-
-Which rows of the input can be records, and the reason against each of the others.
-
-Works on Arrow tables with the columns ``id``, ``nucleotides`` and ``protein`` (null: there was no
-such half). Everything is decided by columns, never row by row.
-
-Record tables in Parquet files as input for reading.
-
-Only their form is checked here; their rows go through the same screening as all others.
+Finds what each input is (FASTA pair, annotated genomes, record table), labels it by the list it
+stands in, decides by columns which rows can be records, and joins the taxonomy. How a FASTA or
+GenBank file is read is the business of those modules.
 """
 
 from __future__ import annotations
@@ -20,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +20,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 from harness.data.fasta import find_pair, pair_halves, read_fasta
 from harness.data.genbank import genbank_files, read_genomes
-from harness.data.inputs import named_errors, size_megabytes
+from harness.data.inputs import open_input, size_megabytes
 from harness.data.records import RECORD_COLUMNS, RecordSet
 from harness.data.taxonomy import join_taxonomy, read_taxonomy
 from harness.errors import DataError
@@ -162,7 +155,7 @@ _ARROW_TYPES = {"str": pa.large_string(), "int8": pa.int8(), "int32": pa.int32()
 
 
 def read_table(path: Path, *, label: int) -> pa.Table:
-    """Read a record table from a Parquet file.
+    """Read a record table from a Parquet or CSV file.
 
     Parameters
     ----------
@@ -183,7 +176,7 @@ def read_table(path: Path, *, label: int) -> pa.Table:
     MissingInput
         If the file is not there.
     DataError
-        If it is not Parquet, lacks a column, or holds rows of the other class.
+        If it is not such a table, lacks a column, or holds rows of the other class.
     """
     table = _read(path)
     if missing := [name for name in _NEEDED if name not in table.column_names]:
@@ -207,14 +200,19 @@ def read_table(path: Path, *, label: int) -> pa.Table:
 
 
 def _read(path: Path) -> pa.Table:
-    with named_errors(path), path.open("rb") as file:
+    with open_input(path) as (stream, file):
         try:
-            table = pq.read_table(file)
+            table = pq.read_table(file) if path.suffix == ".parquet" else _read_csv(stream)
         except pa.ArrowException as error:
-            raise DataError(f"{path}: not a readable Parquet file: {error}") from error
+            raise DataError(f"{path}: not a readable record table: {error}") from error
     if not len(table):
         raise DataError(f"{path}: expected records, but the table is empty")
     return table
+
+
+def _read_csv(stream: BinaryIO) -> pa.Table:
+    kinds = {name: _ARROW_TYPES[kind] for name, kind in RECORD_COLUMNS.items()}
+    return csv.read_csv(stream, convert_options=csv.ConvertOptions(column_types=kinds))
 
 
 def _column(path: Path, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
@@ -227,8 +225,8 @@ def _column(path: Path, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 MAX_REJECT_SHARE = Fraction(1, 100)  # more than a stray row: the input is not what it should be
 
-_TABLE_ENDING = ".parquet"
-# The same form as parse_record_id, for a whole column.
+_TABLE_ENDINGS = (".parquet", ".csv")
+# NC_029549.1_chunk_3R2
 _RECORD_ID = r"^(?P<accession>.+)_chunk_(?P<window>\d{1,9})(?P<frame>[FR][123])$"
 
 
@@ -248,7 +246,7 @@ def read_records(
         Each is what the names of a FASTA pair begin with (``PREFIX_nucleotide.fa`` and
         ``PREFIX_protein.fa`` or ``.faa``, ``.fasta``; plain or gzip), a GenBank file or a folder
         of those (cut into windows as VirNucPro prepares its training data), or a record table
-        (``.parquet``). The list gives the label.
+        (``.parquet``, ``.csv``). The list gives the label.
     taxonomy : path, optional
         See ``read_taxonomy``. Without it, and for accessions it does not hold, the lineage and the
         source kind are "" and each accession is a genome of its own.
@@ -282,12 +280,13 @@ def read_records(
     known = None if taxonomy is None else read_taxonomy(Path(taxonomy))
     total = sum(size_megabytes(file) for path, _ in inputs for file in source_files(path))
     with (progress or Progress()).task("reading records", total=total, unit="MB") as task:
-        rows, rejected = _read_all(inputs, task)
+        rows, rejected, notes = _read_all(inputs, task)
     records, unknown_accessions = join_taxonomy(rows, known)
     record_set = RecordSet(
         records=records.select(list(RECORD_COLUMNS)).to_pandas(),
         rejected=rejected,
         unknown_accessions=unknown_accessions,
+        notes=notes,
     )
     record_set.check_rejects(max_reject_share)
     return record_set
@@ -303,7 +302,7 @@ def source_files(path: Path) -> tuple[Path, ...]:
     DataError
         If they cannot be told apart, or a folder cannot be read.
     """
-    if path.suffix == _TABLE_ENDING:
+    if path.suffix in _TABLE_ENDINGS:
         return (path,)
     return genbank_files(path) if path.exists() else find_pair(path)
 
@@ -316,31 +315,45 @@ def _refuse_repeated_inputs(paths: list[Path]) -> None:
             raise DataError(f"{path} is named {count} times as input. Name it once")
 
 
-def _read_all(inputs: list[tuple[Path, int]], task: Task) -> tuple[pa.Table, pd.DataFrame]:
+def _read_all(
+    inputs: list[tuple[Path, int]], task: Task
+) -> tuple[pa.Table, pd.DataFrame, tuple[str, ...]]:
     accepted, rejected = [], []
+    notes: list[str] = []
     for path, label in inputs:
-        rows = _read_rows(path, label, task)
+        rows, lines = _read_rows(path, label, task)
+        notes += lines
         good, bad = _divide(rows, find_faults(rows))
         accepted.append(_with_origin(good))
         rejected.append(bad)
     rows = pa.concat_tables(accepted)
     rows, repeated = _divide(rows, find_repeats(rows))
-    return rows, pd.concat([*rejected, repeated], ignore_index=True)
+    return rows, pd.concat([*rejected, repeated], ignore_index=True), tuple(notes)
 
 
-def _read_rows(path: Path, label: int, task: Task) -> pa.Table:
+def _read_rows(path: Path, label: int, task: Task) -> tuple[pa.Table, tuple[str, ...]]:
     files = source_files(path)
-    if path.suffix == _TABLE_ENDING:
+    notes: tuple[str, ...] = ()
+    if path.suffix in _TABLE_ENDINGS:
         rows = read_table(path, label=label)
         task.advance(size_megabytes(path))
     elif path.exists():
-        rows = read_genomes(path)
+        rows, notes = read_genomes(path)
         task.advance(sum(map(size_megabytes, files)))
     else:
         nucleotides, proteins = (read_fasta(file, task=task) for file in files)
         sources = (str(files[0]), str(files[1]))
         rows = pair_halves(nucleotides, proteins, sources=sources)
-    return rows.append_column("label", pa.array(np.full(len(rows), label, dtype=np.int8)))
+    rows = _without_end_stops(rows)
+    return rows.append_column("label", pa.array(np.full(len(rows), label, dtype=np.int8))), notes
+
+
+def _without_end_stops(rows: pa.Table) -> pa.Table:
+    """Drop the stop at a protein's very end, which gene finders write."""
+    if not pc.any(pc.ends_with(rows["protein"], "*")).as_py():
+        return rows
+    whole = pc.replace_substring_regex(rows["protein"], r"\*$", "")
+    return rows.set_column(rows.column_names.index("protein"), "protein", whole)
 
 
 def _divide(rows: pa.Table, reasons: Reasons) -> tuple[pa.Table, pd.DataFrame]:

@@ -1,51 +1,27 @@
-"""The record table: one row per translated frame of a window.
+"""The record table: one row per translated frame of a window; and what reading yields.
 
-What a row holds and what makes a table valid. Reading files into it is the readers' work.
-
-From a genome to records as VirNucPro prepares them: windows, six frames, known proteins.
-
-Owns what counts as a window, a frame and a training fragment. Reading genomes and their
-annotation is the caller's work, and so is the label.
-
-What reading yields: the records, the rows that could not be records, and their summary.
-
-Nothing is read here; which rows are refused is decided by the screening.
+Owns what a row holds, what makes a table valid, and the summary of what was read. Reading files
+into it is the readers' work, cutting genomes that of ``windows``.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
 
 import pandas as pd
-from Bio.Seq import reverse_complement, translate
 
 from harness.artifacts import digest_columns, write_atomically
 from harness.errors import DataError
 
-__all__ = [
-    "GENETIC_CODE",
-    "RECORD_COLUMNS",
-    "WINDOW_LENGTH",
-    "Fragment",
-    "RecordId",
-    "RecordSet",
-    "check_records",
-    "cut_windows",
-    "digest_content",
-    "extract_fragments",
-    "parse_record_id",
-]
+__all__ = ["RECORD_COLUMNS", "RecordSet", "check_records", "digest_content"]
 
 
 # Text columns are pandas' Arrow-backed `str`; unknown text is "", an unknown window is -1.
 RECORD_COLUMNS = {
     "id": "str",  # NC_029549.1_chunk_3R2: unique
-    "nucleotides": "str",  # the frame's codons, upper-case ACGT
+    "nucleotides": "str",  # the frame, upper-case ACGT: as VirNucPro cuts it, or as it was brought
     "protein": "str",  # their translation, without a stop
     "label": "int8",  # 1 viral, 0 not
     "accession": "str",  # NC_029549.1
@@ -55,34 +31,6 @@ RECORD_COLUMNS = {
     "source_kind": "str",  # phage, virus, bacterium, archaeon, plastid, eukaryote, ...
     "genome": "str",  # the assembly: the accession, where the taxonomy says nothing else
 }
-
-_RECORD_ID = re.compile(r"(?P<accession>.+)_chunk_(?P<window>\d+)(?P<frame>[FR][123])")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordId:
-    """A record's id, taken apart."""
-
-    accession: str
-    window: int
-    frame: str
-
-    def __str__(self) -> str:
-        return f"{self.accession}_chunk_{self.window}{self.frame}"
-
-
-def parse_record_id(text: str) -> RecordId | None:
-    """Take a VirNucPro record id apart; None if it has another form.
-
-    Examples
-    --------
-    >>> parse_record_id("NC_029549.1_chunk_3R2")
-    RecordId(accession='NC_029549.1', window=3, frame='R2')
-    """
-    match = _RECORD_ID.fullmatch(text)
-    if match is None:
-        return None
-    return RecordId(accession=match["accession"], window=int(match["window"]), frame=match["frame"])
 
 
 def digest_content(records: pd.DataFrame) -> str:
@@ -116,114 +64,6 @@ def check_records(records: pd.DataFrame, *, origin: str = "records") -> None:
         raise DataError(f"{origin}: labels must be 0 or 1, found {sorted(labels)}")
 
 
-# mypy: untyped-calls-exclude=Bio
-# (Biopython ships no types)
-
-
-WINDOW_LENGTH = 500  # nucleotides; VirNucPro trains one head for 500 and one for 300
-GENETIC_CODE: Final = 11  # NCBI's table for bacteria, archaea, plastids and their viruses
-
-_SHORTEST_WINDOW = 5  # every frame then holds at least one codon
-_STOP = "*"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fragment:
-    """One open frame of a window: a record without its label.
-
-    Attributes
-    ----------
-    id : RecordId
-        Accession, window number from 1, frame.
-    nucleotides : str
-        The frame's codons, 5' to 3' on the frame's own strand: a multiple of three, upper-case
-        ACGT.
-    protein : str
-        Their translation, without a stop.
-    """
-
-    id: RecordId
-    nucleotides: str
-    protein: str
-
-
-def cut_windows(sequence: str, *, length: int = WINDOW_LENGTH) -> Iterator[tuple[int, str]]:
-    """Cut a sequence into consecutive windows that do not overlap.
-
-    Parameters
-    ----------
-    sequence : str
-        Nucleotides in either case. A last piece shorter than a window is left out.
-    length : int
-        Window length in nucleotides, at least 5.
-
-    Yields
-    ------
-    tuple of int and str
-        Window number, from 1, and its upper-case nucleotides. A window that holds anything but
-        A, C, G and T is left out and keeps its number, so neighbours stay recognisable.
-
-    Raises
-    ------
-    ValueError
-        If ``length`` is below 5.
-
-    Examples
-    --------
-    >>> list(cut_windows("acgtaNNNNNTTTTTcc", length=5))
-    [(1, 'ACGTA'), (3, 'TTTTT')]
-    """
-    if length < _SHORTEST_WINDOW:
-        raise ValueError(f"length must be at least {_SHORTEST_WINDOW}, got {length}")
-    for number, start in enumerate(range(0, len(sequence) - length + 1, length), start=1):
-        window = sequence[start : start + length].upper()
-        if not window.strip("ACGT"):
-            yield number, window
-
-
-def extract_fragments(
-    contigs: Mapping[str, str], proteins: Iterable[str], *, length: int = WINDOW_LENGTH
-) -> Iterator[Fragment]:
-    """Find the frames of a genome's windows that lie within its annotated proteins.
-
-    Parameters
-    ----------
-    contigs : mapping of str to str
-        Accession to nucleotides, for all pieces of one genome.
-    proteins : iterable of str
-        The genome's annotated proteins.
-    length : int
-        Window length in nucleotides.
-
-    Yields
-    ------
-    Fragment
-        In the order of contigs, windows, and frames F1, F2, F3, R1, R2, R3.
-
-    Notes
-    -----
-    VirNucPro's preparation of training data: a frame is kept if it has no stop codon and its whole
-    translation (code 11) is part of an annotated protein of the genome, so neither a spurious open
-    frame nor a gene's edge becomes a record. F1 to F3 start at the first, second and third base of
-    the window, R1 to R3 at those of its reverse complement.
-    """
-    annotated = _STOP.join(proteins)  # one search per frame; none crosses a stop
-    for accession, sequence in contigs.items():
-        for number, window in cut_windows(sequence, length=length):
-            for frame, codons in _frames(window):
-                protein = translate(codons, table=GENETIC_CODE)
-                if _STOP not in protein and protein in annotated:
-                    record_id = RecordId(accession=accession, window=number, frame=frame)
-                    yield Fragment(id=record_id, nucleotides=codons, protein=protein)
-
-
-def _frames(window: str) -> Iterator[tuple[str, str]]:
-    for strand, bases in (("F", window), ("R", reverse_complement(window))):
-        for offset in range(3):
-            end = len(bases) - (len(bases) - offset) % 3
-            yield f"{strand}{offset + 1}", bases[offset:end]
-
-
 _CLASSES = {1: "viral", 0: "not viral"}
 _SHOWN = 5
 
@@ -242,11 +82,14 @@ class RecordSet:
         is written as an escape.
     unknown_accessions : int
         How many accessions of the records the taxonomy does not hold; 0 without a taxonomy.
+    notes : tuple of str
+        What else a person should know, such as the files of a folder that were passed over.
     """
 
     records: pd.DataFrame
     rejected: pd.DataFrame
     unknown_accessions: int = 0
+    notes: tuple[str, ...] = ()
 
     def check_rejects(self, limit: Fraction) -> None:
         """Raise unless the share of rejected rows is at most ``limit``, compared exactly.
@@ -279,7 +122,7 @@ class RecordSet:
         ]
         if self.unknown_accessions:
             lines.append(f"accessions that the taxonomy does not hold: {self.unknown_accessions:,}")
-        return tuple(lines)
+        return (*lines, *self.notes)
 
     def write_rejected(self, path: Path) -> None:
         """Write the rejected rows as a CSV file with a header, even if there are none."""

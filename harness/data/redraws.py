@@ -1,9 +1,8 @@
 """p-values under the honest sampler: the test set drawn again and again, in whole units.
 
 The sampler itself is the null, because what it draws together is not independent: permuting rows
-where genomes were drawn would find a difference in every honest split.
-
-Each lineage's share of test and train, counted in sampling units.
+where genomes were drawn would find a difference in every honest split. Each lineage's share of test
+and train, counted in sampling units, is judged by the exact distribution instead.
 """
 
 from __future__ import annotations

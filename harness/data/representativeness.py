@@ -1,12 +1,8 @@
 """Whether the test set is a fair sample: train against test, within each class.
 
-The family of checks and its error rate. What is compared is measured in ``traits``, each class is
-judged in ``class_checks``; leaks between the two parts are another question.
-
-The checks of one class: what makes a warning, a failure, or a class too small to judge.
-
-The effects come from ``class_effects``, the lineages one by one from ``lineage_shares``. Which
-classes there are, and their common error rate, is known to ``representativeness``.
+Owns the family of checks, its error rate, and what makes a warning, a failure, or a class too small
+to judge. The effects come from ``class_effects``, their p-values and the lineages from ``redraws``;
+leaks between the two parts are another question.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The split of a record table into train, validation and test, and its form on disk.
 
-Which rows are drawn is the sampler's work; whether the result is representative or leaks is
-judged elsewhere.
-
-The sampler: which whole units of records make up a random part of each class's exact size.
-
-It draws the test set, the validation part, and every redraw that the tests of representativeness
-compare them with. What a unit is, ``groups`` decides.
+Owns the sampler: which whole units of records make up a random part of each class's exact size. It
+draws the test set, the validation part, and every redraw that the checks of representativeness
+compare them with. What a unit is, ``groups`` decides; whether the result is representative or leaks
+is judged elsewhere.
 """
 
 from __future__ import annotations

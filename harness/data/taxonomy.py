@@ -1,11 +1,16 @@
-"""Which lineage, genome and kind of source an accession belongs to, from TSV or GenBank files.
+"""Which lineage, genome and kind of source an accession belongs to, from tables or GenBank files.
 
-How one GenBank entry is read, and which taxon stands for a lineage, is decided in ``genbank``.
+Owns how such a table is read and joined to records. How one GenBank entry is read, and which taxon
+stands for a lineage, is decided in ``genbank``.
 """
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.data.genbank import choose_lineage, is_genbank, read_genbank
-from harness.data.inputs import read_blocks
+from harness.data.inputs import open_text
 from harness.errors import DataError
 
 __all__ = ["TAXONOMY_COLUMNS", "join_taxonomy", "read_taxonomy"]
@@ -21,6 +26,21 @@ __all__ = ["TAXONOMY_COLUMNS", "join_taxonomy", "read_taxonomy"]
 TAXONOMY_COLUMNS = ("accession", "lineage", "genome", "source_kind")
 
 _LAYOUT = "accession <TAB> lineage [<TAB> genome [<TAB> source_kind]]"
+# What people call each column, in lower case with underscores; the first one found is taken.
+_NAMES = {
+    "accession": ("accession", "accession_version", "accession_number"),
+    "lineage": ("lineage", "taxonomy", "family"),
+    "genome": ("genome", "assembly", "assembly_accession"),
+    "source_kind": ("source_kind",),
+}
+_ALL_NAMES = frozenset(chain.from_iterable(_NAMES.values()))
+_VERSION = r"\.\d+$"
+_MIN_KNOWN_SHARE = Fraction(1, 2)
+_SHOWN = 3
+_NUMBERS = (
+    f"Give a table {_LAYOUT}. One of taxon numbers (NCBI's accession2taxid) says nothing without "
+    "the names of the taxa"
+)
 
 
 def read_taxonomy(path: Path) -> pd.DataFrame:
@@ -29,9 +49,10 @@ def read_taxonomy(path: Path) -> pd.DataFrame:
     Parameters
     ----------
     path : Path
-        A tab-separated file (plain or gzip, UTF-8), or a GenBank file, or a folder of those. The
-        TSV's columns are accession, lineage and, if known, genome and source_kind. A first line
-        that starts with ``accession``, blank lines and lines that start with ``#`` are passed over.
+        A table separated by tabs or commas (plain or gzip, UTF-8), or a GenBank file, or a folder
+        of those. Where its first line names an accession, the columns are taken by name; otherwise
+        they are accession, lineage and, if known, genome and source_kind. Blank lines and lines
+        that start with ``#`` are passed over.
 
     Returns
     -------
@@ -46,7 +67,7 @@ def read_taxonomy(path: Path) -> pd.DataFrame:
     DataError
         If it cannot be read, or an accession stands for two different things.
     """
-    rows = _from_genbank(path) if is_genbank(path) else _from_tsv(path)
+    rows = _from_genbank(path) if is_genbank(path) else _from_table(path)
     table: dict[str, tuple[str, ...]] = {}
     for accession, *values in rows:
         if not "".join([accession, *values]).isprintable():
@@ -73,23 +94,58 @@ def join_taxonomy(rows: pa.Table, taxonomy: pd.DataFrame | None) -> tuple[pa.Tab
     rows : pyarrow.Table
         With the text columns ``accession``, ``lineage``, ``genome``, ``source_kind``.
     taxonomy : DataFrame, optional
-        ``TAXONOMY_COLUMNS``. What it does not know stays as it is in ``rows``.
+        ``TAXONOMY_COLUMNS``. What it does not know stays as it is in ``rows``. An accession without
+        its version stands for the one with it, on either side.
 
     Returns
     -------
     tuple of (pyarrow.Table, int)
         The rows, in which each genome that is still "" is the accession; and how many accessions
         the taxonomy does not hold.
+
+    Raises
+    ------
+    DataError
+        If it holds less than half of the accessions whose lineage nothing else tells.
     """
     unknown = 0
     if taxonomy is not None:
         table = pa.Table.from_pandas(taxonomy, preserve_index=False)
-        places = pc.index_in(rows["accession"], value_set=table["accession"])
+        places = _find(rows["accession"], table["accession"])
         unknown = len(pc.unique(rows["accession"].filter(pc.is_null(places))))
+        _check_matches(rows, places, table["accession"])
         for name in TAXONOMY_COLUMNS[1:]:
             found = pc.fill_null(table[name].take(places), "")
             rows = _replace(rows, name, _first_known(found, rows[name]))
     return _replace(rows, "genome", _first_known(rows["genome"], rows["accession"])), unknown
+
+
+def _find(accessions: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the place of each accession among those that are known; null where there is none."""
+    bare = pc.replace_substring_regex(known, _VERSION, "")
+    is_shared = bare.to_pandas().duplicated(keep=False).to_numpy()  # by several versions
+    unversioned = pc.if_else(pa.array(is_shared), None, bare.combine_chunks())
+    return pc.coalesce(
+        pc.index_in(accessions, value_set=known),
+        pc.index_in(pc.replace_substring_regex(accessions, _VERSION, ""), value_set=known),
+        pc.index_in(accessions, value_set=unversioned),
+    )
+
+
+def _check_matches(rows: pa.Table, places: pa.ChunkedArray, known: pa.ChunkedArray) -> None:
+    is_open = pc.equal(rows["lineage"], "")
+    needed = pc.unique(rows["accession"].filter(is_open))
+    missing = pc.unique(rows["accession"].filter(pc.and_(is_open, pc.is_null(places))))
+    if len(needed) - len(missing) < _MIN_KNOWN_SHARE * len(needed):
+        raise DataError(
+            f"the taxonomy holds {len(needed) - len(missing):,} of {len(needed):,} accessions, "
+            f"under 50%. The records have {_shown(missing)}; the taxonomy has {_shown(known)}. "
+            "Name the table of these records, with the accessions that their ids begin with"
+        )
+
+
+def _shown(accessions: pa.Array | pa.ChunkedArray) -> str:
+    return ", ".join(map(repr, accessions[:_SHOWN].to_pylist()))
 
 
 def _first_known(texts: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -105,24 +161,67 @@ def _from_genbank(path: Path) -> Iterator[tuple[str, ...]]:
         yield entry.accession, entry.lineage, entry.genome, entry.source_kind
 
 
-def _from_tsv(path: Path) -> Iterator[tuple[str, ...]]:
-    for number, line in _lines(path):
-        fields = [field.strip() for field in line.split("\t")]
-        if not 2 <= len(fields) <= len(TAXONOMY_COLUMNS) or not fields[0]:
-            raise DataError(f"{path}, line {number}: expected {_LAYOUT}, got {line[:80]!r}")
-        accession, lineage, *others = fields
-        genome, source_kind = [*others, "", ""][:2]
+def _from_table(path: Path) -> Iterator[tuple[str, ...]]:
+    rows = _rows(path)
+    first = next(rows, (0, []))
+    if _is_header(first[1]):
+        columns, width = _columns_by_name(path, first[1]), len(first[1])
+    else:
+        columns = {name: place for place, name in enumerate(TAXONOMY_COLUMNS)}
+        rows, width = chain([first] if first[0] else [], rows), len(TAXONOMY_COLUMNS)
+    for number, fields in rows:
+        row = {name: fields[at] for name, at in columns.items() if at < len(fields)}
+        if not 2 <= len(fields) <= width or not row.get("accession"):
+            raise DataError(
+                f"{path}, line {number}: expected {_LAYOUT}, got {' '.join(fields)[:80]!r}"
+            )
+        lineage = row.get("lineage", "")
+        if lineage.isdigit() or re.fullmatch(re.escape(row["accession"]) + _VERSION, lineage):
+            raise DataError(f"{path}, line {number}: {lineage!r} is no lineage. {_NUMBERS}")
         taxa = [taxon.strip() for taxon in lineage.split(";")]
-        yield accession, choose_lineage([taxon for taxon in taxa if taxon]), genome, source_kind
+        family = choose_lineage([taxon for taxon in taxa if taxon])
+        yield row["accession"], family, row.get("genome", ""), row.get("source_kind", "")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    content = b"".join(read_blocks(path))
-    try:
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: a taxonomy must be UTF-8 text: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        is_header = number == 1 and line.startswith("accession")
-        if line.strip() and not is_header and not line.startswith("#"):
-            yield number, line
+def _columns_by_name(path: Path, header: list[str]) -> dict[str, int]:
+    names = [_normalised(name) for name in header]
+    columns = {
+        column: names.index(known[0])
+        for column, aliases in _NAMES.items()
+        if (known := [alias for alias in aliases if alias in names])
+    }
+    for column in ("accession", "lineage"):
+        if column not in columns:
+            raise DataError(
+                f"{path}: of the columns {', '.join(header)[:200]} none is called "
+                f"{' or '.join(_NAMES[column])}. {_NUMBERS}"
+            )
+    return columns
+
+
+def _is_header(fields: list[str]) -> bool:
+    return len(fields) > 1 and not _ALL_NAMES.isdisjoint(map(_normalised, fields))
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[ .\-]", "_", name.lower())
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the fields of each line that is no comment, but for a header's."""
+    delimiter = ""
+    with open_text(path) as (lines, _):
+        try:
+            for number, line in enumerate(lines, start=1):
+                separator = delimiter or ("\t" if "\t" in line else ",")
+                fields = _split(line.lstrip("# "), separator)
+                is_row = not line.startswith("#") or (not delimiter and _is_header(fields))
+                if any(fields) and is_row:
+                    delimiter = separator
+                    yield number, fields
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: a taxonomy must be UTF-8 text: {error}") from error
+
+
+def _split(line: str, separator: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]

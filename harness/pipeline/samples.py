@@ -22,7 +22,7 @@ from harness.progress import Progress
 
 __all__ = ["DrawnSplit", "Samples", "StoredRecords"]
 
-RECORDS_LAYOUT = 2  # 1 had no digest of the content
+RECORDS_LAYOUT = 3  # 1 had no digest of the content, 2 other windows of genomes
 TABLE, REJECTED, CONTENT = "records.parquet", "rejected.csv", "content.sha256"
 NOT_KNOWN = "not in the taxonomy"  # the one genome of records that no source knows
 

@@ -22,6 +22,7 @@ import pandas as pd
 
 from harness.artifacts import digest_file
 from harness.config import GateConfig, ModelConfig, RandomWeights
+from harness.data.fasta import check_sequences_beside
 from harness.data.inputs import require_files
 from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding import (
@@ -325,6 +326,8 @@ class Vectors:
         self, name: str, source: Path, ending: str, dim: int | None = None
     ) -> Embedded[Rows]:
         files = require_files(source, ending)
+        column = "protein" if ending == PROTEIN_ENDING else "nucleotides"
+        check_sequences_beside(files, self._samples.records(), ending=ending, column=column)
         inputs = {"files": [digest_file(path) for path in files], "dim": dim}
 
         def build(folder: Path) -> None:

@@ -11,7 +11,6 @@ from harness.data.leakage import LeakCheck, LeakReport, NearbyRows
 CLEAN = LeakReport(
     checks=(LeakCheck(what="the same protein in test and training", count=0),),
     nearby=(NearbyRows(what="the same genome", count=3, n_test=4),),
-    compared="sequences",
 )
 LEAKING = LeakReport(
     checks=(
@@ -20,7 +19,6 @@ LEAKING = LeakReport(
         ),
     ),
     nearby=(),
-    compared="sequences",
 )
 
 
@@ -62,14 +60,3 @@ def test_judge_when_a_sequence_has_two_labels_then_no_new_draw_is_advised() -> N
 
     assert "out of the viral or the nonviral files" in steps[1]
     assert not any("redraw" in step for step in steps)
-
-
-def test_judge_when_only_features_were_compared_then_it_says_so() -> None:
-    """Identical rows stand for identical sequences, and the report says that."""
-    features = LeakReport(checks=CLEAN.checks, nearby=(), compared="features")
-
-    result = judge_split_integrity(features)
-
-    assert result.state is State.PASS
-    assert "no sequences were given" in result.detail
-    assert result.warnings

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data import fasta, inputs
-from harness.data.fasta import find_pair, read_fasta
+from harness.data.fasta import check_sequences_beside, find_pair, read_fasta
+from harness.data.inputs import size_megabytes
 from harness.errors import DataError, MissingInput
 
 EXPECTED = [("a.1_chunk_1F1", "ACGTAC"), ("b", "GGTT")]
@@ -57,9 +58,9 @@ def test_id_that_is_not_utf8_then_marked(tmp_path: Path) -> None:
     assert read(tmp_path, b">a\xff\nAC\n") == [("a\ufffd", "AC")]
 
 
-def test_sequence_with_other_bytes_then_question_marks(tmp_path: Path) -> None:
-    """Bytes that are no letters keep their place and cannot pass for letters."""
-    assert read(tmp_path, b">a\nA-C\x00\xc3\xa9*1\n") == [("a", "A?C???*?")]
+def test_sequence_with_other_bytes_then_cannot_pass_for_letters(tmp_path: Path) -> None:
+    """They keep their place, and the screening refuses them."""
+    assert read(tmp_path, b">a\nA-C\x00\xc3\xa9*1\n") == [("a", "A-C\0é*1")]
 
 
 def test_header_only_then_empty_sequence(tmp_path: Path) -> None:
@@ -101,34 +102,43 @@ records_lists = st.lists(st.tuples(sequence_ids, st.text("ACGTN*", max_size=9)),
 
 
 @settings(max_examples=40)
-@given(
-    records=records_lists,
-    width=st.integers(1, 5),
-    block_bytes=st.integers(1, 30),
-    n_blank_lines=st.integers(0, 40),
-)
-def test_records_written_and_read_in_blocks_of_any_size_then_equal(
+@given(records=records_lists, width=st.integers(1, 5), n_blank_lines=st.integers(0, 40))
+def test_records_written_and_read_then_equal(
     tmp_path_factory: pytest.TempPathFactory,
     records: list[tuple[str, str]],
     width: int,
-    block_bytes: int,
     n_blank_lines: int,
 ) -> None:
-    """Where the blocks end changes nothing."""
+    """However long the lines are."""
     path = tmp_path_factory.getbasetemp() / "law.fa"
     lines = [""] * n_blank_lines
     for name, sequence in records:
         lines.append(f">{name}")
         lines += [sequence[start : start + width] for start in range(0, len(sequence), width)]
     path.write_text("\n".join(lines), encoding="utf-8")
-
-    def small_blocks(path: Path, **_: object) -> Iterator[bytes]:
-        return inputs.read_blocks(path, block_bytes=block_bytes)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fasta, "read_blocks", small_blocks)
-        table = read_fasta(path)
+    table = read_fasta(path)
     assert list(zip(*table.to_pydict().values(), strict=True)) == records
+
+
+class Sum:
+    """Adds the steps that it is told."""
+
+    done = 0.0
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        """Add."""
+        self.done += steps
+
+
+def test_progress_of_a_packed_file_then_counts_megabytes_on_disk(tmp_path: Path) -> None:
+    """The bar reaches its end: the steps add up to the size of the packed file."""
+    path = tmp_path / "packed.gz"
+    path.write_bytes(gzip.compress(b">a\nACGT\n", mtime=0) * 40)
+    task = Sum()
+
+    read_fasta(path, task=task)
+
+    assert task.done == pytest.approx(size_megabytes(path))
 
 
 @settings(max_examples=50)
@@ -184,3 +194,16 @@ def test_pair_in_a_folder_that_is_a_link_to_itself_then_error_says_so(tmp_path: 
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(DataError, match="Too many levels"):
         find_pair(tmp_path / "loop" / "v")
+
+
+@pytest.mark.parametrize(("sequence", "is_refused"), [("MK*", False), ("MKL", True), ("ML", True)])
+def test_sequences_beside_embeddings_when_they_differ_then_the_join_is_refused(
+    tmp_path: Path, sequence: str, is_refused: bool
+) -> None:
+    """One id, two sequences: the vector would stand for another record's; strangers do no harm."""
+    (tmp_path / "output_1.fa").write_text(f">b\n{sequence}\n>stranger\nAAA\n")
+    records = pd.DataFrame({"id": ["a", "b"], "protein": ["MA", "MK"]}, dtype="str")
+    files = [tmp_path / "output_1_ESM.pt", tmp_path / "without_fasta_ESM.pt"]
+    refusal = pytest.raises(DataError, match=r"output_1_ESM\.pt: 1 of 1 vectors .* 'b' has")
+    with refusal if is_refused else nullcontext():
+        check_sequences_beside(files, records, ending="_ESM.pt", column="protein")

@@ -1,7 +1,4 @@
-"""GenBank files: sequence, proteins, lineage, and what is wrong with broken ones.
-
-Annotated genomes, cut into records.
-"""
+"""GenBank files: sequence, proteins, lineage, records, and what is wrong with broken ones."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from Bio.Seq import Seq
-from Bio.SeqFeature import FeatureLocation, SeqFeature
+from Bio.SeqFeature import CompoundLocation, FeatureLocation, SeqFeature
 from Bio.SeqIO import write
 from Bio.SeqRecord import SeqRecord
 from hypothesis import given, settings
@@ -21,6 +18,8 @@ from harness.data.genbank import GenBankEntry, choose_lineage, is_genbank, read_
 from harness.data.read import read_records
 from harness.data.records import check_records
 from harness.errors import DataError, MissingInput
+
+# mypy: untyped-calls-exclude=Bio
 
 PHAGE = """\
 LOCUS       NC_001422                 30 bp ss-DNA     circular PHG 06-JUL-2018
@@ -49,6 +48,7 @@ ORIGIN
         1 gtgaaacttt tatttgcgca tgacgtaaac
 //
 """
+UNTRANSLATED = PHAGE.replace('                     /translation="MKL"\n', "")
 PLASTID = """\
 LOCUS       NC_000932                 10 bp    DNA     circular PLN 06-JUL-2018
 ACCESSION   NC_000932
@@ -71,7 +71,7 @@ def read(folder: Path, content: str) -> tuple[GenBankEntry, ...]:
 
 
 def test_phage_then_sequence_proteins_lineage_and_assembly(tmp_path: Path) -> None:
-    """Stored translations are taken (M for GTG), missing ones made; pseudogenes are left out."""
+    """As in VirNucPro, the proteins are the translations that the entry holds (M for GTG)."""
     (entry,) = read(tmp_path, PHAGE)
     assert entry == GenBankEntry(
         accession="NC_001422.1",
@@ -79,8 +79,32 @@ def test_phage_then_sequence_proteins_lineage_and_assembly(tmp_path: Path) -> No
         source_kind="phage",
         genome="GCF_000819615.1",
         sequence="GTGAAACTTTTATTTGCGCATGACGTAAAC",
-        proteins=("MKL", "MRK"),
+        proteins=("MKL",),
     )
+
+
+def test_entry_without_any_translation_then_genes_are_translated_but_pseudogenes(
+    tmp_path: Path,
+) -> None:
+    """It says so, since VirNucPro would make no records of it."""
+    (entry,) = read(tmp_path, UNTRANSLATED)
+    assert entry.proteins == ("VKL", "MRK")
+    assert entry.is_translated_here
+
+
+@pytest.mark.parametrize("strand", [1, -1])
+def test_gene_over_the_origin_then_its_protein_is_whole(tmp_path: Path, strand: int) -> None:
+    """The pieces of a join() are read in the gene's order on either strand."""
+    gene = Seq("ATGAAACTGTTTTATGCTCGT")
+    record = SeqRecord(gene[12:] + gene[:12], id="QQ1.1", name="QQ1")
+    record.annotations["molecule_type"] = "DNA"
+    pieces = [FeatureLocation(9, 21, strand=1), FeatureLocation(0, 9, strand=1)]
+    record.features = [SeqFeature(CompoundLocation(pieces), type="CDS")]
+    if strand < 0:
+        record = record.reverse_complement(id=True, name=True, annotations=True)
+    write(record, tmp_path / "x.gb", "genbank")
+    (entry,) = read_genbank(tmp_path / "x.gb")
+    assert entry.proteins == ("MKLFYAR",)
 
 
 def test_plastid_then_last_taxon_and_its_kind(tmp_path: Path) -> None:
@@ -183,8 +207,9 @@ def test_feature_table_with_a_fault_then_error(tmp_path: Path, content: str) -> 
 
 def test_coding_sequence_of_broken_codons_then_whole_ones_are_translated(tmp_path: Path) -> None:
     """A gene at a fragment's edge may end within a codon."""
-    (entry,) = read(tmp_path, PHAGE.replace("complement(10..21)", "complement(11..>21)"))
-    assert entry.proteins == ("MKL", "MRK")
+    content = UNTRANSLATED.replace("complement(10..21)", "complement(11..>21)")
+    (entry,) = read(tmp_path, content)
+    assert entry.proteins == ("VKL", "MRK")
 
 
 @given(place=st.integers(0, len(PHAGE) - 1), text=st.text(max_size=20))
@@ -213,9 +238,9 @@ def test_entry_without_its_sequence_then_error_says_what_to_download(tmp_path: P
 @pytest.mark.parametrize(
     "content",
     [
-        PHAGE.replace("gtgaaacttt tatttgcgca tgacgtaaac", "mklllfahdvmklllfahdvmklllfahdv"),
-        PHAGE.replace("complement(10..21)", "X1.1:1..9"),
-        PHAGE.replace("transl_table=11", "transl_table=99"),
+        UNTRANSLATED.replace("gtgaaacttt tatttgcgca tgacgtaaac", "mklllfahdvmklllfahdvmklllfahdv"),
+        UNTRANSLATED.replace("complement(10..21)", "X1.1:1..9"),
+        UNTRANSLATED.replace("transl_table=11", "transl_table=99"),
     ],
     ids=["a-protein", "in-another-entry", "unknown-code"],
 )
@@ -242,6 +267,10 @@ def test_entry_without_accession_then_error(tmp_path: Path) -> None:
     ("taxa", "lineage"),
     [
         (["Viruses", "ssDNA viruses", "Microviridae", "Microvirus"], "Microviridae"),
+        (["Viruses", "Caudoviricetes", "Straboviridae", "Tevenvirinae"], "Straboviridae"),
+        (["Viruses", "Uroviricota", "Caudoviricetes"], "Caudoviricetes"),
+        (["Viruses", "Pospiviroidae", "Pospiviroid"], "Pospiviroidae"),
+        (["Viruses", "Tolecusatellitidae", "Betasatellite"], "Tolecusatellitidae"),
         (["Viruses", "unclassified viruses"], "unclassified viruses"),
         (["Bacteria"], "Bacteria"),
         ([], ""),
@@ -260,13 +289,10 @@ def test_genbank_told_from_a_table_then_by_its_content(tmp_path: Path) -> None:
     assert (is_genbank(genbank), is_genbank(table), is_genbank(tmp_path)) == (True, False, True)
 
 
-# mypy: untyped-calls-exclude=Bio
-
-
 def write_genome(
     path: Path, accession: str, *, seed: int, is_annotated: bool = True, assembly: str = ""
 ) -> Path:
-    """Write a genome of two windows, the first inside a gene on the forward strand."""
+    """Write a genome of three overlapping windows inside a gene on the forward strand."""
     codons = ["ATG", *np.random.default_rng(seed).choice(["GCT", "AAA", "GAT", "CTG"], 399)]
     sequence = Seq("".join(codons))
     record = SeqRecord(sequence, id=accession, name=accession.split(".")[0])
@@ -292,20 +318,32 @@ def test_read_records_when_given_genbank_then_windows_inside_genes_become_record
     records = read_records([viral], []).records
 
     check_records(records)
-    assert records["id"].tolist() == ["NC_1.1_chunk_1F1", "NC_1.1_chunk_2F2"]
+    assert records["id"].tolist() == [f"NC_1.1_chunk_{number}F1" for number in (1, 2, 3)]
+    assert records["nucleotides"].str.len().tolist() == [499, 499, 402]
+    assert records["protein"].str.len().tolist() == [166, 166, 134]
     assert set(records["lineage"]) == {"Microviridae"}
     assert set(records["genome"]) == {"GCF_1.1"}
     assert set(records["label"]) == {1}
 
 
-def test_read_records_when_given_a_folder_then_all_its_genomes_are_read(tmp_path: Path) -> None:
-    """A folder of GenBank files is one input."""
-    for number in (1, 2, 3):
-        write_genome(tmp_path / f"{number}.gbk", f"NC_{number}.1", seed=number)
+def test_read_records_when_given_a_folder_then_files_of_every_usual_name_are_read(
+    tmp_path: Path,
+) -> None:
+    """Upper case counts alike; what is passed over is named, but for what macOS leaves."""
+    names = ("a.gb", "b.GBK", "c.gbff", "d.gbf", "e.genbank", "f.Seq")
+    for number, name in enumerate(names):
+        write_genome(tmp_path / name, f"NC_{number}.1", seed=number)
+    packed = (tmp_path / "a.gb").read_bytes().replace(b"NC_0", b"NC_9")
+    (tmp_path / "g.GB.gz").write_bytes(gzip.compress(packed))
+    for other in ("._a.gb", "h.gbk.bz2"):
+        (tmp_path / other).write_text("no genome")
 
-    records = read_records([tmp_path], []).records
+    record_set = read_records([tmp_path], [])
 
-    assert sorted(set(records["accession"])) == ["NC_1.1", "NC_2.1", "NC_3.1"]
+    expected = [f"NC_{number}.1" for number in (*range(len(names)), 9)]
+    assert sorted(set(record_set.records["accession"])) == expected
+    named = [line for line in record_set.summarise() if "passed over" in line]
+    assert named == [f"passed over, since its name is no GenBank file's: {tmp_path / 'h.gbk.bz2'}"]
 
 
 def test_read_records_when_a_genome_has_no_genes_then_it_says_what_to_give(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from harness.data.leakage import (
     IdentityBins,
     LeakReport,
-    find_feature_leaks,
     find_leaks,
     measure_identity,
 )
@@ -212,51 +211,6 @@ def test_find_leaks_when_nothing_is_tested_then_shares_are_zero() -> None:
     records = _records(2)
     report = find_leaks(records, _split(records, ((0,), (1,), ())))
     assert [near.share for near in report.nearby] == [0, 0, 0]
-
-
-def test_leak_report_as_plain_values_then_names_checks_and_shares() -> None:
-    """The verdict's evidence holds what was looked for, how often it was found, and the shares."""
-    records = _records()
-    plain = find_leaks(records, _split(records)).to_dict()
-    assert plain["compared"] == "sequences"
-    assert plain["checks"][0]["count"] == 0
-    assert plain["nearby"][0]["share"] == 0.0
-
-
-def test_find_feature_leaks_when_rows_repeat_then_counts_them() -> None:
-    """Without sequences, equal feature rows stand for equal sequences."""
-    records = _records()
-    features = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
-    features[4] = features[0]  # test and train, labels equal
-    features[3] = features[2]  # inside validation, labels differ
-    report = find_feature_leaks(
-        records["id"], features, _split(records), labels=records["label"].to_numpy()
-    )
-    assert report.compared == "features"
-    assert _found(report) == {
-        f"test rows with the same features as a row {IN_TRAINING}": 1,
-        "features with two labels (distinct sequences)": 1,
-    }
-
-
-def test_find_feature_leaks_when_one_number_differs_then_rows_differ() -> None:
-    """Rows are equal only if every number is."""
-    records = _records()
-    features = np.zeros((6, 8), dtype=np.float32)
-    features[np.arange(6), np.arange(6)] = 1
-    report = find_feature_leaks(
-        records["id"], features.T.copy().T[:, ::-1], _split(records), labels=np.array([0, 1] * 3)
-    )
-    assert report.leaks == ()
-
-
-def test_find_feature_leaks_when_lengths_differ_then_is_refused() -> None:
-    """Ids, rows and labels belong together one by one."""
-    records = _records()
-    with pytest.raises(ValueError, match="6 ids, 5 feature rows and 6 labels"):
-        find_feature_leaks(
-            records["id"], np.zeros((5, 2)), _split(records), labels=np.zeros(6, dtype=int)
-        )
 
 
 RESIDUES = np.array(list("ACDEFGHIKLMNPQRSTVWY"))

@@ -354,8 +354,19 @@ def test_link_to_itself_then_error_names_it(tmp_path: Path) -> None:
 def write_table(path: Path, **columns: Sequence[object]) -> Path:
     """Write a record table with some columns."""
     defaults = {"id": ["a_chunk_1F1", "b"], "nucleotides": ["atg", "AAA"], "protein": ["M", "k"]}
-    pd.DataFrame({**defaults, **columns}).to_parquet(path)
+    table = pd.DataFrame({**defaults, **columns})
+    table.to_csv(path, index=False) if path.suffix == ".csv" else table.to_parquet(path)
     return path
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.csv"])
+def test_table_whose_proteins_end_in_a_stop_then_it_is_dropped(tmp_path: Path, name: str) -> None:
+    """As gene finders write it; a stop inside stays a fault, and a lone one is no protein."""
+    ids, proteins = ["a", "b", "c", "d"], ["MK*", "MK", "M*K*", "*"]
+    table = write_table(tmp_path / name, id=ids, nucleotides=["ATGAAA"] * 4, protein=proteins)
+    record_set = read_records([table], [], max_reject_share=ALL)
+    assert record_set.records["protein"].tolist() == ["MK", "MK"]
+    assert record_set.rejected["reason"].tolist() == ["stop inside the protein", "empty protein"]
 
 
 def test_table_with_the_needed_columns_then_read_like_a_pair(tmp_path: Path) -> None:
@@ -423,5 +434,5 @@ def test_table_that_is_not_parquet_then_error(tmp_path: Path, content: bytes) ->
     """Junk under the right ending is refused."""
     path = tmp_path / "x.parquet"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.parquet: not a readable Parquet file"):
+    with pytest.raises(DataError, match=r"x\.parquet: not a readable record table"):
         read_records([path], [])

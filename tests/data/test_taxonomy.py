@@ -42,11 +42,17 @@ def read(folder: Path, content: bytes) -> list[tuple[str, ...]]:
         b"# from NCBI\nNC_1.1 \t Microviridae\t\t\nNC_2.1\tT4-like\tGCF_1\tphage\n",
         b"NC_1.1\tMicroviridae\nNC_1.1\tMicroviridae\nNC_2.1\tT4-like\tGCF_1\tphage\n",
         gzip.compress(b"NC_1.1\tMicroviridae\nNC_2.1\tT4-like\tGCF_1\tphage\n"),
+        b"#note\nsource_kind\tgenome\taccession\tx\tlineage\n\t\tNC_1.1\t0\tMicroviridae\n"
+        b"phage\tGCF_1\tNC_2.1\t0\tT4-like\n",
+        b'Accession,Assembly,Lineage,source kind\n"NC_1.1","","Microviridae"\n'
+        b'NC_2.1,GCF_1,"T4-like",phage\n',
+        b"#accession.version\tlineage\tassembly\tsource_kind\nNC_1.1\tMicroviridae\n"
+        b'NC_2.1\t"T4-like"\tGCF_1\tphage\n',
     ],
-    ids=["plain", "header", "crlf", "comment", "repeated", "gzip"],
+    ids=["plain", "header", "crlf", "comment", "repeated", "gzip", "named", "csv", "hash-header"],
 )
 def test_table_of_any_layout_then_same_rows(tmp_path: Path, content: bytes) -> None:
-    """Headers, comments, line ends, blanks and equal lines change nothing."""
+    """Order under a header, comments, quotes, line ends, blanks and equal lines change nothing."""
     expected = [("NC_1.1", "Microviridae", "", ""), ("NC_2.1", "T4-like", "GCF_1", "phage")]
     assert read(tmp_path, content) == expected
 
@@ -76,6 +82,14 @@ def test_accession_that_begins_like_a_header_then_kept_below_the_first_line(
         (b"a\tx\nb\ty\na\tz\n", r"'a' stands for \('x', '', ''\) and for \('z', '', ''\)"),
         (b"a\t\x1b[31mred\n", "control characters in the entry of 'a'"),
         (b"a\t\xff\n", "must be UTF-8"),
+        (
+            b"accession\tgenome\nNC_1.1\tGCF_1\n",
+            "columns accession, genome none is called lin",
+        ),
+        (b"name\tlineage\nNC_1.1\tx\n", "of the columns name, lineage none is called accession"),
+        (b"accession\taccession.version\ttaxid\tgi\nNC_1\tNC_1.1\t10841\t0\n", "names of the taxa"),
+        (b"NC_1\tNC_1.1\t10841\t0\n", "line 1: 'NC_1.1' is no lineage.* names of the taxa"),
+        (b"NC_1.1\t10841\n", "line 1: '10841' is no lineage"),
         (b"\x1f\x8bjunk", "damaged or cut short"),
     ],
 )
@@ -129,6 +143,30 @@ def test_join_with_a_known_accession_then_its_rows_are_filled(tmp_path: Path) ->
     assert joined["genome"] == ["GCF_1", "b", "GCF_1"]
     assert joined["source_kind"] == ["phage", "", "phage"]
     assert unknown == 1
+
+
+def test_join_when_one_side_has_no_versions_then_accessions_match() -> None:
+    """But not where the taxonomy has several versions of the one without."""
+    names = ["NC_1.1", "NC_2", "NC_3", "NC_4.1"]
+    accession = pa.chunked_array([names], pa.large_string())
+    blank = pa.chunked_array([[""] * 4], pa.large_string())
+    rows = pa.table(
+        {"accession": accession, "lineage": blank, "genome": blank, "source_kind": blank}
+    )
+    known = {"NC_1": "one", "NC_2.7": "two", "NC_3.1": "three", "NC_3.2": "other", "NC_4.1": "four"}
+    table = pd.DataFrame({name: known.values() for name in TAXONOMY_COLUMNS}, dtype="str")
+    table["accession"] = pd.Series(list(known), dtype="str")
+
+    joined, unknown = join_taxonomy(rows, table)
+
+    assert joined["lineage"].to_pylist() == ["one", "two", "", "four"]
+    assert unknown == 1
+
+
+def test_join_with_a_table_of_other_accessions_then_error_shows_both_sides() -> None:
+    """Under half of the accessions: such a table is another data set's."""
+    with pytest.raises(DataError, match=r"0 of 1 accessions.*records have 'a'; .* has 'x', 'y'\."):
+        join([("x", "fam", "", ""), ("y", "fam", "", "")])
 
 
 def test_join_without_a_taxonomy_then_accessions_are_genomes() -> None:

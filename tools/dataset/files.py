@@ -11,9 +11,9 @@ import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from acceptance.data.archives import ARCHIVES, Archive
-from acceptance.data.draw import Candidate
 from harness.errors import ArtifactError
+from tools.dataset.archives import ARCHIVES, Archive
+from tools.dataset.draw import Candidate
 
 __all__ = ["pack", "render_contents", "unpack"]
 
@@ -34,8 +34,8 @@ def render_contents(drawn: Sequence[Candidate], members: Mapping[str, bytes]) ->
     contents = {}
     for class_name, is_viral in (("viral", True), ("nonviral", False)):
         fragments = [each.fragment for each in drawn if each.source.is_viral is is_viral]
-        nucleotides = ((str(each.id), each.nucleotides) for each in fragments)
-        proteins = ((str(each.id), each.protein) for each in fragments)
+        nucleotides = ((each.id, each.nucleotides) for each in fragments)
+        proteins = ((each.id, each.protein) for each in fragments)
         contents[f"{class_name}_nucleotide.fa.gz"] = _fasta(nucleotides)
         contents[f"{class_name}_protein.fa.gz"] = _fasta(proteins)
     contents["taxonomy.tsv"] = _taxonomy(drawn)
@@ -77,7 +77,7 @@ def _fasta(records: Iterable[tuple[str, str]]) -> bytes:
 
 def _taxonomy(drawn: Iterable[Candidate]) -> bytes:
     rows = {
-        each.fragment.id.accession: (each.source.lineage, each.source.genome, each.source.kind)
+        each.fragment.accession: (each.source.lineage, each.source.genome, each.source.kind)
         for each in drawn
     }
     lines = ["accession\tlineage\tgenome\tsource_kind"]

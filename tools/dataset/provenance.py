@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from acceptance.data.archives import ARCHIVES, Archive
-from acceptance.data.draw import Candidate
-from acceptance.data.files import pack
-from acceptance.data.sources import SOURCES
-from harness.data.records import GENETIC_CODE, WINDOW_LENGTH
+from harness.data.windows import WINDOW_BASES
+from tools.dataset.archives import ARCHIVES, Archive
+from tools.dataset.draw import Candidate
+from tools.dataset.files import pack
+from tools.dataset.sources import SOURCES
 
 __all__ = ["describe", "list_differences"]
 
@@ -46,8 +46,7 @@ def describe(
     """
     return {
         "seed": seed,
-        "window_length": WINDOW_LENGTH,
-        "genetic_code": GENETIC_CODE,
+        "window_bases": WINDOW_BASES,
         "tools": {name: version(name) for name in _TOOLS},
         "archives": [_describe_archive(archive, members) for archive in ARCHIVES],
         "counts": {

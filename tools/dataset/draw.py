@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from Bio.Seq import reverse_complement
 
-from acceptance.data.sources import Source
-from harness.data.records import Fragment
+from harness.data.windows import Fragment
+from tools.dataset.sources import Source
 
 __all__ = [
     "Candidate",
@@ -92,18 +92,33 @@ def drop_near_duplicates(candidates: Iterable[Candidate], *, seed: int) -> list[
     """Keep candidates whose protein shares at most half of its words with any kept before.
 
     Related phages carry the same genes, so that a random draw would put near copies on both sides
-    of a split. A word is eight residues; half of them are shared at about 92% identity.
+    of a split. A word is eight residues; half of them are shared at about 92% identity. Those with
+    the fewest near copies come first, which keeps the most.
     """
+    shuffled = _shuffle(candidates, seed=seed)
+    vocabularies = [_protein_words(candidate.fragment.protein) for candidate in shuffled]
+    copies = _near_copies(vocabularies)
+    kept: set[int] = set()
+    for number in sorted(copies, key=lambda each: len(copies[each])):
+        if kept.isdisjoint(copies[number]):
+            kept.add(number)
+    return [shuffled[number] for number in sorted(kept)]
+
+
+def _near_copies(vocabularies: Sequence[set[str]]) -> dict[int, set[int]]:
+    """Return for each vocabulary the others that share over half of the words of one of the two."""
     holders: dict[str, list[int]] = {}
-    kept: list[Candidate] = []
-    for candidate in _shuffle(candidates, seed=seed):
-        words = _protein_words(candidate.fragment.protein)
-        shared = Counter(number for word in words for number in holders.get(word, ()))
-        if 2 * max(shared.values(), default=0) <= len(words):
-            for word in words:
-                holders.setdefault(word, []).append(len(kept))
-            kept.append(candidate)
-    return kept
+    for number, words in enumerate(vocabularies):
+        for word in words:
+            holders.setdefault(word, []).append(number)
+    copies: dict[int, set[int]] = {number: set() for number in range(len(vocabularies))}
+    for number, words in enumerate(vocabularies):
+        shared = Counter(other for word in words for other in holders[word] if other != number)
+        for other, count in shared.items():
+            if 2 * count > len(words):
+                copies[number].add(other)
+                copies[other].add(number)
+    return copies
 
 
 def _protein_words(protein: str) -> set[str]:
