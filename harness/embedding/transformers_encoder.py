@@ -51,7 +51,7 @@ _WEIGHTS = ("model.safetensors", "model-*.safetensors", "pytorch_model*.bin")  #
 _NOT_USED = re.compile(r"(pooler|contact_head)\..*|.*(position_ids|inv_freq)")
 
 
-class TransformersEmbedder:
+class TransformersEmbedder(BatchRunner):
     """Embeds proteins with an encoder of transformers; a vector is the mean over residues.
 
     Parameters
@@ -85,9 +85,9 @@ class TransformersEmbedder:
         folder = find_checkpoint(model, revision)
         config = _read_config(folder)
         weight_files = _weight_files(folder)
-        self._device = torch.device(device)
+        place = torch.device(device)
         self._spelling = _Spelling(folder, config)
-        self._encoder = _load_encoder(folder, config, weight_files, dtype, self._device)
+        self._encoder = _load_encoder(folder, config, weight_files, dtype, place)
         self.name = Path(model).name
         self.dim = int(config.hidden_size)
         self.dtype = dtype
@@ -108,11 +108,8 @@ class TransformersEmbedder:
             }
         )
         bytes_per_token = ACTIVATIONS * self.dim * self._encoder.dtype.itemsize
-        self._runner = BatchRunner(
-            device=self._device,
-            token_budget=fitting_budget(self._device, bytes_per_token),
-            divide=padded_batches,
-        )
+        budget = fitting_budget(place, bytes_per_token)
+        super().__init__(device=place, token_budget=budget, divide=padded_batches)
 
     @staticmethod
     def describe(model: str, *, revision: str | None, dtype: str) -> str:
@@ -125,19 +122,9 @@ class TransformersEmbedder:
             f"of files, embedded by transformers in {dtype}"
         )
 
-    @property
-    def token_budget(self) -> int:
-        """Most tokens in a batch: halved each time that the device's memory did not suffice."""
-        return self._runner.token_budget
-
-    @property
-    def n_out_of_memory(self) -> int:
-        """How often the device's memory did not suffice."""
-        return self._runner.n_out_of_memory
-
     def gpu_memory_bytes(self) -> int | None:
         """Return the most that tensors took on its GPU since that was last reset; None on a CPU."""
-        return gpu_memory_bytes(str(self._device))
+        return gpu_memory_bytes(str(self.device))
 
     def embed(
         self,
@@ -156,7 +143,7 @@ class TransformersEmbedder:
         """
         tokens = self._spelling.tokenise(sequences)
         lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
-        return self._runner.run(
+        return self.run(
             lengths,
             lambda rows: self._embed_batch([tokens[row] for row in rows], lengths[rows]),
             dim=self.dim,
@@ -180,10 +167,10 @@ class TransformersEmbedder:
         first, n_after = self._spelling.n_before, self._spelling.n_after
         is_residue = (number >= first) & (number < lengths[:, None] - n_after)
         hidden = self._encoder(
-            input_ids=to_device(ids, self._device),
-            attention_mask=to_device(is_token.astype(np.int64), self._device),
+            input_ids=to_device(ids, self.device),
+            attention_mask=to_device(is_token.astype(np.int64), self.device),
         ).last_hidden_state.float()  # (sequence, token, dim)
-        weights = to_device(is_residue, self._device)[..., None]  # (sequence, token, 1)
+        weights = to_device(is_residue, self.device)[..., None]  # (sequence, token, 1)
         # Padding may hold anything, NaN too, which no weight of 0 would take away.
         pooled: torch.Tensor = hidden.masked_fill(~weights, 0).sum(dim=1) / weights.sum(dim=1)
         return pooled
