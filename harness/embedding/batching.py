@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.embedding.devices import gpu_memory_bytes
 from harness.errors import DeviceError
 
 __all__ = [
@@ -163,6 +164,10 @@ class BatchRunner:
             finished.report(waits=True)
         return embeddings
 
+    def gpu_memory_bytes(self) -> int | None:
+        """Return the most that tensors took on its GPU since that was last reset; None on a CPU."""
+        return gpu_memory_bytes(str(self.device))
+
     def _on_device(self) -> AbstractContextManager[object]:
         """Make the device the current one: Triton launches there, whatever its tensors' is."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
@@ -180,7 +185,7 @@ class BatchRunner:
         except torch.OutOfMemoryError as error:
             if len(rows) == 1:
                 raise DeviceError(
-                    f"{self.device}: memory does not suffice for one protein of "
+                    f"{self.device}: memory does not suffice for one sequence of "
                     f"{lengths[rows[0]]} tokens. Use a GPU with more memory, or end what else "
                     "runs on this one"
                 ) from error

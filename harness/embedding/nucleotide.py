@@ -1,39 +1,30 @@
-"""k-mer profiles: a nucleotide embedding that needs no model.
+"""What embeds nucleotides: DNABERT-S from its checkpoint, or k-mer profiles, which need no model.
 
-Stands in for DNABERT-S where its weights cannot be had, as in the tiny profile.
-
-DNABERT-S from its checkpoint: the mean over all tokens, as VirNucPro takes it.
-
-A checkpoint that brings its own code: what decides its vectors, and how it is loaded.
-
-Its code runs here, with the rights of this process. Whether it may is decided in ``remote_code``.
-
-Models whose code comes with their checkpoint: run only with leave, from a pinned revision.
-
-DNABERT-S is such a model: transformers has no class for it, its checkpoint holds Python files. They
-run with the rights of whoever starts the gate, so nothing of them is imported without an explicit
-setting, and only code that was downloaded beforehand ever runs.
+DNABERT-S takes the mean over all tokens, as VirNucPro does. transformers has no class for it: its
+checkpoint holds Python files, which run with the rights of whoever starts the gate. So nothing of
+them is imported without an explicit setting, and only code that was downloaded beforehand, at a
+pinned revision, ever runs. k-mer profiles stand in where its weights cannot be had.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from harness.artifacts import digest_file, digest_json
+from harness.embedding.batching import BatchRunner, equal_length_batches, to_device
+from harness.embedding.devices import require_device
 from harness.embedding.embedder import Facts
+from harness.embedding.transformers_encoder import find_weights, naming_errors, read_weights
 from harness.errors import CheckpointError, DataError, MissingInput
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = [
     "WITHOUT",
@@ -47,7 +38,6 @@ __all__ = [
 
 Tokeniser = Callable[[str], Mapping[str, list[int]]]
 
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _DECISIVE = ("*.py", "*.json", "*.txt")
 # In checkpoints or in the model, but without a part in its hidden states.
 _NOT_USED = re.compile(r"(cls|pooler|classifier)\..*|.*\bposition_ids")
@@ -80,7 +70,7 @@ class RemoteCheckpoint:
     def digest(self) -> str:
         """Return the sha256 (hex) of everything that decides the vectors: code, weights, tables."""
         files = {path for pattern in _DECISIVE for path in self.folder.glob(pattern)}
-        return digest_json(_digests({*files, self._weight_file()}))
+        return digest_json(_digests({*files, *find_weights(self.folder)}))
 
     def code_digest(self) -> str:
         """Return the sha256 (hex) of its Python files."""
@@ -90,7 +80,7 @@ class RemoteCheckpoint:
         """Return its tokeniser: text to ``input_ids``, with the special tokens."""
         from transformers import AutoTokenizer
 
-        with self._named_errors("tokeniser"):
+        with naming_errors(self.model, "tokeniser", WITHOUT):
             tokeniser: Tokeniser = AutoTokenizer.from_pretrained(
                 self.model, trust_remote_code=True, **self._pinned()
             )
@@ -110,7 +100,7 @@ class RemoteCheckpoint:
         from transformers import AutoConfig
         from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-        with self._named_errors("model"):
+        with naming_errors(self.model, "model", WITHOUT):
             config = AutoConfig.from_pretrained(
                 self.model, trust_remote_code=True, **self._pinned()
             )
@@ -118,51 +108,13 @@ class RemoteCheckpoint:
                 config.auto_map["AutoModel"], self.model, **self._pinned()
             )
             model: torch.nn.Module = built(config)
-        _fill(model, self._read_weights(), self.folder)
+        _fill(model, read_weights(find_weights(self.folder)), self.folder)
         return model.float().eval()
 
     def _pinned(self) -> dict[str, Any]:
         """Return what keeps transformers to this very revision, of weights and code alike."""
         pin = {"revision": self.revision} if self.revision else {}
         return {"local_files_only": True, **pin}
-
-    def _weight_file(self) -> Path:
-        for name in _WEIGHT_FILES:
-            if (self.folder / name).is_file():
-                return self.folder / name
-        raise MissingInput(
-            f"{self.folder} holds neither {_WEIGHT_FILES[0]} nor {_WEIGHT_FILES[1]}",
-            remedy="Download the checkpoint's weights into it",
-        )
-
-    def _read_weights(self) -> dict[str, torch.Tensor]:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        from harness.data.unpickle import load_restricted
-
-        path = self._weight_file()
-        try:
-            loaded = load_file(path) if path.suffix == ".safetensors" else load_restricted(path)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
-        if not isinstance(loaded, dict):
-            raise CheckpointError(
-                f"{path}: expected a dict of weights, got {type(loaded).__name__}"
-            )
-        return loaded
-
-    @contextmanager
-    def _named_errors(self, part: str) -> Iterator[None]:
-        """Turn whatever foreign code raises into an error that names it."""
-        try:
-            yield
-        except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            raise CheckpointError(
-                f"{self.model}: its {part} does not load with what is installed here "
-                f"({type(error).__name__}: {said}). {WITHOUT}"
-            ) from error
 
 
 def _fill(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
@@ -291,7 +243,7 @@ def _auto_map(path: Path) -> dict[str, Any]:
 TOKENS_PER_BATCH = 8192
 
 
-class DnabertEmbedder:
+class DnabertEmbedder(BatchRunner):
     """Embeds nucleotides with a BERT-like encoder whose code comes with its checkpoint.
 
     Parameters
@@ -309,14 +261,11 @@ class DnabertEmbedder:
     """
 
     def __init__(self, checkpoint: RemoteCheckpoint, *, device: str = "cpu") -> None:
-        import torch
-
-        from harness.embedding.devices import require_device
-
         require_device(device)
-        self._device = torch.device(device)
+        place = torch.device(device)
+        super().__init__(device=place, token_budget=TOKENS_PER_BATCH, divide=equal_length_batches)
         self._tokenise = checkpoint.load_tokeniser()
-        self._model = checkpoint.load_model().to(self._device)
+        self._model = checkpoint.load_model().to(place)
         self.name = checkpoint.model
         self.dim = int(self._model.config.hidden_size)  # type: ignore[union-attr, arg-type]
         self.dtype = "float32"
@@ -325,12 +274,6 @@ class DnabertEmbedder:
         self.digest = digest_json(
             {"files": checkpoint.digest(), "dtype": "float32", "pooling": "mean over tokens"}
         )
-
-    def gpu_memory_bytes(self) -> int | None:
-        """Return the most that tensors took on its GPU since that was last reset; None on a CPU."""
-        from harness.embedding.devices import gpu_memory_bytes
-
-        return gpu_memory_bytes(str(self._device))
 
     def embed(
         self,
@@ -345,20 +288,21 @@ class DnabertEmbedder:
         DataError
             If a sequence is empty; the message gives its position.
         """
-        import torch
-
         tokens = [self._token_ids(text, row) for row, text in enumerate(sequences)]
-        embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
-        for rows in _equal_lengths([len(ids) for ids in tokens], token_budget or TOKENS_PER_BATCH):
-            batch = torch.tensor([tokens[row] for row in rows], device=self._device)
-            with torch.inference_mode():
-                # Called as VirNucPro calls it; a tuple or an output whose first part is the states.
-                hidden = self._model(batch, attention_mask=torch.ones_like(batch))[0]
-                pooled = hidden.float().mean(dim=1)  # (batch, token, dim) to (batch, dim)
-            embeddings[rows] = pooled.cpu().numpy()
-            if on_progress is not None:
-                on_progress(len(rows))
-        return embeddings
+        return self.run(
+            np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)),
+            lambda rows: self._embed_batch([tokens[row] for row in rows]),
+            dim=self.dim,
+            token_budget=token_budget,
+            on_progress=on_progress,
+        )
+
+    def _embed_batch(self, tokens: list[list[int]]) -> torch.Tensor:
+        batch = to_device(np.asarray(tokens, dtype=np.int64), self.device)
+        # Called as VirNucPro calls it; a tuple or an output whose first part is the states.
+        hidden = self._model(batch, attention_mask=torch.ones_like(batch))[0]
+        pooled: torch.Tensor = hidden.float().mean(dim=1)  # (batch, token, dim) to (batch, dim)
+        return pooled
 
     def _token_ids(self, sequence: str, row: int) -> list[int]:
         if not sequence:
@@ -397,14 +341,6 @@ def load_dnabert(
         model, revision=revision, trust_remote_code=trust_remote_code
     )
     return DnabertEmbedder(checkpoint, device=device)
-
-
-def _equal_lengths(lengths: Sequence[int], budget: int) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield rows with equally many tokens, at most a token budget at a time."""
-    for length in np.unique(lengths):
-        rows = np.flatnonzero(np.asarray(lengths) == length)
-        step = max(1, budget // int(length))
-        yield from np.split(rows, range(step, len(rows), step))
 
 
 _CODE_OF_BYTE = np.full(256, -1, dtype=np.int16)

@@ -1,14 +1,9 @@
-"""Read access to a finished store: rows by id and contiguous slices, mapped from the shards.
+"""The files of an embedding store: what a shard holds, the manifest, and reading rows by id.
 
-The files of an embedding store: which rows a shard holds, its bytes, and the manifest.
-
-A shard's header carries a digest of its values and of what they were computed from, so a shard of
-an interrupted extraction proves by itself that it is whole and belongs there.
-
-The number formats that a store may hold, and float32 on both sides of them.
-
-Vectors are float32 in memory. Halving the bytes on disk is a choice of whoever writes; numpy has
-no bfloat16, so its bits travel as uint16.
+A shard is a safetensors file whose metadata hold a digest of its values and of what they were
+computed from, so that a shard of an interrupted extraction proves by itself that it is whole and
+belongs there. Vectors are float32 in memory; halving the bytes on disk is a choice of whoever
+writes. How a store is filled is ``extraction``'s business.
 """
 
 from __future__ import annotations
@@ -23,7 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from safetensors.numpy import save
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
 
 from harness.artifacts import digest_file, digest_json, write_atomically
 from harness.embedding.embedder import collect, locate
@@ -39,7 +36,6 @@ __all__ = [
     "StorePlan",
     "choose_rows_per_shard",
     "narrow",
-    "to_safetensors",
     "widen",
 ]
 
@@ -53,7 +49,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _BFLOAT16_BITS = 16
 
 
-def narrow(vectors: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+def narrow(vectors: npt.NDArray[np.float32], dtype: str) -> torch.Tensor:
     """Return vectors as they are stored, rounded to the nearest value of the format.
 
     Raises
@@ -61,13 +57,11 @@ def narrow(vectors: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
     DataError
         If a finite value is too large for the format; the row is given.
     """
-    if dtype == "float32":
-        return np.ascontiguousarray(vectors, dtype=DTYPES[dtype])
-    with np.errstate(over="ignore"):
-        stored = vectors.astype(DTYPES[dtype]) if dtype == "float16" else _to_bfloat16(vectors)
-    is_lost = (np.isfinite(vectors) & ~np.isfinite(widen(stored, dtype))).any(axis=1)
+    exact = torch.from_numpy(np.ascontiguousarray(vectors))
+    stored = exact.to(getattr(torch, dtype))
+    is_lost = (exact.isfinite() & ~stored.isfinite()).any(dim=1)
     if is_lost.any():
-        row = int(np.flatnonzero(is_lost)[0])
+        row = int(is_lost.nonzero()[0])
         raise DataError(
             f"row {row} of the shard (counted from 0) holds {np.abs(vectors[row]).max():g}, too "
             f"large for {dtype}. Store the embeddings as float32"
@@ -80,26 +74,6 @@ def widen(stored: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
     if dtype == "bfloat16":
         return (stored.astype(np.uint32) << _BFLOAT16_BITS).view(np.float32)
     return np.asarray(stored, dtype=np.float32)
-
-
-def to_safetensors(
-    name: str, stored: npt.NDArray[Any], dtype: str, metadata: dict[str, str]
-) -> bytes:
-    """Return a safetensors file with one tensor."""
-    if dtype != "bfloat16":
-        return save({name: stored}, metadata)
-    import torch
-    from safetensors.torch import save as save_tensor
-
-    return save_tensor({name: torch.from_numpy(stored).view(torch.bfloat16)}, metadata)
-
-
-def _to_bfloat16(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    import torch
-
-    rounded = torch.from_numpy(np.ascontiguousarray(vectors)).to(torch.bfloat16)
-    bits: npt.NDArray[np.uint16] = rounded.view(torch.uint16).numpy()
-    return bits
 
 
 LAYOUT = 2  # part of what a cached store is found by; 1 had no manifest
@@ -176,20 +150,23 @@ class StorePlan:
         """Return where a shard lies."""
         return folder / f"shard-{number:06d}.safetensors"
 
-    def encode(self, number: int, stored: npt.NDArray[Any]) -> bytes:
+    def encode(self, number: int, stored: torch.Tensor) -> bytes:
         """Return a shard's file, given its values as they are stored."""
         digest = hashlib.sha256(f"{self.sha256} {number} ".encode())
-        digest.update(np.ascontiguousarray(stored).data)
-        return to_safetensors(TENSOR, stored, self.dtype, {"sha256": digest.hexdigest()})
+        digest.update(stored.contiguous().view(torch.uint8).numpy().data)
+        return save({TENSOR: stored}, {"sha256": digest.hexdigest()})
 
     def is_sound(self, number: int, content: bytes) -> bool:
         """Whether a file is what ``encode`` would write again, given the values in it."""
-        dtype, shape = DTYPES[self.dtype], self.shape(number)
-        n_bytes = shape[0] * shape[1] * dtype.itemsize
-        if len(content) < n_bytes:
+        try:
+            stored = load(content)[TENSOR]
+        except (SafetensorError, KeyError):
             return False
-        values = np.frombuffer(bytearray(content[-n_bytes:]), dtype=dtype).reshape(shape)
-        return self.encode(number, values) == content
+        has_shape = (tuple(stored.shape), stored.dtype) == (
+            self.shape(number),
+            getattr(torch, self.dtype),
+        )
+        return has_shape and self.encode(number, stored) == content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,9 +228,6 @@ def _parse(table: Mapping[str, Any], folder: Path) -> Manifest:
     )
 
 
-_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
-
-
 class EmbeddingStore:
     """Read access to one finished store; the rows stay on disk until they are asked for.
 
@@ -287,7 +261,8 @@ class EmbeddingStore:
         self.dim, self.dtype = self._plan.dim, self._plan.dtype
         if check_digests:
             self._check_digests()
-        self._offsets = [self._offset(number) for number in range(self._plan.n_shards)]
+        for number in range(self._plan.n_shards):
+            self._open(number)
         self.ids: pd.Index[str] = self._read_ids()
 
     def __len__(self) -> int:
@@ -308,27 +283,8 @@ class EmbeddingStore:
             numbers,
             rows,
             dim=self.dim,
-            read=lambda number, places: widen(self._map(number)[places], self.dtype),
+            read=lambda number, places: self._open(number)[places].float().numpy(),
         )
-
-    def slice(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Return the rows from ``start`` to before ``stop``, float32 (stop - start, dim).
-
-        Raises
-        ------
-        ValueError
-            If these are no rows of the store.
-        """
-        if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"expected 0 <= start <= stop <= {len(self)}, got {start}, {stop}")
-        result = np.empty((stop - start, self.dim), dtype=np.float32)
-        step = self._plan.rows_per_shard
-        for number in range(start // step, -(-stop // step)):
-            rows = self._plan.rows(number)
-            first, last = max(start, rows.start), min(stop, rows.stop)
-            part = self._map(number)[first - rows.start : last - rows.start]
-            result[first - start : last - start] = widen(part, self.dtype)
-        return result
 
     def _check_digests(self) -> None:
         for name, expected in self._manifest.files(self.folder).items():
@@ -338,34 +294,19 @@ class EmbeddingStore:
             if digest_file(path) != expected:
                 raise ArtifactError(f"{path}: is damaged, {_remedy(path)}")
 
-    def _offset(self, number: int) -> int:
-        """Return where the values of a shard begin, after the header, if its size is right."""
+    def _open(self, number: int) -> torch.Tensor:
+        """Return a shard's values, which stay in the file until they are used."""
         path, shape = self._plan.path(self.folder, number), self._plan.shape(number)
         try:
-            with path.open("rb") as file:
-                offset = _LENGTH_BYTES + int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            n_bytes = path.stat().st_size
-        except OSError as error:
+            with safe_open(path, framework="pt") as file:
+                stored: torch.Tensor = file.get_tensor(TENSOR)
+        except (OSError, SafetensorError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}), {_remedy(path)}") from error
-        expected = offset + shape[0] * shape[1] * DTYPES[self.dtype].itemsize
-        if n_bytes != expected:
+        if tuple(stored.shape) != shape:
             raise ArtifactError(
-                f"{path}: expected {expected} bytes, found {n_bytes}, {_remedy(path)}"
+                f"{path}: expected shape {shape}, found {tuple(stored.shape)}, {_remedy(path)}"
             )
-        return offset
-
-    def _map(self, number: int) -> npt.NDArray[Any]:
-        path = self._plan.path(self.folder, number)
-        try:
-            return np.memmap(
-                path,
-                dtype=DTYPES[self.dtype],
-                mode="r",
-                offset=self._offsets[number],
-                shape=self._plan.shape(number),
-            )
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{path}: cannot be read ({error}), {_remedy(path)}") from error
+        return stored
 
     def _read_ids(self) -> pd.Index[str]:
         path = self.folder / INDEX

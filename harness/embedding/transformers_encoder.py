@@ -24,13 +24,13 @@ from safetensors.torch import load_file
 from harness.artifacts import digest_file, digest_json
 from harness.data.unpickle import load_restricted
 from harness.embedding.batching import BatchRunner, Rows, padded_batches, to_device
-from harness.embedding.devices import fitting_budget, gpu_memory_bytes, require_device
+from harness.embedding.devices import fitting_budget, require_device
 from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts
 from harness.embedding.esm.checkpoint import find_checkpoint
 from harness.embedding.esm.random_weights import RANDOM_MARK
-from harness.errors import CheckpointError, DataError, DeviceError, MissingInput
+from harness.errors import CheckpointError, DataError, DeviceError, HarnessError, MissingInput
 
-__all__ = ["TransformersEmbedder"]
+__all__ = ["TransformersEmbedder", "find_weights", "naming_errors", "read_weights"]
 
 # Raised when the vectors of the same weights change by more than rounding.
 VERSION = 1
@@ -51,7 +51,7 @@ _WEIGHTS = ("model.safetensors", "model-*.safetensors", "pytorch_model*.bin")  #
 _NOT_USED = re.compile(r"(pooler|contact_head)\..*|.*(position_ids|inv_freq)")
 
 
-class TransformersEmbedder:
+class TransformersEmbedder(BatchRunner):
     """Embeds proteins with an encoder of transformers; a vector is the mean over residues.
 
     Parameters
@@ -84,10 +84,11 @@ class TransformersEmbedder:
         require_device(device)
         folder = find_checkpoint(model, revision)
         config = _read_config(folder)
-        weight_files = _weight_files(folder)
-        self._device = torch.device(device)
+        weight_files = find_weights(folder)
+        place = torch.device(device)
         self._spelling = _Spelling(folder, config)
-        self._encoder = _load_encoder(folder, config, weight_files, dtype, self._device)
+        self.tokenise, self.count = self._spelling.tokenise, self._spelling.count
+        self._encoder = _load_encoder(folder, config, weight_files, dtype, place)
         self.name = Path(model).name
         self.dim = int(config.hidden_size)
         self.dtype = dtype
@@ -108,36 +109,19 @@ class TransformersEmbedder:
             }
         )
         bytes_per_token = ACTIVATIONS * self.dim * self._encoder.dtype.itemsize
-        self._runner = BatchRunner(
-            device=self._device,
-            token_budget=fitting_budget(self._device, bytes_per_token),
-            divide=padded_batches,
-        )
+        budget = fitting_budget(place, bytes_per_token)
+        super().__init__(device=place, token_budget=budget, divide=padded_batches)
 
     @staticmethod
     def describe(model: str, *, revision: str | None, dtype: str) -> str:
         """Say what a checkpoint is; only its configuration is read."""
         folder = find_checkpoint(model, revision)
         config = _read_config(folder)
-        gigabytes = sum(path.stat().st_size for path in _weight_files(folder)) / 1e9
+        gigabytes = sum(path.stat().st_size for path in find_weights(folder)) / 1e9
         return (
             f"{folder}, type {config.model_type}, width {config.hidden_size}, {gigabytes:.2g} GB "
             f"of files, embedded by transformers in {dtype}"
         )
-
-    @property
-    def token_budget(self) -> int:
-        """Most tokens in a batch: halved each time that the device's memory did not suffice."""
-        return self._runner.token_budget
-
-    @property
-    def n_out_of_memory(self) -> int:
-        """How often the device's memory did not suffice."""
-        return self._runner.n_out_of_memory
-
-    def gpu_memory_bytes(self) -> int | None:
-        """Return the most that tensors took on its GPU since that was last reset; None on a CPU."""
-        return gpu_memory_bytes(str(self._device))
 
     def embed(
         self,
@@ -154,23 +138,15 @@ class TransformersEmbedder:
         DeviceError
             If the device's memory does not suffice for a single protein.
         """
-        tokens = self._spelling.tokenise(sequences)
+        tokens = self.tokenise(sequences)
         lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
-        return self._runner.run(
+        return self.run(
             lengths,
             lambda rows: self._embed_batch([tokens[row] for row in rows], lengths[rows]),
             dim=self.dim,
             token_budget=token_budget,
             on_progress=on_progress,
         )
-
-    def tokenise(self, sequences: Sequence[str]) -> list[list[int]]:
-        """Turn proteins into token ids, as :meth:`embed` does."""
-        return self._spelling.tokenise(sequences)
-
-    def count(self, sequences: Sequence[str]) -> Counts:
-        """Return tokens, cuts and replacements of proteins."""
-        return self._spelling.count(sequences)
 
     def _embed_batch(self, tokens: list[list[int]], lengths: Rows) -> torch.Tensor:
         number = np.arange(lengths.max())
@@ -180,10 +156,10 @@ class TransformersEmbedder:
         first, n_after = self._spelling.n_before, self._spelling.n_after
         is_residue = (number >= first) & (number < lengths[:, None] - n_after)
         hidden = self._encoder(
-            input_ids=to_device(ids, self._device),
-            attention_mask=to_device(is_token.astype(np.int64), self._device),
+            input_ids=to_device(ids, self.device),
+            attention_mask=to_device(is_token.astype(np.int64), self.device),
         ).last_hidden_state.float()  # (sequence, token, dim)
-        weights = to_device(is_residue, self._device)[..., None]  # (sequence, token, 1)
+        weights = to_device(is_residue, self.device)[..., None]  # (sequence, token, 1)
         # Padding may hold anything, NaN too, which no weight of 0 would take away.
         pooled: torch.Tensor = hidden.masked_fill(~weights, 0).sum(dim=1) / weights.sum(dim=1)
         return pooled
@@ -267,7 +243,7 @@ def _load_tokeniser(folder: Path) -> Any:
             f"{folder / 'spiece.model'} is a tokeniser of SentencePiece, which is not installed",
             remedy="Run `pip install sentencepiece`, or put the model's tokenizer.json beside it",
         )
-    with _named_errors(folder, "tokeniser"):
+    with naming_errors(folder, "tokeniser"):
         if is_whole:
             return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -296,7 +272,7 @@ def _read_config(folder: Path) -> Any:
             f"{', '.join(map(str, foreign)) or kind!r} of its own.{own} Name an encoder that it "
             "implements, such as t5, bert or esm"
         )
-    with _named_errors(folder, "configuration"):
+    with naming_errors(folder, "configuration"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _encoder_class(config, path)
     return config
@@ -317,7 +293,14 @@ def _encoder_class(config: Any, path: Path) -> Any:
     )
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def find_weights(folder: Path) -> list[Path]:
+    """Return the files that hold a checkpoint's weights, safetensors before pickles.
+
+    Raises
+    ------
+    MissingInput
+        If there are none.
+    """
     for pattern in _WEIGHTS:
         if files := sorted(folder.glob(pattern)):
             return files
@@ -327,7 +310,14 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
+def read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """Return all tensors by name, running nothing that the files hold.
+
+    Raises
+    ------
+    CheckpointError, DataError
+        If a file is damaged, or holds anything else.
+    """
     weights: dict[str, torch.Tensor] = {}
     for path in files:
         try:
@@ -348,11 +338,11 @@ def _load_encoder(
     """Return the encoder on its device, all of whose weights are the checkpoint's."""
     built = _encoder_class(config, folder / "config.json")
     has_pooler = config.model_type in ("bert", "esm", "roberta")
-    with _named_errors(folder, "model"), _silenced():
+    with naming_errors(folder, "model"), _silenced():
         encoder, found = built.from_pretrained(
             None,
             config=config,
-            state_dict=_read_weights(files),
+            state_dict=read_weights(files),
             dtype=getattr(torch, dtype),
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -391,17 +381,19 @@ def _check_weights(folder: Path, found: dict[str, Any], *, prefix: str) -> None:
 
 
 @contextmanager
-def _named_errors(folder: Path, part: str) -> Iterator[None]:
-    """Turn whatever transformers raises into an error that names the checkpoint."""
+def naming_errors(
+    model: Path | str, part: str, remedy: str = "Download the checkpoint again, whole"
+) -> Iterator[None]:
+    """Turn whatever foreign code raises into an error that names the checkpoint."""
     try:
         yield
-    except (CheckpointError, DataError, MissingInput):
+    except HarnessError:
         raise
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{folder}: its {part} does not load with what is installed here "
-            f"({type(error).__name__}: {said}). Download the checkpoint again, whole"
+            f"{model}: its {part} does not load with what is installed here "
+            f"({type(error).__name__}: {said}). {remedy}"
         ) from error
 
 

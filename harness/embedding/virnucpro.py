@@ -1,12 +1,9 @@
-"""VirNucPro's embedding files as a store: each file read once, its rows joined by record id.
+"""VirNucPro's embedding files as stores, each read once and joined by record id, and written.
 
-Such a file holds ten thousand rows as Python lists, which take many times the memory of the numbers
-in them. So they are converted, one file at a time, to float32 arrays that are read in slices. What
-stands in one file is ``harness.data.virnucpro``'s business.
-
-A run's embeddings as VirNucPro's files: nucleotide, protein, and both merged.
-
-VirNucPro's merged files as a store: features computed elsewhere, joined by record id.
+Its embedding files hold ten thousand rows as Python lists, which take many times the memory of the
+numbers in them, so they are converted, one file at a time, to float32 arrays that are read in
+slices; merged files are read where they lie. What stands in one file is
+``harness.data.virnucpro``'s business.
 """
 
 from __future__ import annotations

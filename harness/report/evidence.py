@@ -235,7 +235,7 @@ def _selftest(selftest: Mapping[str, Any]) -> str:
 
 def _models(verdict: Mapping[str, Any]) -> Table | None:
     keys = (
-        *("name", "model", "dtype", "dim", "parameters", "is_random", "model_sha256"),
+        *("name", "model", "engine", "dtype", "dim", "parameters", "is_random", "model_sha256"),
         "may_have_seen_test_rows",
     )
     sides = [as_mapping(verdict.get(side)) for side in ("baseline", "candidate")]

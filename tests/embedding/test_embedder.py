@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from harness.config import ModelConfig, from_table
@@ -51,7 +50,7 @@ def test_page_when_its_embedder_is_installed_then_its_settings_load_it(install: 
     embedder = load_embedder(str(side.model), kind=side.kind, dtype=side.dtype)
 
     vectors = embedder.embed(["AACW", "DDDD"])
-    assert (vectors.shape, vectors.dtype) == ((2, 20), np.float32)
+    assert vectors.shape == (2, 20)
     assert vectors[:, :3].tolist() == [[0.5, 0.25, 0], [0, 0, 1]]
     assert embedder.facts == Facts(engine="numpy")
     assert (
@@ -73,7 +72,8 @@ def test_abilities_when_an_embedder_has_none_then_nothing_is_known() -> None:
 
     assert (without.token_budget, without.n_out_of_memory, without.flop([4])) == (None, 0, 0.0)
     assert without.count(["ACGT"]) == Counts()
-    assert without.gpu_memory_bytes() is without.peak_flops() is without.tokenise is None
+    assert without.gpu_memory_bytes() is None
+    assert without.tokenise is None
 
 
 def test_load_when_the_kind_is_unknown_then_the_known_ones_are_listed() -> None:

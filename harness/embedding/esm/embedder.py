@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import digest_json
-from harness.embedding.devices import gpu_memory_bytes, measure_product_rate
+from harness.embedding.devices import measure_product_rate
 from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts
 from harness.embedding.esm.alphabet import TokenisedProteins, tokenise
 from harness.embedding.esm.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
@@ -133,7 +133,7 @@ class EsmEmbedder:
 
     def gpu_memory_bytes(self) -> int | None:
         """Return the most that tensors took on its GPU since that was last reset; None on a CPU."""
-        return gpu_memory_bytes(self._device)
+        return self._engine.gpu_memory_bytes()
 
     def embed(
         self,

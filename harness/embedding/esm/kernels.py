@@ -1,15 +1,10 @@
-"""An encoder's arithmetic and attention for NVIDIA GPUs, in half precision.
+"""An encoder's arithmetic and attention for NVIDIA GPUs, in half precision, in Triton's Python.
 
 Products are torch's (cuBLAS); those whose result is added to the hidden states are added there in
 place. Their biases would cost a pass over the memory each, so they are put off: they reach the
-hidden states in the next normalisation. What lies between the products are kernels of our own.
-
-What an encoder computes beside its matrix products, for NVIDIA GPUs, in Triton's Python.
-
-Whatever is no product reads the device's memory once and writes it once, which is all that its time
-goes into. Hidden states come and go in half precision, and so do the factors of attention's
-products; the other arithmetic is float32. Where the tensors come from, and how the kernels follow
-each other, is known elsewhere (``fused``).
+hidden states in the next normalisation. What lies between the products are kernels of our own,
+each of which reads the device's memory once and writes it once. Hidden states come and go in half
+precision, and so do the factors of attention's products; the other arithmetic is float32.
 
 ``block_...`` are sizes of tiles, powers of 2.
 """
@@ -231,9 +226,6 @@ def _turned(
     turned_low = (low * cosine - high * sine).to(low.dtype)
     turned_high = (high * cosine + low * sine).to(low.dtype)
     return turned_low, turned_high
-
-
-# mypy: disable-error-code="import-not-found, import-untyped"
 
 
 # Sizes of tiles, and warps that compute one, found by trying on an H200.

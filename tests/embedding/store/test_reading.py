@@ -1,9 +1,8 @@
-"""Reading a store: rows by id, slices, and no more than was asked for."""
+"""Reading a store: rows by id, and what is damaged or lost."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -33,44 +32,10 @@ def test_rows_when_asked_in_any_order_then_each_id_gets_its_own(
     np.testing.assert_array_equal(store.rows([IDS[n] for n in asked]), VECTORS[asked])
 
 
-@given(bounds=st.tuples(st.integers(0, 10), st.integers(0, 10)).map(sorted))
-def test_slice_then_has_those_rows(store: EmbeddingStore, bounds: list[int]) -> None:
-    """Within a shard and across, empty ones included."""
-    np.testing.assert_array_equal(store.slice(*bounds), VECTORS[slice(*bounds)])
-
-
-@pytest.mark.parametrize("bounds", [(-1, 3), (3, 11), (4, 3)])
-def test_slice_when_out_of_range_then_it_is_refused(
-    store: EmbeddingStore, bounds: tuple[int, int]
-) -> None:
-    """Unlike a list's, so that no row is lost silently."""
-    with pytest.raises(ValueError, match="expected 0 <= start <= stop <= 10"):
-        store.slice(*bounds)
-
-
 def test_rows_when_a_record_is_missing_then_it_is_named(store: EmbeddingStore) -> None:
     """Rows in are rows out, or an error."""
     with pytest.raises(DataError, match="1 of 2 records have no embedding, such as 'r99'"):
         store.rows(["r1", "r99"])
-
-
-def test_reading_when_little_is_asked_for_then_little_is_read(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only the rows themselves leave the maps of the shards."""
-    n_read: list[int] = []
-
-    class Watched(np.memmap[Any, Any]):
-        def __getitem__(self, key: Any) -> Any:
-            rows = np.asarray(super().__getitem__(key))
-            n_read.append(len(rows))
-            return rows
-
-    monkeypatch.setattr(np, "memmap", Watched)
-    store.rows(["r9", "r4"])
-    store.slice(2, 4)
-
-    assert n_read == [1, 1, 1, 1]
 
 
 NAMES = ["shard-000002.safetensors", "index.parquet", "embeddings.json"]
