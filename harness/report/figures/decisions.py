@@ -1,7 +1,4 @@
-"""Figures of the decisions: confusion matrices, and both models' scores row by row.
-
-Curves of the scores: ROC, precision-recall, calibration.
-"""
+"""Figures of the decisions: confusion matrices, scores row by row, and the curves of the scores."""
 
 from __future__ import annotations
 
@@ -10,20 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.report.figures.style import COLOURS, SIDES, Scores, Source, legend_below
-from harness.report.reading import as_confusion, as_mapping, as_number
+from harness.report.figures.style import COLOURS, Scores, Source, legend_below
+from harness.verdict.contents import SIDES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "draw_calibration",
-    "draw_confusion",
-    "draw_precision_recall",
-    "draw_roc",
-    "draw_scores",
-]
+__all__ = ["draw_calibration", "draw_confusion", "draw_precision_recall", "draw_roc", "draw_scores"]
 
 
 # A curve of more points looks the same, and only makes the file large.
@@ -104,7 +95,7 @@ def _square_axes(figure: Figure, xlabel: str, ylabel: str) -> Axes:
 
 def _curve(axes: Axes, source: Source, side: str, x: Floats, y: Floats, metric: str) -> None:
     picks = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(int))
-    number = as_number(as_mapping(as_mapping(source.verdict.get(side)).get("metrics")).get(metric))
+    number = source.verdict.sides[side].metrics.get(metric)
     known = f" ({number:.4f})" if number is not None else ""
     axes.plot(
         x[picks],
@@ -116,11 +107,8 @@ def _curve(axes: Axes, source: Source, side: str, x: Floats, y: Floats, metric: 
 
 
 def _metric_words(source: Source, metric: str, words: str) -> str:
-    found = []
-    for side in SIDES:
-        metrics = as_mapping(as_mapping(source.verdict.get(side)).get("metrics"))
-        number = as_number(metrics.get(metric))
-        found += [f"{side} {number:.4f}"] if number is not None else []
+    numbers = {name: side.metrics.get(metric) for name, side in source.verdict.sides.items()}
+    found = [f"{side} {number:.4f}" for side, number in numbers.items() if number is not None]
     return f"{words}: {', '.join(found)}." if found else ""
 
 
@@ -133,8 +121,8 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 def draw_confusion(source: Source, figure: Figure) -> str | None:
     """Draw both confusion matrices side by side, counts and shares of the true class."""
-    counts = {side: _confusion(source, side) for side in SIDES}
-    shown = {side: matrix for side, matrix in counts.items() if matrix is not None}
+    sides = source.verdict.sides.items()
+    shown = {name: np.array(m, float) for name, side in sides if (m := side.confusion_matrix)}
     if not shown:
         return None
     figure.set_size_inches(2.6 * len(shown), 2.9)
@@ -171,11 +159,6 @@ def draw_scores(source: Source, figure: Figure) -> str | None:
         f"Candidate's score against the baseline's for {len(scores.y_true):,} test rows; "
         f"{int(differ.sum()):,} lie on different sides of 0.5."
     )
-
-
-def _confusion(source: Source, side: str) -> Floats | None:
-    counts = as_confusion(as_mapping(source.verdict.get(side)).get("confusion_matrix"))
-    return None if counts is None else np.array(counts)
 
 
 def _draw_matrix(axes: Axes, matrix: Floats) -> None:
