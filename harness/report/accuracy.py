@@ -17,7 +17,7 @@ from harness.report.document import (
     show_range,
     side_heads,
 )
-from harness.report.evidence import evidence_blocks, show_value
+from harness.report.evidence import evidence_blocks, facts_table, show_value
 from harness.verdict.contents import SIDES, Group, SideOutcome, Verdict
 
 __all__ = ["accuracy_blocks", "breakdown_blocks", "metric_rows"]
@@ -76,11 +76,8 @@ def accuracy_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
     blocks: list[Block] = [*_metrics_table(verdict), *_moved_notes(verdict), *_confusion(verdict)]
     blocks += pictures
     evidence = verdict.evidence("accuracy-drop")
-    facts = [(text, show_value(evidence[key])) for key, text in _PAIRED.items() if key in evidence]
-    if facts:
-        heads = columns("What", "#Value")
-        title = "The comparison of the two heads"
-        blocks.append(Table(title=title, columns=heads, rows=tuple(facts)))
+    facts = {text: show_value(evidence[key]) for key, text in _PAIRED.items() if key in evidence}
+    blocks += [facts_table(facts, title="The comparison of the two heads")] if facts else []
     blocks += evidence_blocks(evidence, title="Accuracy drop", skip=_PAIRED)
     sanity = verdict.evidence("baseline-sanity")
     return blocks + evidence_blocks(sanity, title="The baseline against a constant answer")

@@ -29,7 +29,6 @@ __all__ = [
     "Note",
     "Outcome",
     "Paragraph",
-    "Picture",
     "Section",
     "Table",
     "columns",
@@ -57,7 +56,7 @@ SYMBOLS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": "○", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A drawn figure and its files.
+    """A drawn figure at its place, and its files.
 
     Attributes
     ----------
@@ -107,13 +106,6 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A figure at its place."""
-
-    figure: Figure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """A table's column; numbers are aligned right, ids and digests are set in a fixed width."""
 
@@ -151,7 +143,7 @@ def without_empty(table: Table) -> Table:
     )
 
 
-Block = Paragraph | Note | Items | Code | Picture | Table
+Block = Paragraph | Note | Items | Code | Figure | Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,16 +257,8 @@ _UNITS = {
     "bytes": "bytes",
     "residues": "residues",
 }
-_ACRONYMS = {
-    "gc": "GC",
-    "id": "id",
-    "n": "n",
-    "p": "p",
-    "roc": "ROC",
-    "auc": "AUC",
-    "cpu": "CPU",
-    "lr": "LR",
-}
+_ACRONYMS = {"gc", "roc", "auc", "cpu", "lr"}
+_AS_THEY_ARE = {"id", "n", "p"}
 
 
 def label(name: str) -> str:
@@ -291,9 +275,9 @@ def label(name: str) -> str:
     if len(words) > 1 and words[0] == "n":
         return f"{label(' '.join(words[1:]))} (n)"
     unit = _UNITS.get(words[-1]) if len(words) > 1 else None
-    words = [_ACRONYMS.get(word, word) for word in (words[:-1] if unit else words)]
+    words = [word.upper() if word in _ACRONYMS else word for word in words[: -1 if unit else None]]
     text = " ".join(words) or name
-    heading = text[:1].upper() + text[1:] if words and words[0] not in _ACRONYMS else text
+    heading = text if words and words[0] in _AS_THEY_ARE else text[:1].upper() + text[1:]
     return f"{heading} ({unit})" if unit else heading
 
 

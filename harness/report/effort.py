@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from statistics import fmean, stdev
 from typing import TypeVar
@@ -21,16 +21,14 @@ from harness.report.document import (
     show_moment,
     show_number,
     show_percent,
-    show_range,
     show_seconds,
     side_heads,
     side_name,
     without_empty,
 )
-from harness.report.evidence import evidence_blocks, show_value
+from harness.report.evidence import evidence_blocks, facts_table, rows_table, show_value
 from harness.verdict.contents import (
     SIDES,
-    Attempt,
     Epoch,
     Extraction,
     Json,
@@ -53,7 +51,6 @@ T = TypeVar("T")
 # What the tables of speed show in their own way, so that the generic evidence leaves it out.
 _RUNS = ("baseline_seconds", "candidate_seconds", "closing_baseline_seconds")
 _SHOWN = (*_RUNS, "attempts", "ratio", "interval", "warnings", "speed_up", "n_out_of_memory")
-MOST_ATTEMPTS = 20
 BATCHING = "Batching: the baseline in padded batches of 16, in file order, against these"
 # Epochs shown of each history: the first, the last, and some between.
 MOST_EPOCHS = 12
@@ -70,16 +67,17 @@ _PACE = (
     *("Store", "#Sequences", "#Time", "#Sequences per second", "#Tokens per second"),
     *("#Share of the device's peak", "#Processes", "#GPU memory"),
 )
-_MODELS = ("name", "model", "dtype", "dim", "parameters", "is_random", "model_sha256")
+_MODELS = (
+    *("name", "model", "dtype", "dim", "parameters", "is_random", "model_sha256"),
+    "may_have_seen_test_rows",
+)
 
 
 def speed_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
     """Return how long both embedders took, round by round; a want of memory comes first."""
     timing, evidence = verdict.timing, verdict.evidence("embedding-time")
     blocks: list[Block] = [*_memory_notes(verdict), *_rounds_table(verdict)]
-    if timing.ratio is not None:
-        blocks.append(_ratio_table(verdict, timing.ratio))
-    blocks += [*pictures, *_attempts_table(timing)]
+    blocks += [*pictures, *_attempts(timing)]
     if causes := evidence.get("speed_up"):
         blocks.append(_causes_table(causes))
     rest = {**timing.content, **evidence}
@@ -144,11 +142,7 @@ def environment_blocks(verdict: Verdict) -> list[Block]:
     if verdict.command:
         blocks += [Paragraph(text="To reproduce this run:"), Code(text=verdict.command)]
     facts = [side.content for side in verdict.sides.values()]
-    models = tuple(
-        (label(key), *(show_value(side.get(key)) for side in facts))
-        for key in (*_MODELS, "may_have_seen_test_rows")
-        if any(side.get(key) is not None for side in facts)
-    )
+    models = _side_rows(facts, {key: label(key) for key in _MODELS})
     if models:
         heads = columns("Embedder", "Baseline", "Candidate")
         blocks.append(Table(title="Models", columns=heads, rows=models))
@@ -187,7 +181,8 @@ def _rounds_table(verdict: Verdict) -> Iterator[Table]:
     timing = verdict.timing
     names = [f"{side.capitalize()}: {side_name(verdict, side)}" for side in SIDES]
     names.append(f"{names[0]}, once more at the end")
-    runs = dict(zip(names, _rounds_of(timing), strict=True))
+    seconds = (timing.baseline_seconds, timing.candidate_seconds, timing.closing_baseline_seconds)
+    runs = dict(zip(names, seconds, strict=True))
     most = max(map(len, runs.values()))
     heads = [f"#Round {number}" for number in range(1, most + 1)]
     heads += ["#Mean", "#Coefficient of variation", "#Sequences per second"]
@@ -210,40 +205,14 @@ def _rounds(seconds: Sequence[float], most: int, timing: Timing) -> tuple[str, .
     return (*rounds, show_seconds(mean), show_percent(spread, 1), rate)
 
 
-def _ratio_table(verdict: Verdict, ratio: float) -> Table:
-    judged = verdict.rows.get("embedding-time")
-    limit = judged.limit if judged else None
-    row = (
-        show_number(ratio),
-        show_range(verdict.timing.interval, digits=3) or ABSENT,
-        f"at most {limit}" if limit else ABSENT,
-    )
-    heads = ("#Candidate's mean time over the baseline's", "#Fastest to slowest pair", "#Limit")
-    title = "Time ratio (fraction of the baseline's time)"
-    return Table(title=title, columns=columns(*heads), rows=(row,))
-
-
-def _attempts_table(timing: Timing) -> Iterator[Table]:
-    heads = ("Baseline rounds (s)", "Candidate rounds (s)", "Closing baseline rounds (s)")
+def _attempts(timing: Timing) -> Iterator[Table]:
     rows = [
-        (
-            show_number(number),
-            *(", ".join(map(show_number, run)) or ABSENT for run in _rounds_of(attempt)),
-            "; ".join(attempt.disturbances) or ABSENT,
-        )
-        for number, attempt in enumerate(timing.attempts[:MOST_ATTEMPTS], start=1)
+        {"attempt": number, **{key: attempt.get(key) for key in (*_RUNS, "disturbances")}}
+        for number, attempt in enumerate(timing.attempts, start=1)
     ]
     if rows:
-        table = Table(
-            title="Every attempt; the first that is settled counts",
-            columns=columns("#Attempt", *heads, "Disturbed by"),
-            rows=tuple(rows),
-        )
-        yield without_empty(table)
-
-
-def _rounds_of(timed: Timing | Attempt) -> tuple[tuple[float, ...], ...]:
-    return timed.baseline_seconds, timed.candidate_seconds, timed.closing_baseline_seconds
+        title = "Every attempt; the first that is settled counts"
+        yield without_empty(rows_table(rows, title=title))
 
 
 def _causes_table(causes: Json) -> Table:
@@ -258,10 +227,9 @@ def _causes_table(causes: Json) -> Table:
     if len(known) == len(factors):
         factors["As deployed: model and precision"] = prod(known[:2])
         factors["All three, over a baseline in padded batches"] = prod(known)
-    return Table(
+    return facts_table(
+        {text: show_number(factor, 3) for text, factor in factors.items()},
         title="Where the speed-up comes from (times faster)",
-        columns=columns("Cause", "#Factor"),
-        rows=tuple((text, show_number(factor, 3)) for text, factor in factors.items()),
         note="From a few rounds outside the judged ones; batching on "
         f"{show_number(causes['n_batching_sequences'])} sequences.",
     )
@@ -297,11 +265,17 @@ def _training_table(verdict: Verdict) -> Table:
     return Table(
         title="Both heads",
         columns=columns("What", *side_heads(verdict)),
-        rows=tuple(
-            (text, *(show_value(head.get(key)) for head in facts))
-            for key, text in _TRAINING.items()
-        ),
+        rows=_side_rows(facts, _TRAINING),
         note="Early stopping reads the validation part, never the test set.",
+    )
+
+
+def _side_rows(facts: Sequence[Json], labels: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Return what both sides say under each key, where one of them says anything."""
+    return tuple(
+        (text, *(show_value(side.get(key)) for side in facts))
+        for key, text in labels.items()
+        if any(side.get(key) is not None for side in facts)
     )
 
 

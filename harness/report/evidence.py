@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Literal
 
@@ -24,7 +24,7 @@ from harness.report.document import (
 )
 from harness.verdict.contents import Json
 
-__all__ = ["evidence_blocks", "rows_table", "show_value"]
+__all__ = ["evidence_blocks", "facts_table", "rows_table", "show_value"]
 
 # More rows or columns than these help no reader; all of them stand in verdict.json.
 MOST_ROWS = 40
@@ -41,7 +41,7 @@ def evidence_blocks(evidence: Json, *, title: str, skip: Iterable[str] = ()) -> 
     shown = {k: v for k, v in evidence.items() if k not in skipped and v not in (None, [], {})}
     tables = {key: rows for key, value in shown.items() if (rows := _as_table(value))}
     facts = {key: value for key, value in shown.items() if key not in tables}
-    blocks: list[Block] = [_facts_table(facts, title=title)] if facts else []
+    blocks: list[Block] = [_facts(facts, title=title)] if facts else []
     return blocks + [
         rows_table(rows, title=f"{title}: {label(key).lower()}") for key, rows in tables.items()
     ]
@@ -55,6 +55,16 @@ def rows_table(rows: Sequence[Json], *, title: str, note: str = "") -> Table:
         columns=tuple(Column(title=label(key), kind=_kind(rows, key)) for key in keys),
         rows=tuple(tuple(show_value(row.get(key)) for key in keys) for row in rows[:MOST_ROWS]),
         note=" ".join(filter(None, (note, _rest(len(rows))))),
+    )
+
+
+def facts_table(facts: Mapping[str, str], *, title: str, note: str = "") -> Table:
+    """Return names and values as a table of two columns."""
+    return Table(
+        title=title,
+        columns=columns("What", "#Value"),
+        rows=tuple(facts.items())[:MOST_ROWS],
+        note=" ".join(filter(None, (note, _rest(len(facts))))),
     )
 
 
@@ -80,8 +90,8 @@ def _as_table(value: object) -> list[Json]:
     return []
 
 
-def _facts_table(facts: Json, *, title: str) -> Table:
-    """Return named values as a table of two columns; one level of nesting is opened."""
+def _facts(facts: Json, *, title: str) -> Table:
+    """Return named values as a table; one level of nesting is opened."""
     flat: dict[str, str] = {}
     for key, value in facts.items():
         if isinstance(value, dict):
@@ -89,8 +99,7 @@ def _facts_table(facts: Json, *, title: str) -> Table:
         else:
             name, text = _show_fact(key, value)
             flat[name] = text
-    rows = tuple(list(flat.items())[:MOST_ROWS])
-    return Table(title=title, columns=columns("What", "#Value"), rows=rows, note=_rest(len(flat)))
+    return facts_table(flat, title=title)
 
 
 def _show_fact(key: str, value: object) -> tuple[str, str]:

@@ -18,7 +18,6 @@ from harness.report.document import (
     Items,
     Outcome,
     Paragraph,
-    Picture,
     Section,
     show_moment,
 )
@@ -98,7 +97,7 @@ def build_document(verdict: Verdict, figures: Sequence[Figure] = ()) -> Document
     drawn = {figure.name: figure for figure in figures}
 
     def pictures(*names: str) -> list[Block]:
-        return [Picture(figure=drawn[name]) for name in names if name in drawn]
+        return [drawn[name] for name in names if name in drawn]
 
     stores = evidence_blocks(verdict.evidence("embedding-integrity"), title="Stored embeddings")
     test_set = pictures("lineages", "length", "gc", "identity", "trend")

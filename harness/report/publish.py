@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from harness.artifacts import write_atomically
@@ -77,14 +77,7 @@ def complete_junit(path: Path, verdict: Verdict) -> None:
     write_atomically(path, content)
 
 
-T = TypeVar("T")
 CARD = "README.md"  # where Hugging Face looks for a model card
-
-
-class Guard(Protocol):
-    """Calls something, and notes it if it raises."""
-
-    def __call__(self, what: str, call: Callable[[], T], otherwise: T) -> T: ...
 
 
 class ReportFiles:
@@ -117,7 +110,7 @@ class ReportFiles:
         """The report that a person is sent to."""
         return self._html or self._markdown
 
-    def write(self, texts: Mapping[str, str], verdict: Verdict, *, guard: Guard) -> None:
+    def write(self, texts: Mapping[str, str], verdict: Verdict, ledger: Ledger) -> None:
         """Write or correct each file; one that has failed is not tried again.
 
         Parameters
@@ -126,8 +119,8 @@ class ReportFiles:
             ``markdown``, ``panel`` and ``card``.
         verdict : Verdict
             What they tell.
-        guard : callable
-            Takes what is done, in words, what does it, and what to return if that raises.
+        ledger : Ledger
+            Where a failure is noted.
         """
         writers: dict[str, Callable[[], None]] = {
             "writing report.md": lambda: write_atomically(self._markdown, texts["markdown"]),
@@ -136,7 +129,9 @@ class ReportFiles:
             "writing the model card": lambda: _write_card(verdict, texts["card"]),
         }
         for what, write in writers.items():
-            if what not in self._unwritten and not guard(what, partial(_is_done, write), False):
+            if what not in self._unwritten and not ledger.guard(
+                what, partial(_is_done, write), False
+            ):
                 self._unwritten.add(what)
 
     def _correct_html(self, panel: str) -> None:
@@ -291,7 +286,7 @@ class Publication:
         """Write all reports, and again, to tell it, where one of them has failed."""
         while self._told != self.verdict:
             self._told = self.verdict
-            self._files.write(self._texts, self.verdict, guard=self.ledger.guard)
+            self._files.write(self._texts, self.verdict, self.ledger)
             self.settle()
 
     def _remember(self) -> None:

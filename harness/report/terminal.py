@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -108,8 +108,8 @@ def render_terminal(
         console.print(_text(f"{outcome.symbol} {outcome.answer}", "bold red"))
     if document.criteria:
         console.print(_criteria_table(document.criteria, has_lines=is_terminal))
-    if metrics := metric_rows(verdict):
-        console.print(_metrics_table(metrics, verdict, document, has_lines=is_terminal))
+    if any(side.metrics for side in verdict.sides.values()):
+        console.print(_metrics_table(verdict, document, has_lines=is_terminal))
     _print_words(console, document, verdict)
     mark = f" ({outcome.short_mark})" if outcome.short_mark else ""
     style = "bold green" if outcome.verdict == "PASS" else "bold red"
@@ -164,55 +164,55 @@ def _print_blocker(console: Console, blocker: Blocker) -> None:
 
 
 def _criteria_table(criteria: Sequence[Criterion], *, has_lines: bool) -> Table:
-    table = _table("Criteria", has_lines=has_lines)
+    rows = [
+        (row.id, _text(f"{row.symbol} {row.state_words}", _STYLES[row.state]), row.value, row.limit)
+        for row in criteria
+    ]
+    table = _table("Criteria", ("Criterion", "State", "Value", "Limit"), rows, has_lines=has_lines)
     longest = max(cell_len(visible(row.id)) for row in criteria)
-    table.add_column("Criterion", overflow="fold", min_width=min(longest, NAME_WIDTH))
-    table.add_column("State", no_wrap=True)
-    table.add_column("Value", overflow="fold")
-    table.add_column("Limit", overflow="fold")
-    for row in criteria:
-        state = _text(f"{row.symbol} {row.state_words}", _STYLES[row.state])
-        table.add_row(_text(row.id), state, _text(row.value), _text(row.limit))
+    table.columns[0].min_width = min(longest, NAME_WIDTH)
+    table.columns[1].no_wrap = True
     return table
 
 
-def _metrics_table(
-    metrics: Sequence[Sequence[str]], verdict: Verdict, document: Document, *, has_lines: bool
-) -> Table:
+def _metrics_table(verdict: Verdict, document: Document, *, has_lines: bool) -> Table:
     mark = document.outcome.short_mark
-    table = _table(f"Test set ({mark})" if mark else "Test set", has_lines=has_lines)
-    for head in ("Metric", *(side_name(verdict, side) for side in SIDES), "Difference"):
-        table.add_column(_text(head), overflow="fold")
-    for row in metrics:
-        table.add_row(*(_text(value.partition(" (")[0]) for value in row))
-    return table
+    heads = ("Metric", *(side_name(verdict, side) for side in SIDES), "Difference")
+    rows = [[value.partition(" (")[0] for value in row] for row in metric_rows(verdict)]
+    title = f"Test set ({mark})" if mark else "Test set"
+    return _table(title, heads, rows, has_lines=has_lines)
 
 
 def _trend_table(entries: Sequence[PastVerdict], *, has_lines: bool) -> Table:
-    table = _table(f"Test set {entries[0].test_sha256[:DIGEST_CHARACTERS]}", has_lines=has_lines)
-    for head in ("Finished", "Verdict", "Candidate"):
-        table.add_column(head, overflow="fold")
-    for head in ("Drop", "Bound", "Ratio", "Look"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for entry in entries:
-        numbers = (entry.drop_points, entry.upper_bound_points, entry.time_ratio)
-        table.add_row(
-            _text(show_moment(entry.finished)),
-            _text(f"{entry.verdict} (rehearsal)" if entry.rehearsal else entry.verdict),
-            _text(entry.candidate),
-            *(ABSENT if number is None else decimal_text(number, 2) for number in numbers),
-            str(entry.looks) if entry.is_look else ABSENT,
-        )
-    return table
+    heads = ("Finished", "Verdict", "Candidate", "#Drop", "#Bound", "#Ratio", "#Look")
+    title = f"Test set {entries[0].test_sha256[:DIGEST_CHARACTERS]}"
+    return _table(title, heads, map(_trend_row, entries), has_lines=has_lines)
 
 
-def _table(title: str, *, has_lines: bool) -> Table:
-    return Table(
-        title=_text(title, "bold"),
-        title_justify="left",
-        box=box.ROUNDED if has_lines else None,
-        pad_edge=has_lines,
+def _trend_row(entry: PastVerdict) -> tuple[str, ...]:
+    numbers = (entry.drop_points, entry.upper_bound_points, entry.time_ratio)
+    return (
+        show_moment(entry.finished),
+        f"{entry.verdict} (rehearsal)" if entry.rehearsal else entry.verdict,
+        entry.candidate,
+        *(ABSENT if number is None else decimal_text(number, 2) for number in numbers),
+        str(entry.looks) if entry.is_look else ABSENT,
     )
+
+
+def _table(
+    title: str, heads: Iterable[str], rows: Iterable[Sequence[str | Text]], *, has_lines: bool
+) -> Table:
+    """Return a table; a head that begins with # is of numbers, which are never broken."""
+    box_ = box.ROUNDED if has_lines else None
+    table = Table(title=_text(title, "bold"), title_justify="left", box=box_, pad_edge=has_lines)
+    for head in heads:
+        name, is_number = _text(head.removeprefix("#")), head[:1] == "#"
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=is_number)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
+    return table
 
 
 def _lines(console: Console) -> str:

@@ -23,7 +23,6 @@ from harness.errors import ArtifactError
 __all__ = [
     "SIDES",
     "ArtifactEntry",
-    "Attempt",
     "CriterionRow",
     "Difference",
     "Epoch",
@@ -213,25 +212,13 @@ class HeadTraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One whole measurement of both embedders, in seconds a round."""
-
-    baseline_seconds: tuple[float, ...] = ()
-    candidate_seconds: tuple[float, ...] = ()
-    closing_baseline_seconds: tuple[float, ...] = ()
-    disturbances: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """The measurement that counts, and every attempt at it."""
 
     baseline_seconds: tuple[float, ...] = ()
     candidate_seconds: tuple[float, ...] = ()
     closing_baseline_seconds: tuple[float, ...] = ()
-    ratio: float | None = None
-    interval: Interval | None = None
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[Json, ...] = ()
     n_sequences: int | None = None
     token_budget: Mapping[str, int | None] = field(default_factory=dict)
     n_out_of_memory: Mapping[str, int] = field(default_factory=dict)

@@ -27,6 +27,7 @@ __all__ = [
     "parse_lines",
     "read_history",
     "remember",
+    "summarise",
     "with_warning",
 ]
 HISTORY = "verdicts.jsonl"
@@ -146,18 +147,8 @@ def describe_looks(looks: int) -> str:
     )
 
 
-def _append(path: Path, verdict: Verdict) -> None:
-    """Write one line; one that an interrupted run left unfinished stays by itself."""
-    before = _read_text(path)
-    entry = _entry(verdict, parse_lines(before))
-    gap = "\n" if before and not before.endswith("\n") else ""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{gap}{json.dumps(asdict(entry), allow_nan=False)}\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _entry(verdict: Verdict, lines: Sequence[PastVerdict | str]) -> PastVerdict:
+def summarise(verdict: Verdict, lines: Sequence[PastVerdict | str] = ()) -> PastVerdict:
+    """Return a verdict as the history keeps it, after these lines."""
     drop, test_sha256 = _drop(verdict), _test_sha256(verdict)
     checkpoint, judged = verdict.artifacts.get("checkpoint"), verdict.rows.get("accuracy-drop")
     time = verdict.rows.get("embedding-time")
@@ -176,6 +167,17 @@ def _entry(verdict: Verdict, lines: Sequence[PastVerdict | str]) -> PastVerdict:
         looks=_count(lines, test_sha256) + (drop is not None),
         digest=digest_verdict(verdict),
     )
+
+
+def _append(path: Path, verdict: Verdict) -> None:
+    """Write one line; one that an interrupted run left unfinished stays by itself."""
+    before = _read_text(path)
+    entry = summarise(verdict, parse_lines(before))
+    gap = "\n" if before and not before.endswith("\n") else ""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{gap}{json.dumps(asdict(entry), allow_nan=False)}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read_text(path: Path) -> str:

@@ -93,7 +93,7 @@ def test_card_when_there_is_a_checkpoint_then_lies_beside_it_and_the_artifact_st
 ) -> None:
     """The card is no part of the artifact, which is reused as before."""
     head = make_head(tmp_path)
-    files.write(TEXTS, verdict_on(head.path / "head.safetensors"), guard=ledger.guard)
+    files.write(TEXTS, verdict_on(head.path / "head.safetensors"), ledger)
     assert (head.path / "README.md").read_text() == "card"
     again = make_head(tmp_path)
     assert again.is_reused
@@ -104,7 +104,7 @@ def test_card_when_the_checkpoint_is_not_there_then_is_not_written(
     files: ReportFiles, ledger: Ledger, tmp_path: Path
 ) -> None:
     """A verdict from another machine leaves nothing behind."""
-    files.write(TEXTS, verdict_on(tmp_path / "head.safetensors"), guard=ledger.guard)
+    files.write(TEXTS, verdict_on(tmp_path / "head.safetensors"), ledger)
     assert not (tmp_path / "README.md").exists()
 
 
@@ -113,7 +113,7 @@ def test_files_when_one_cannot_be_written_then_it_is_noted_once_and_the_others_a
 ) -> None:
     """What has failed is not tried again."""
     for _ in range(2):
-        files.write(TEXTS, bare(), guard=ledger.guard)
+        files.write(TEXTS, bare(), ledger)
     (problem,) = ledger.problems()
     assert problem.startswith("completing the JUnit report raised ParseError")
     assert (tmp_path / "report.md").read_text() == "report"

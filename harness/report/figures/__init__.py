@@ -16,7 +16,7 @@ from harness.report.figures.decisions import (
 )
 from harness.report.figures.runs import draw_drop, draw_timing, draw_training, draw_trend
 from harness.report.figures.samples import draw_gc, draw_identity, draw_length, draw_lineages
-from harness.report.figures.style import Source, read_source, save_figure, style
+from harness.report.figures.style import Source, new_figure, read_source, save_figure, style
 from harness.verdict.contents import Verdict
 
 if TYPE_CHECKING:
@@ -72,11 +72,7 @@ def draw_figures(verdict: Verdict, folder: Path) -> list[Figure]:
 
 
 def _draw(source: Source, folder: Path, name: str, title: str, draw: Draw) -> Figure | None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(layout="constrained")
-    FigureCanvasAgg(canvas)
+    canvas = new_figure()
     alt = draw(source, canvas)
     if alt is None:
         return None

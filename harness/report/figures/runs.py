@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,11 @@ from harness.report.figures.style import (
     can_be_drawn,
     label_text,
     legend_below,
+    new_figure,
     style,
 )
-from harness.verdict.contents import SIDES, Epoch, Group, PastVerdict, Verdict
+from harness.verdict.contents import SIDES, Epoch, Group, PastVerdict
+from harness.verdict.history import summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,16 +41,6 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "HALT": {"marker": "o", "fillstyle": "none"},
     "this run": {"marker": "D", "fillstyle": "full"},
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One verdict of the trend: PASS, HALT or this run; None where nothing was judged."""
-
-    kind: str
-    drop_points: float | None
-    bound_points: float | None
-    ratio: float | None
 
 
 def draw_training(source: Source, figure: Figure) -> str | None:
@@ -78,7 +69,8 @@ def draw_timing(source: Source, figure: Figure) -> str | None:
     """Draw every timed round of both embedders, their means, and the limit."""
     timing = source.verdict.timing
     rounds = (timing.baseline_seconds, timing.candidate_seconds)
-    if not all(rounds) or not all(can_be_drawn(s) for run in rounds for s in run):
+    every = (*rounds[0], *rounds[1], *timing.closing_baseline_seconds)
+    if not all(rounds) or not all(map(can_be_drawn, every)):
         return None
     figure.set_size_inches(5.2, 2.9)
     axes = figure.subplots()
@@ -93,12 +85,8 @@ def draw_timing(source: Source, figure: Figure) -> str | None:
             axes.plot(closing, heights[len(run) :], "o", **look, label=words)
     baseline, candidate = map(fmean, rounds)
     if (limit := source.limit("embedding-time")) is not None:
-        axes.axvline(
-            limit * baseline,
-            color=COLOURS["limit"],
-            linestyle="--",
-            label=f"limit: {limit:g} of the baseline's mean",
-        )
+        text = f"limit: {limit:g} of the baseline's mean"
+        axes.axvline(limit * baseline, color=COLOURS["limit"], linestyle="--", label=text)
     axes.set(xlabel="Seconds a round; the bar is the mean", xlim=(0, None), ylim=(1.6, -0.6))
     axes.set_yticks([0, 1], [source.name(side).replace(": ", "\n", 1) for side in SIDES])
     axes.grid(visible=False, axis="y")
@@ -140,7 +128,8 @@ def draw_trend(source: Source, figure: Figure) -> str | None:
     earlier = source.verdict.split.earlier_verdicts
     if not earlier:
         return None
-    _draw_points(figure, [*map(_past_point, earlier), _own_point(source.verdict)])
+    past = [*earlier, summarise(source.verdict)]
+    _draw_points(figure, past, [*(entry.verdict for entry in earlier), "this run"])
     n_passed = sum(entry.verdict == "PASS" for entry in earlier)
     return (
         f"Accuracy drop and time ratio of the {len(earlier):,} verdicts before this one, of which "
@@ -165,14 +154,10 @@ def draw_past(past: Sequence[PastVerdict], path: Path) -> None:
     """
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: expected a name in {' or '.join(FORMATS)}")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     file = io.BytesIO()
     with style():
-        figure = Figure(layout="constrained")
-        FigureCanvasAgg(figure)
-        _draw_points(figure, list(map(_past_point, past)))
+        figure = new_figure()
+        _draw_points(figure, past, [entry.verdict for entry in past])
         figure.suptitle("Verdicts on this test set", fontsize=11)
         metadata: dict[str, Any] = FORMATS[path.suffix]
         figure.savefig(file, format=path.suffix[1:], dpi=PNG_DPI, metadata=metadata)
@@ -209,54 +194,35 @@ def _group_label(group: Group) -> str:
     return f"{label_text(group.group, 40)} (n = {group.n:,})"
 
 
-def _past_point(entry: PastVerdict) -> Point:
-    return Point(
-        kind=entry.verdict,
-        drop_points=entry.drop_points,
-        bound_points=entry.upper_bound_points,
-        ratio=entry.time_ratio,
-    )
-
-
-def _own_point(verdict: Verdict) -> Point:
-    drop, time = (verdict.rows.get(name) for name in ("accuracy-drop", "embedding-time"))
-    return Point(
-        kind="this run",
-        drop_points=float(drop.value) if drop and drop.value else None,
-        bound_points=float(drop.interval[1]) if drop and drop.interval else None,
-        ratio=float(time.value) if time and time.value else None,
-    )
-
-
-def _draw_points(figure: Figure, points: Sequence[Point]) -> None:
+def _draw_points(figure: Figure, past: Sequence[PastVerdict], kinds: Sequence[str]) -> None:
     """Draw drops over ratios, oldest verdict first."""
     from matplotlib.ticker import MaxNLocator
 
     figure.set_size_inches(5.2, 4.4)
     drop, ratio = figure.subplots(2, 1, sharex=True)
-    for place, point in enumerate(points, 1):
-        low, high = point.drop_points, point.bound_points
-        if low is not None and high is not None and can_be_drawn(low) and can_be_drawn(high):
-            drop.plot([place] * 2, [low, high], color=COLOURS["candidate"], linewidth=1.2)
-    _draw_markers(drop, points, [point.drop_points for point in points])
+    for place, entry in enumerate(past, 1):
+        ends = (entry.drop_points, entry.upper_bound_points)
+        if all(end is not None and can_be_drawn(end) for end in ends):
+            drop.plot([place] * 2, ends, color=COLOURS["candidate"], linewidth=1.2)
+    _draw_markers(drop, kinds, [entry.drop_points for entry in past])
     look: dict[str, Any] = {"color": COLOURS["limit"], "linestyle": "--"}
     drop.axhline(float(DEPLOYMENT_DROP_POINTS), **look, label="limit of a deployment")
     drop.set(ylabel="Drop and its bound (points)")
-    _draw_markers(ratio, points, [point.ratio for point in points])
+    _draw_markers(ratio, kinds, [entry.time_ratio for entry in past])
     ratio.axhline(float(DEPLOYMENT_TIME_RATIO), **look)
     ratio.set(ylabel="Embedding time ratio", ylim=(0, None))
-    ratio.set(xlabel="Verdict, oldest first", xlim=(0.5, len(points) + 0.5))
+    ratio.set(xlabel="Verdict, oldest first", xlim=(0.5, len(past) + 0.5))
     ratio.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, columns=2)
 
 
-def _draw_markers(axes: Axes, points: Sequence[Point], heights: Sequence[float | None]) -> None:
+def _draw_markers(axes: Axes, kinds: Sequence[str], heights: Sequence[float | None]) -> None:
     for kind, look in _LOOKS.items():
         shown = [
             (place, height)
-            for place, (point, height) in enumerate(zip(points, heights, strict=True), 1)
-            if point.kind == kind and height is not None and can_be_drawn(height)
+            for place, (own, height) in enumerate(zip(kinds, heights, strict=True), 1)
+            if own == kind and height is not None and can_be_drawn(height)
         ]
-        if kind in ("PASS", "HALT") or any(point.kind == kind for point in points):
+        if kind in ("PASS", "HALT", *kinds):
             x, y = [place for place, _ in shown], [height for _, height in shown]
             axes.plot(x, y, linestyle="", color=COLOURS["candidate"], label=kind, **look)

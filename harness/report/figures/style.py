@@ -20,7 +20,6 @@ from harness.verdict.contents import SIDES, ArtifactEntry, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -30,6 +29,7 @@ __all__ = [
     "can_be_drawn",
     "label_text",
     "legend_below",
+    "new_figure",
     "read_source",
     "save_figure",
     "style",
@@ -78,6 +78,16 @@ def style() -> Iterator[None]:
     settings: Any = mpl.rcParamsDefault | _SETTINGS | {"backend": "agg"}
     with mpl.rc_context(settings):
         yield
+
+
+def new_figure() -> Figure:
+    """Return an empty figure that no global state knows of."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
@@ -182,29 +192,14 @@ def read_source(verdict: Verdict) -> Source:
 
 
 def _scores(entry: ArtifactEntry) -> Scores | None:
-    table = _read_table(Path(entry.path), entry.sha256)
-    if table is None or "label" not in table:
-        return None
-    columns = {side: f"{side}_score" for side in SIDES if f"{side}_score" in table}
-    numbers = table[["label", *columns.values()]].astype("float64")
-    numbers = numbers.dropna(axis="columns", how="all").dropna()
-    used = {side: name for side, name in columns.items() if name in numbers}
-    is_valid = numbers.isin([0, 1])["label"]
-    for name in used.values():
-        is_valid &= numbers[name].between(0, 1)
-    kept = numbers[is_valid]
-    if not used or kept.empty:
-        return None
-    scores = {side: kept[name].to_numpy() for side, name in used.items()}
-    return Scores(y_true=kept["label"].to_numpy() == 1, y_score=scores)
-
-
-def _read_table(path: Path, sha256: str) -> pd.DataFrame | None:
     import pandas as pd
 
-    try:
-        if not path.is_file() or digest_file(path) != sha256:
-            return None
-        return pd.read_parquet(path)
-    except (OSError, ValueError):  # not readable, or no Parquet
+    path = Path(entry.path)
+    if not path.is_file() or digest_file(path) != entry.sha256:
         return None
+    table = pd.read_parquet(path)
+    columns = {side: f"{side}_score" for side in SIDES if f"{side}_score" in table}
+    return Scores(
+        y_true=table["label"].to_numpy() == 1,
+        y_score={side: table[name].to_numpy(float) for side, name in columns.items()},
+    )
