@@ -6,6 +6,8 @@ What a deployment is told: yes for the judged file alone, and why not for everyt
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,16 @@ def test_verdict_when_it_breaks_the_schema_then_the_place_is_named(
     """Whatever reads a verdict may trust it."""
     with pytest.raises(ArtifactError, match=f"the test: not a verdict: {place}"):
         changed(ended(tmp_path), part)
+
+
+def test_verdict_when_read_then_no_heavy_library_is_loaded() -> None:
+    """``harness verify`` answers at once."""
+    code = (
+        "import sys; from pathlib import Path; from harness.verdict.verdict import read_verdict\n"
+        "read_verdict(Path('docs/samples/pass/verdict.json'))\n"
+        "assert not {'torch', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 def test_verdict_when_metrics_contradict_the_confusion_matrix_then_halts(tmp_path: Path) -> None:
