@@ -1,8 +1,6 @@
-"""What is done with a finished verdict, and a test of the gate itself.
+"""The commands around a run: doctor and rehearse before it, report, verify and history after it.
 
-``harness doctor``: what this machine can run, and what a gate still lacks.
-
-A rehearsal kit for the deployment gate, where no real weights can be had.
+``harness selftest`` tries the gate itself. What they print is made elsewhere; here it is asked for.
 """
 
 from __future__ import annotations
