@@ -23,6 +23,7 @@ from harness.criteria.metrics import break_down
 from harness.report.figures import draw_figures
 from harness.report.html import panel_page
 from harness.report.markdown import render_markdown
+from harness.verdict.contents import parse_verdict
 from harness.verdict.verdict import read_verdict
 
 SAMPLE = Path(__file__).parents[1] / "docs" / "samples" / "pass" / "verdict.json"
@@ -33,14 +34,15 @@ N_LINEAGES, ROWS_OF_A_GENOME = 300, 40
 def main() -> None:
     """Render once and print what it took."""
     n_rows = int(sys.argv[1]) if len(sys.argv) > 1 else N_ROWS
-    verdict = read_verdict(SAMPLE)
+    content = {**read_verdict(SAMPLE).content}
     table = invent_predictions(n_rows)
-    verdict["breakdowns"] = {by: break_down(table, by) for by in ("lineage", "length", "genome")}
+    content["breakdowns"] = {by: break_down(table, by) for by in ("lineage", "length", "genome")}
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "predictions.parquet"
         table.to_parquet(path)
         entry = {"path": str(path), "sha256": digest_file(path)}
-        verdict["artifacts"]["predictions"] = entry
+        content["artifacts"]["predictions"] = entry
+        verdict = parse_verdict(content, origin=str(SAMPLE))
         started = time.perf_counter()
         figures = draw_figures(verdict, Path(name) / "figures")
         markdown = render_markdown(verdict, figures, folder=Path(name))

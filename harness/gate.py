@@ -236,7 +236,7 @@ class Gate:
         """Return what JUnit is to tell of a criterion whose test is over."""
         from harness.report.publish import criterion_properties
 
-        return [*criterion_properties(run.settle().to_dict())]
+        return [*criterion_properties(run.settle())]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note every failure, and outcomes that a gate does not know, such as a rerun."""

@@ -20,6 +20,7 @@ from harness.criteria.criterion import Run
 from harness.criteria.result import CriterionResult, State
 from harness.criteria.speed import judge_time
 from harness.report.markdown import render_markdown
+from harness.verdict.contents import parse_verdict
 from tests.report.conftest import passing_verdict
 
 ROOT = Path(__file__).parents[1]
@@ -199,13 +200,13 @@ def test_time_when_the_limit_is_a_quarter_then_state_and_words_follow() -> None:
 
 def test_report_when_the_limit_is_three_then_no_other_is_said() -> None:
     """Comparisons, moved metrics and the count of looks, in a whole report."""
-    verdict: dict[str, Any] = passing_verdict()
-    verdict["criteria"][0] |= accuracy.judge(strict_run(lost=4)).to_dict()
-    verdict["criteria"][1] |= judge_time([10.0] * 3, [1.0] * 3, limit_ratio="0.25").to_dict()
-    verdict["differences"]["recall"] = {"value": -0.04, "interval": [-0.06, -0.02]}
-    verdict["split"]["looks"] = 3
+    facts: dict[str, Any] = dict(passing_verdict())
+    facts["criteria"][0] |= accuracy.judge(strict_run(lost=4)).to_dict()
+    facts["criteria"][1] |= judge_time([10.0] * 3, [1.0] * 3, limit_ratio="0.25").to_dict()
+    facts["differences"]["recall"] = {"value": -0.04, "interval": [-0.06, -0.02]}
+    facts["split"]["looks"] = 3
 
-    report = render_markdown(verdict, [], folder=Path())
+    report = render_markdown(parse_verdict(facts, origin="the test"), [], folder=Path())
 
     assert "below 3 points" in report
     assert "at most 0.25 of the baseline's time" in report

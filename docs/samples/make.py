@@ -15,10 +15,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from harness.verdict.contents import parse_verdict
 from harness.verdict.verdict import read_verdict, write_verdict
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +62,7 @@ def run_gate(name: str, options: list[str], work: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     subprocess.run(command, cwd=ROOT, env=environment, check=False)
     verdict = read_verdict(ROOT / RUNS / name / "verdict.json")
-    states = {row["id"]: row["state"] for row in verdict["criteria"]}
+    states = {row.id: str(row.state) for row in verdict.criteria}
     others = set(states.values()) - {"PASS"} or {"PASS"}
     if others != {STATES[name]}:
         expected = f"expected {STATES[name]} besides PASS"
@@ -76,8 +76,8 @@ def keep(reports: Path, folder: Path, *, base: Path) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "figures").mkdir(parents=True)
-    verdict: Mapping[str, Any] = json.loads(neutral(read_verdict_text(reports), base))
-    write_verdict(folder / "verdict.json", verdict)
+    content = json.loads(neutral(read_verdict_text(reports), base))
+    write_verdict(folder / "verdict.json", parse_verdict(content, origin=str(reports)))
     for name in FILES:
         (folder / name).write_text(neutral((reports / name).read_text("utf-8"), base), "utf-8")
     markdown = folder / "report.md"  # with the smaller of the two forms of each figure
@@ -88,7 +88,7 @@ def keep(reports: Path, folder: Path, *, base: Path) -> None:
 
 def read_verdict_text(reports: Path) -> str:
     """Return a checked verdict as text; its digest is made anew once the paths are gone."""
-    return json.dumps(read_verdict(reports / "verdict.json"))
+    return json.dumps(read_verdict(reports / "verdict.json").content)
 
 
 def neutral(text: str, base: Path) -> str:

@@ -1,6 +1,6 @@
-"""What is done with a finished verdict: report, verify, history; and what proves the gate itself.
+"""The commands around a run: doctor and rehearse before it, report, verify and history after it.
 
-That is the self-test, the rehearsal kit for where no real weights can be had, and the doctor.
+``harness selftest`` tries the gate itself. What they print is made elsewhere; here it is asked for.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.pipeline.doctor import Check
+    from harness.verdict.contents import Verdict
 
 __all__ = [
     "doctor",
@@ -140,30 +141,30 @@ def report(
     typer.echo(_render(read_verdict(verdict), fmt, verdict.parent), nl=False)
 
 
-def _render(content: dict[str, Any], fmt: Format, folder: Path) -> str:
+def _render(verdict: Verdict, fmt: Format, folder: Path) -> str:
     from harness.report.figures import draw_figures
     from harness.report.html import panel_page
     from harness.report.markdown import render_markdown, render_model_card
     from harness.report.terminal import render_json
 
     if fmt is Format.JSON:
-        return render_json(content)
+        return render_json(verdict)
     if fmt is Format.MODEL_CARD:
-        return render_model_card(content)
+        return render_model_card(verdict)
     if fmt is Format.TERMINAL:
-        return _render_terminal(content, folder)
+        return _render_terminal(verdict, folder)
     if fmt is Format.HTML:
         with TemporaryDirectory() as drawn:
-            return panel_page(content, draw_figures(content, Path(drawn)))
-    return render_markdown(content, draw_figures(content, folder / "figures"), folder=folder)
+            return panel_page(verdict, draw_figures(verdict, Path(drawn)))
+    return render_markdown(verdict, draw_figures(verdict, folder / "figures"), folder=folder)
 
 
-def _render_terminal(content: dict[str, Any], folder: Path) -> str:
+def _render_terminal(verdict: Verdict, folder: Path) -> str:
     from harness.report.terminal import render_terminal
 
     console = Console()
     text = render_terminal(
-        content,
+        verdict,
         width=console.width,
         is_terminal=console.is_terminal,
         use_colour=console.is_terminal and not console.no_color,
@@ -194,7 +195,8 @@ def history(
     ] = None,
 ) -> None:
     """Show the verdicts on this test set so far, and how often it was judged."""
-    from harness.report.trend import FORMATS, draw_trend, render_trend
+    from harness.report.figures.runs import FORMATS, draw_past
+    from harness.report.terminal import render_trend
     from harness.verdict.history import read_history
 
     if figure is not None and figure.suffix not in FORMATS:
@@ -208,7 +210,7 @@ def history(
     console = Console()
     typer.echo(render_trend(past, width=console.width, is_terminal=console.is_terminal), nl=False)
     if figure is not None:
-        draw_trend(past, figure)
+        draw_past(past, figure)
         typer.echo(f"figure: {figure}")
 
 

@@ -1,29 +1,23 @@
-"""The report as data: sections of paragraphs, tables and pictures, in no format yet.
+"""The report as data: paragraphs, tables and pictures, and the words for numbers and names in them.
 
-All text here is raw: whoever renders it escapes it. What the sections say is written in the
-modules beside this one.
-
-Numbers and names as a reader expects them: rounded, with units, the same in every report.
-
-Text from data made harmless: for any output, and for markdown.
-
-HTML is escaped by the templates; what they are given has been through `visible` as well.
+It is in no format yet: all text here is raw, and whoever renders it escapes it with the functions
+at the end of this module (HTML by its templates). What the sections say is written beside it.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from harness.report.reading import as_mapping, as_text
+from harness.verdict.contents import SIDES, Interval, Verdict
 
 __all__ = [
     "ABSENT",
+    "SYMBOLS",
     "Block",
     "Blocker",
     "Code",
@@ -35,30 +29,34 @@ __all__ = [
     "Note",
     "Outcome",
     "Paragraph",
-    "Picture",
     "Section",
     "Table",
+    "columns",
     "label",
     "markdown_code",
     "markdown_text",
     "show_bytes",
-    "show_change",
-    "show_count",
+    "show_fixed",
     "show_moment",
     "show_number",
     "show_percent",
-    "show_points",
     "show_range",
     "show_seconds",
-    "side_columns",
+    "side_heads",
     "side_name",
     "visible",
+    "without_empty",
 ]
+
+ABSENT = "\N{EN DASH}"
+EMPTY = {ABSENT, ""}
+# Each state has a word, a symbol and a colour, so that no reader depends on the colour.
+SYMBOLS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": "○", "ERROR": "!"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A drawn figure and its files.
+    """A drawn figure at its place, and its files.
 
     Attributes
     ----------
@@ -108,13 +106,6 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A figure at its place."""
-
-    figure: Figure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """A table's column; numbers are aligned right, ids and digests are set in a fixed width."""
 
@@ -132,7 +123,27 @@ class Table:
     note: str = ""
 
 
-Block = Paragraph | Note | Items | Code | Picture | Table
+def columns(*titles: str) -> tuple[Column, ...]:
+    """Return columns; a title that begins with # is one of numbers."""
+    return tuple(
+        Column(title=title.removeprefix("#"), kind="number" if title[:1] == "#" else "text")
+        for title in titles
+    )
+
+
+def without_empty(table: Table) -> Table:
+    """Return a table without the columns in which nothing stands."""
+    known = [
+        place for place in range(len(table.columns)) if {row[place] for row in table.rows} - EMPTY
+    ]
+    return replace(
+        table,
+        columns=tuple(table.columns[place] for place in known),
+        rows=tuple(tuple(row[place] for place in known) for row in table.rows),
+    )
+
+
+Block = Paragraph | Note | Items | Code | Figure | Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,8 +249,6 @@ class Document:
     not_reached: tuple[str, ...]
 
 
-ABSENT = "\N{EN DASH}"
-
 # The unit that ends a name in the verdict, and how a reader finds it in a heading.
 _UNITS = {
     "seconds": "s",
@@ -248,16 +257,8 @@ _UNITS = {
     "bytes": "bytes",
     "residues": "residues",
 }
-_ACRONYMS = {
-    "gc": "GC",
-    "id": "id",
-    "n": "n",
-    "p": "p",
-    "roc": "ROC",
-    "auc": "AUC",
-    "cpu": "CPU",
-    "lr": "LR",
-}
+_ACRONYMS = {"gc", "roc", "auc", "cpu", "lr"}
+_AS_THEY_ARE = {"id", "n", "p"}
 
 
 def label(name: str) -> str:
@@ -274,44 +275,46 @@ def label(name: str) -> str:
     if len(words) > 1 and words[0] == "n":
         return f"{label(' '.join(words[1:]))} (n)"
     unit = _UNITS.get(words[-1]) if len(words) > 1 else None
-    words = [_ACRONYMS.get(word, word) for word in (words[:-1] if unit else words)]
+    words = [word.upper() if word in _ACRONYMS else word for word in words[: -1 if unit else None]]
     text = " ".join(words) or name
-    heading = text[:1].upper() + text[1:] if words and words[0] not in _ACRONYMS else text
+    heading = text if words and words[0] in _AS_THEY_ARE else text[:1].upper() + text[1:]
     return f"{heading} ({unit})" if unit else heading
 
 
 def show_number(number: float | None, digits: int = 4) -> str:
-    """Return a number with ``digits`` significant digits, whole numbers in full."""
+    """Return a number with ``digits`` significant digits, whole numbers in full with thousands."""
     if number is None:
         return ABSENT
-    if number == int(number) and abs(number) < 1e15:
-        return show_count(number)
-    if 1000 <= abs(number) < 1e15:
-        return show_count(round(number))
-    return f"{number:.{digits}g}".replace("-", "\N{MINUS SIGN}", 1 if number < 0 else 0)
+    is_whole = abs(number) < 1e15 and (abs(number) >= 1000 or number == int(number))
+    return _minus(f"{round(number):,}" if is_whole else f"{number:.{digits}g}")
 
 
-def show_count(number: float | None) -> str:
-    """Return a whole number with its thousands set apart."""
-    return ABSENT if number is None else f"{int(number):,}".replace("-", "\N{MINUS SIGN}")
+def show_fixed(number: float | None, digits: int = 2, *, is_change: bool = False) -> str:
+    """Return a number with ``digits`` decimals, a change with its sign."""
+    if number is None:
+        return ABSENT
+    text = f"{number:.{digits}f}" if abs(number) < 1e12 else f"{number:.3g}"
+    text = text if text.strip("-0.") else text.lstrip("-")  # zero has no sign
+    return f"+{text}" if is_change and number > 0 else _minus(text)
 
 
 def show_percent(share: float | None, digits: int = 2) -> str:
     """Return a share of 1 in percent."""
-    return ABSENT if share is None else f"{_fixed(100 * share, digits)}%"
+    return ABSENT if share is None else f"{show_fixed(100 * share, digits)}%"
 
 
-def show_change(number: float, digits: int) -> str:
-    """Return a difference with its sign."""
-    text = _fixed(number, digits)
-    return text if number <= 0 else f"+{text}"
+def show_range(ends: Interval | None, *, scale: float = 1, digits: int = 2, unit: str = "") -> str:
+    """Return an interval as ``a to b``; empty if there is none."""
+    if ends is None:
+        return ""
+    return " to ".join(show_fixed(scale * end, digits) for end in ends) + unit
 
 
 def show_seconds(seconds: float | None) -> str:
     """Return a duration in seconds, from a minute on in minutes and hours as well."""
     if seconds is None:
         return ABSENT
-    text = f"{_fixed(seconds, 3 if abs(seconds) < 10 else 1)} s"
+    text = f"{show_fixed(seconds, 3 if abs(seconds) < 10 else 1)} s"
     if seconds < 60 or seconds >= 1e9:
         return text
     minutes, rest = divmod(round(seconds), 60)
@@ -335,43 +338,21 @@ def show_moment(text: str) -> str:
         return text
 
 
-def show_points(points: float | None) -> str:
-    """Return percentage points to the hundredth."""
-    return ABSENT if points is None else _fixed(points, 2)
-
-
-def show_range(
-    ends: tuple[float, float] | None, *, scale: float = 1, digits: int = 2, unit: str = ""
-) -> str:
-    """Return an interval as ``a to b``; empty if there is none."""
-    if ends is None:
-        return ""
-    low, high = (_fixed(scale * end, digits) for end in ends)
-    return f"{low} to {high}{unit}"
-
-
-def side_name(verdict: Mapping[str, Any], side: str) -> str:
+def side_name(verdict: Verdict, side: str) -> str:
     """Return what a side's model is called, marked where its weights are random."""
-    facts = as_mapping(verdict.get(side))
-    name = as_text(facts.get("name")) or side.capitalize()
-    return f"{name} (random weights)" if facts.get("is_random") is True else name
+    facts = verdict.sides[side]
+    name = facts.name or side.capitalize()
+    return f"{name} (random weights)" if facts.is_random else name
 
 
-def side_columns(verdict: Mapping[str, Any]) -> tuple[Column, Column]:
-    """Return one column of numbers for each side, under its model's name."""
-    baseline, candidate = (side_name(verdict, side) for side in ("baseline", "candidate"))
-    return (
-        Column(title=f"Baseline: {baseline}", kind="number"),
-        Column(title=f"Candidate: {candidate}", kind="number"),
-    )
+def side_heads(verdict: Verdict) -> tuple[str, str]:
+    """Return the titles of a column of numbers for each side, with its model's name."""
+    names = [f"#{side.capitalize()}: {side_name(verdict, side)}" for side in SIDES]
+    return names[0], names[1]
 
 
-def _fixed(number: float, digits: int) -> str:
-    text = f"{number:.{digits}f}" if abs(number) < 1e12 else f"{number:.3g}"
-    is_zero = not text.strip("-0.")
-    return (
-        text.lstrip("-") if is_zero else text.replace("-", "\N{MINUS SIGN}", 1 if number < 0 else 0)
-    )
+def _minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
 
 
 # Control, format (bidirectional ones among them), surrogate, line and paragraph separators.

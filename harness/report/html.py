@@ -6,16 +6,16 @@ It holds its own style, which also lets the rest of the page fit a narrow or a d
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report.contents import build_document
 from harness.report.document import Figure, visible
+from harness.report.outcome import build_document
+from harness.verdict.contents import Verdict
 
 __all__ = ["TITLE", "criteria_panel", "panel_page"]
 
@@ -25,13 +25,13 @@ TITLE = "Acceptance of the candidate"
 SHORT, MEDIUM, LONG_WORD = 20, 34, 30
 
 
-def criteria_panel(verdict: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+def criteria_panel(verdict: Verdict, figures: Sequence[Figure]) -> str:
     """Return the verdict, the criteria and all sections as one piece of static HTML.
 
     Parameters
     ----------
-    verdict : mapping
-        What ``verdict.json`` holds; any part that the schema does not require may be missing.
+    verdict : Verdict
+        Of any run, however early it ended.
     figures : sequence of Figure
         What was drawn for it; the PNG files are embedded.
 
@@ -45,7 +45,7 @@ def criteria_panel(verdict: Mapping[str, Any], figures: Sequence[Figure]) -> str
     return template.render(document=build_document(verdict, figures), style=style)
 
 
-def panel_page(verdict: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+def panel_page(verdict: Verdict, figures: Sequence[Figure]) -> str:
     """Return the panel as a page of its own: the HTML report without pytest's part."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

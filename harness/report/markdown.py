@@ -1,36 +1,31 @@
-"""The report as GitHub's markdown; what it says is decided in `content`.
+"""The report as GitHub's markdown, its summary for a workflow page, and the model card of a head.
 
-The short summary for a pull request or a workflow page.
-
-The model card beside a checkpoint, in the form that Hugging Face reads.
+What the report says is decided in :mod:`harness.report.outcome`; here and in the templates are its
+form, and the escaping of every text that comes from data.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.report.accuracy import metric_rows
-from harness.report.contents import build_document
 from harness.report.document import (
     ABSENT,
-    Blocker,
     Column,
-    Criterion,
     Figure,
     markdown_code,
     markdown_text,
     side_name,
     visible,
 )
-from harness.report.outcome import read_criteria, read_outcome
-from harness.report.reading import as_json, as_mapping, as_number, as_text
+from harness.report.outcome import build_document
+from harness.verdict.contents import Verdict
 
 __all__ = [
     "MARKDOWN_SYMBOLS",
@@ -51,13 +46,13 @@ MARKDOWN_SYMBOLS = {
 }
 
 
-def render_markdown(verdict: Mapping[str, Any], figures: Sequence[Figure], *, folder: Path) -> str:
+def render_markdown(verdict: Verdict, figures: Sequence[Figure], *, folder: Path) -> str:
     """Return the whole report as markdown.
 
     Parameters
     ----------
-    verdict : mapping
-        What ``verdict.json`` holds; any part that the schema does not require may be missing.
+    verdict : Verdict
+        Of any run, however early it ended.
     figures : sequence of Figure
         What was drawn for it.
     folder : Path
@@ -87,7 +82,7 @@ def markdown_environment() -> Environment:
         "link": _link,
     }
     environment.globals["cell"] = _cell
-    environment.tests["block"] = _is_block
+    environment.tests["block"] = lambda block, name: type(block).__name__ == name
     return environment
 
 
@@ -106,40 +101,11 @@ def _link(path: Path, folder: Path) -> str:
     return f"<{visible(relative).replace('<', '%3C').replace('>', '%3E')}>"
 
 
-def _is_block(block: object, name: str) -> bool:
-    return type(block).__name__ == name
-
-
-def render_step_summary(verdict: Mapping[str, Any]) -> str:
+def render_step_summary(verdict: Verdict) -> str:
     """Return the verdict, the criteria and the first thing to do, as a little markdown."""
-    document = build_document(verdict)
-    outcome = document.outcome
-    sign = "✅" if outcome.may_deploy else "☑️" if outcome.verdict == "PASS" else "⛔"
-    lines = [f"### {sign} {markdown_text(outcome.answer)}", ""]
-    lines += [f"{markdown_text(outcome.because)}", ""] if outcome.because else []
-    lines += [f"> {markdown_text(mark)}" for mark in outcome.marks]
-    lines += ["", "| Criterion | State | Value | Limit |", "| --- | --- | ---: | ---: |"]
-    lines += [_row(criterion) for criterion in document.criteria]
-    lines.append("")
-    lines += [_blocker(blocker) for blocker in document.blockers]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _blocker(blocker: Blocker) -> str:
-    names = ", ".join(map(markdown_code, blocker.criteria))
-    texts = [blocker.detail, *blocker.next_steps[:1]]
-    return f"- {names}: {' '.join(map(markdown_text, texts))}"
-
-
-def _row(criterion: Criterion) -> str:
-    symbol = MARKDOWN_SYMBOLS.get(criterion.state, "❗")
-    cells = (
-        markdown_code(criterion.id),
-        f"{symbol}&nbsp;{markdown_text(criterion.state_words)}",
-        markdown_text(criterion.value),
-        markdown_text(criterion.limit),
-    )
-    return f"| {' | '.join(cells)} |"
+    template = markdown_environment().get_template("summary.md.jinja")
+    text = template.render(document=build_document(verdict), symbols=MARKDOWN_SYMBOLS)
+    return f"{text.strip()}\n"
 
 
 # Our metric names, as Hugging Face's leaderboards call them.
@@ -155,44 +121,35 @@ _METRIC_TYPES = {
 }
 
 
-def render_model_card(verdict: Mapping[str, Any]) -> str:
+def render_model_card(verdict: Verdict) -> str:
     """Return the README of the candidate's head: evaluation, data, limits, and whether it may ship.
 
     Parameters
     ----------
-    verdict : mapping
-        What ``verdict.json`` holds; any part that the schema does not require may be missing.
+    verdict : Verdict
+        Of any run, however early it ended.
 
     Returns
     -------
     str
         YAML metadata followed by markdown.
     """
-    verdict = as_json(verdict)
     template = markdown_environment().get_template("modelcard.md.jinja")
     body = template.render(
         name=_name(verdict),
-        outcome=read_outcome(verdict),
-        criteria=read_criteria(verdict),
+        document=build_document(verdict),
+        verdict=verdict,
         metrics=metric_rows(verdict),
         symbols=MARKDOWN_SYMBOLS,
         baseline=side_name(verdict, "baseline"),
         candidate=side_name(verdict, "candidate"),
-        embedder=as_text(as_mapping(verdict.get("candidate")).get("model")),
-        checkpoint=_artifact(verdict, "checkpoint"),
-        split=_artifact(verdict, "split"),
-        counts={
-            key: as_number(as_mapping(verdict.get("split")).get(key))
-            for key in ("n_train", "n_validation", "n_test")
-        },
     )
     return f"---\n{_metadata(verdict)}\n---\n\n{body.strip()}\n"
 
 
-def _metadata(verdict: Mapping[str, Any]) -> str:
+def _metadata(verdict: Verdict) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    metrics = as_mapping(as_mapping(verdict.get("candidate")).get("metrics"))
     results = [
         EvalResult(
             task_type="text-classification",
@@ -204,24 +161,18 @@ def _metadata(verdict: Mapping[str, Any]) -> str:
             metric_value=number,
             metric_name=visible(name),
         )
-        for name, value in metrics.items()
-        if (number := as_number(value)) is not None
+        for name, number in verdict.candidate.metrics.items()
+        if number is not None
     ]
-    outcome = read_outcome(verdict)
-    base = visible(as_text(as_mapping(verdict.get("candidate")).get("model")))
+    tags = ["biology", "virus", "metagenomics", f"gate-{verdict.verdict.lower()}"]
     data = ModelCardData(
         model_name=_name(verdict),
-        base_model=base or None,
-        tags=["biology", "virus", "metagenomics", f"gate-{outcome.verdict.lower()}"]
-        + (["rehearsal"] if "REHEARSAL" in outcome.short_mark else []),
+        base_model=visible(verdict.candidate.model or "") or None,
+        tags=tags + (["rehearsal"] if verdict.rehearsal else []),
         eval_results=results or None,
     )
     return str(data.to_yaml()).strip()
 
 
-def _name(verdict: Mapping[str, Any]) -> str:
+def _name(verdict: Verdict) -> str:
     return visible(f"VirNucPro head on {side_name(verdict, 'candidate')}")
-
-
-def _artifact(verdict: Mapping[str, Any], name: str) -> str:
-    return as_text(as_mapping(as_mapping(verdict.get("artifacts")).get(name)).get("sha256"))

@@ -1,25 +1,37 @@
-"""The answer: the verdict in a sentence, its marks, and one row for each criterion."""
+"""The report on a verdict: the answer and the criteria on top, then the sections in their order."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from harness.criteria import CRITERIA
-from harness.report.document import Blocker, Criterion, Outcome, show_moment
-from harness.report.reading import as_mapping, as_pair, as_rows, as_text, as_texts
+from harness.criteria import CRITERIA, REQUIRED_CRITERIA
+from harness.report.accuracy import accuracy_blocks, breakdown_blocks
+from harness.report.dataset import dataset_blocks
+from harness.report.document import (
+    SYMBOLS,
+    Block,
+    Blocker,
+    Criterion,
+    Document,
+    Figure,
+    Items,
+    Outcome,
+    Paragraph,
+    Section,
+    show_moment,
+)
+from harness.report.effort import (
+    environment_blocks,
+    extraction_blocks,
+    speed_blocks,
+    stages_blocks,
+    training_blocks,
+)
+from harness.report.evidence import evidence_blocks
+from harness.verdict.contents import CriterionRow, Verdict
 
-__all__ = [
-    "SYMBOLS",
-    "read_blockers",
-    "read_criteria",
-    "read_outcome",
-]
-
-
-# Each state has a word, a symbol and a colour, so that no reader depends on the colour.
-SYMBOLS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": "○", "ERROR": "!"}
+__all__ = ["build_document", "read_blockers", "read_criteria", "read_outcome"]
 
 # How each criterion's value is compared with its limit, and what it asks.
 _COMPARISONS = {criterion.id: criterion.comparison for criterion in CRITERIA}
@@ -33,44 +45,109 @@ _TOLD = {
     "NOT_RUN": "not run",
 }
 MOST_NAMES = 3
+_UNBOUNDED = {"-inf", "inf", "nan"}
+READY = "Ready to deploy"
+MINUS = "\N{MINUS SIGN}"
 _FAILED_IN = re.compile(r"^Its test failed in \w+: ")
 NO_CHECKPOINT = "The candidate's head was not trained here: there is no checkpoint to authorise."
 
+# Drawn from the predictions table; without it the report says that they are missing.
+_SCORE_FIGURES = ("roc", "precision-recall", "calibration", "scores")
+NO_SCORES = (
+    "The ROC and precision-recall curves, the calibration and the score scatter are not drawn: "
+    "the predictions table that the verdict names is not at hand, or holds no such scores."
+)
+# Sections that show what the models did, so that a rehearsal must be marked.
+_MODEL_NUMBERS = (
+    *("Accuracy", "Where it lost and gained", "Speed", "Training", "Other criteria"),
+    *(criterion.section for criterion in CRITERIA if not criterion.has_own_blocks),
+)
 
-def read_outcome(verdict: Mapping[str, Any]) -> Outcome:
-    """Return the verdict as a sentence, with what must be known before it is believed."""
+
+def build_document(verdict: Verdict, figures: Sequence[Figure] = ()) -> Document:
+    """Return the report on one verdict.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        Of any run, however early it ended.
+    figures : sequence of Figure
+        What was drawn for it; each is put into the section it belongs to.
+
+    Returns
+    -------
+    Document
+        Only the sections that have something to show; the others are named in ``not_reached``.
+    """
     criteria = read_criteria(verdict)
-    rows = {f"{criterion.id}: {criterion.state}" for criterion in criteria}
-    reasons = as_texts(verdict.get("halted_by"))
-    problems = tuple(reason for reason in reasons if reason not in rows)
-    word = as_text(verdict.get("verdict")) or "INCOMPLETE"
-    is_rehearsal = verdict.get("rehearsal") is not False
-    loose = as_texts(verdict.get("looser_than_deployment"))
-    has_checkpoint = _names_checkpoint(verdict)
-    may_deploy = word == "PASS" and not is_rehearsal and not loose and has_checkpoint
-    return Outcome(
-        verdict=word,
-        symbol={"PASS": "✓", "HALT": "✗"}.get(word, "…"),
-        answer=_answer(
-            word, is_rehearsal=is_rehearsal, is_loose=bool(loose), may_deploy=may_deploy
-        ),
-        may_deploy=may_deploy,
-        because=_because(criteria, problems),
-        problems=problems,
-        marks=(
-            *_marks(verdict, is_rehearsal=is_rehearsal, loose=loose),
-            *([NO_CHECKPOINT] if word == "PASS" and not has_checkpoint else []),
-        ),
-        short_mark=_short_mark(verdict, is_rehearsal=is_rehearsal, loose=loose),
-        profile=as_text(verdict.get("profile")),
-        started=show_moment(as_text(verdict.get("started"))),
-        finished=show_moment(as_text(verdict.get("finished"))),
+    blockers = read_blockers(criteria)
+    drawn = {figure.name: figure for figure in figures}
+
+    def pictures(*names: str) -> list[Block]:
+        return [drawn[name] for name in names if name in drawn]
+
+    stores = evidence_blocks(verdict.evidence("embedding-integrity"), title="Stored embeddings")
+    test_set = pictures("lineages", "length", "gc", "identity", "trend")
+    contents = {
+        "Accuracy": accuracy_blocks(verdict, pictures("confusion", *_SCORE_FIGURES)),
+        "Where it lost and gained": breakdown_blocks(verdict, pictures("drop")),
+        "Speed": speed_blocks(verdict, pictures("timing")),
+        "Test set": dataset_blocks(verdict, test_set),
+        "Embeddings": stores + extraction_blocks(verdict),
+        "Training": training_blocks(verdict, pictures("training")),
+        "Stages and time": stages_blocks(verdict),
+        "Environment and reproduction": environment_blocks(verdict),
+    }
+    for criterion in CRITERIA:
+        if not criterion.has_own_blocks:
+            tables = evidence_blocks(verdict.evidence(criterion.id), title=criterion.id)
+            contents.setdefault(criterion.section, []).extend(tables)
+    not_reached = tuple(title for title, blocks in contents.items() if not blocks)
+    if contents["Accuracy"] and not drawn.keys() & set(_SCORE_FIGURES):
+        contents["Accuracy"].append(Paragraph(text=NO_SCORES))
+    contents["Other criteria"] = [
+        block
+        for row in verdict.criteria
+        if row.id not in REQUIRED_CRITERIA
+        for block in evidence_blocks(row.evidence, title=row.id)
+    ]
+    contents["Next steps"] = _next_steps(blockers)
+    return Document(
+        outcome=read_outcome(verdict),
+        criteria=criteria,
+        blockers=blockers,
+        sections=tuple(_section(title, blocks) for title, blocks in contents.items() if blocks),
+        not_reached=not_reached,
     )
 
 
-def read_criteria(verdict: Mapping[str, Any]) -> tuple[Criterion, ...]:
+def read_outcome(verdict: Verdict) -> Outcome:
+    """Return the verdict as a sentence, with what must be known before it is believed."""
+    criteria = read_criteria(verdict)
+    rows = {f"{criterion.id}: {criterion.state}" for criterion in criteria}
+    problems = tuple(reason for reason in verdict.halted_by if reason not in rows)
+    answer, is_pass = _answer(verdict), verdict.verdict == "PASS"
+    return Outcome(
+        verdict=verdict.verdict,
+        symbol={"PASS": "✓", "HALT": "✗"}.get(verdict.verdict, "…"),
+        answer=answer,
+        may_deploy=answer == READY,
+        because=_because(criteria, problems),
+        problems=problems,
+        marks=(
+            *_marks(verdict),
+            *([NO_CHECKPOINT] if is_pass and "checkpoint" not in verdict.artifacts else []),
+        ),
+        short_mark=_short_mark(verdict),
+        profile=verdict.profile,
+        started=show_moment(verdict.started),
+        finished=show_moment(verdict.finished or ""),
+    )
+
+
+def read_criteria(verdict: Verdict) -> tuple[Criterion, ...]:
     """Return the criteria in the order of the verdict, with their units in the text."""
-    return tuple(_criterion(row) for row in as_rows(verdict.get("criteria")))
+    return tuple(map(_criterion, verdict.criteria))
 
 
 def read_blockers(criteria: Sequence[Criterion]) -> tuple[Blocker, ...]:
@@ -91,6 +168,25 @@ def read_blockers(criteria: Sequence[Criterion]) -> tuple[Blocker, ...]:
     )
 
 
+def _section(title: str, blocks: list[Block]) -> Section:
+    return Section(
+        title=title,
+        anchor=title.lower().replace(" ", "-"),
+        blocks=tuple(blocks),
+        has_model_numbers=title in _MODEL_NUMBERS,
+    )
+
+
+def _next_steps(blockers: Sequence[Blocker]) -> list[Block]:
+    """Return what to do about every criterion that is not PASS."""
+    blocks: list[Block] = []
+    for blocker in blockers:
+        names = ", ".join(blocker.criteria)
+        blocks.append(Paragraph(text=f"{names} ({blocker.state_words}): {blocker.detail}"))
+        blocks += [Items(items=blocker.next_steps)] if blocker.next_steps else []
+    return blocks or [Paragraph(text="Nothing is open: no criterion asks for anything.")]
+
+
 def _cause(row: Criterion) -> tuple[str, ...]:
     """Return what tells causes apart: for an exception not the test or the phase it hit."""
     if row.state != "ERROR":
@@ -100,12 +196,12 @@ def _cause(row: Criterion) -> tuple[str, ...]:
 
 def _because(criteria: Sequence[Criterion], problems: Sequence[str]) -> str:
     parts = []
-    for state, words in _TOLD.items():
+    for state, told in _TOLD.items():
         rows = [row for row in criteria if row.state == state]
         if len(rows) > MOST_NAMES:
-            parts.append(f"{words}: {len(rows)} of {len(criteria)} criteria")
+            parts.append(f"{told}: {len(rows)} of {len(criteria)} criteria")
         elif rows:
-            parts.append(f"{words}: {', '.join(map(_name_and_value, rows))}")
+            parts.append(f"{told}: {', '.join(map(_name_and_value, rows))}")
     parts += [f"also: {problem}" for problem in problems[:1]]
     parts += [f"and {len(problems) - 1} more"] if len(problems) > 1 else []
     return "; ".join(parts)
@@ -119,70 +215,54 @@ def _name_and_value(row: Criterion) -> str:
     return f"{row.id} ({row.value}; limit: {limit})"
 
 
-def _answer(word: str, *, is_rehearsal: bool, is_loose: bool, may_deploy: bool) -> str:
-    if word == "HALT":
+def _answer(verdict: Verdict) -> str:
+    if verdict.verdict == "HALT":
         return "Deployment halted"
-    if word != "PASS":
+    if verdict.verdict != "PASS":
         return "Run incomplete: deployment halted"
-    if may_deploy:
-        return "Ready to deploy"
-    if is_rehearsal:
+    if verdict.rehearsal:
         return "Rehearsal passed"
-    return "Passed under looser limits" if is_loose else "Passed, with no checkpoint to deploy"
+    if verdict.looser_than_deployment:
+        return "Passed under looser limits"
+    return READY if "checkpoint" in verdict.artifacts else "Passed, with no checkpoint to deploy"
 
 
-def _names_checkpoint(verdict: Mapping[str, Any]) -> bool:
-    """Whether the candidate's head was trained here, so that there is a file to deploy."""
-    checkpoint = as_mapping(as_mapping(verdict.get("artifacts")).get("checkpoint"))
-    return bool(as_text(checkpoint.get("sha256")))
-
-
-def _marks(
-    verdict: Mapping[str, Any], *, is_rehearsal: bool, loose: tuple[str, ...]
-) -> tuple[str, ...]:
+def _marks(verdict: Verdict) -> list[str]:
     marks = []
-    if is_rehearsal:
-        reasons = "; ".join(as_texts(verdict.get("rehearsal_reasons")))
+    if verdict.rehearsal:
+        reasons = "; ".join(verdict.rehearsal_reasons)
         because = f" ({reasons})" if reasons else ""
         marks.append(f"REHEARSAL{because}: it authorises no deployment.")
-    if loose:
-        marks.append(
-            f"Looser than a deployment allows: {', '.join(loose)}. It authorises no deployment."
-        )
-    return tuple(marks)
+    if loose := ", ".join(verdict.looser_than_deployment):
+        marks.append(f"Looser than a deployment allows: {loose}. It authorises no deployment.")
+    return marks
 
 
-def _short_mark(verdict: Mapping[str, Any], *, is_rehearsal: bool, loose: tuple[str, ...]) -> str:
-    words = ["REHEARSAL"] if is_rehearsal else []
-    words += ["random weights"] if _random_sides(verdict) else []
-    words += ["looser limits"] if loose else []
-    return " · ".join(words)
+def _short_mark(verdict: Verdict) -> str:
+    marks = {
+        "REHEARSAL": verdict.rehearsal,
+        "random weights": any(side.is_random for side in verdict.sides.values()),
+        "looser limits": verdict.looser_than_deployment,
+    }
+    return " · ".join(text for text, holds in marks.items() if holds)
 
 
-def _random_sides(verdict: Mapping[str, Any]) -> list[str]:
-    sides = ("baseline", "candidate")
-    return [side for side in sides if as_mapping(verdict.get(side)).get("is_random") is True]
-
-
-def _criterion(row: Mapping[str, Any]) -> Criterion:
-    name, state, unit = (as_text(row.get(key)) for key in ("id", "state", "unit"))
-    limit, ends = as_text(row.get("limit")), as_pair(row.get("interval"))
-    low_high = [end.replace("-", "\N{MINUS SIGN}") for end in as_texts(row.get("interval"))]
+def _criterion(row: CriterionRow) -> Criterion:
+    limit = _with_unit(row.limit, row.unit)
+    ends = row.interval if row.interval and not set(row.interval) & _UNBOUNDED else ()
     return Criterion(
-        id=name,
-        state=state,
-        symbol=SYMBOLS.get(state, "!"),
-        question=_QUESTIONS.get(name, ""),
-        value=_with_unit(as_text(row.get("value")).replace("-", "\N{MINUS SIGN}"), unit),
-        limit=" ".join(filter(None, (_COMPARISONS.get(name), _with_unit(limit, unit))))
-        if limit
-        else "",
-        interval=_with_unit(" to ".join(low_high), unit) if ends else "",
-        detail=as_text(row.get("detail")),
-        warnings=as_texts(row.get("warnings")),
-        next_steps=as_texts(row.get("next_steps")),
+        id=row.id,
+        state=row.state,
+        symbol=SYMBOLS[row.state],
+        question=_QUESTIONS.get(row.id, ""),
+        value=_with_unit(row.value, row.unit),
+        limit=" ".join(filter(None, (_COMPARISONS.get(row.id), limit))) if limit else "",
+        interval=_with_unit(" to ".join(ends), row.unit),
+        detail=row.detail,
+        warnings=row.warnings,
+        next_steps=row.next_steps,
     )
 
 
-def _with_unit(number: str, unit: str) -> str:
-    return f"{number} {unit}".strip() if number else ""
+def _with_unit(number: str | None, unit: str) -> str:
+    return f"{number.replace('-', MINUS)} {unit}".strip() if number else ""

@@ -1,14 +1,14 @@
-"""The summary at the end of a run: tables in a terminal, plain lines in a log.
+"""What a terminal or a log shows: the summary of a run, and the verdicts on a test set so far.
 
-The report for other programs: the answer and the numbers, without the evidence.
+Here, too, is the report for other programs: the answer and the numbers as JSON, without evidence.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -17,52 +17,24 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.criteria.result import decimal_text
 from harness.report.accuracy import metric_rows
-from harness.report.contents import build_document
-from harness.report.document import Blocker, Criterion, Document, side_name, visible
-from harness.report.outcome import read_outcome
-from harness.report.reading import as_json, as_mapping, as_number, as_rows, as_text, as_texts
+from harness.report.document import (
+    ABSENT,
+    Blocker,
+    Criterion,
+    Document,
+    show_moment,
+    side_name,
+    visible,
+)
+from harness.report.outcome import build_document, read_outcome
+from harness.verdict.contents import SIDES, PastVerdict, Verdict
 from harness.verdict.history import describe_looks
 
-__all__ = [
-    "render_json",
-    "render_terminal",
-]
-
+__all__ = ["render_json", "render_terminal", "render_trend"]
 
 _CRITERION_KEYS = ("state", "value", "limit", "unit", "interval", "detail", "next_steps")
-
-
-def render_json(verdict: Mapping[str, Any]) -> str:
-    """Return one JSON object: verdict, answer, criteria by id, metrics by side.
-
-    Notes
-    -----
-    The evidence stays in ``verdict.json``. A value that is not a finite number becomes null, so
-    that any JSON parser can read the result.
-    """
-    verdict = as_json(verdict)
-    outcome = read_outcome(verdict)
-    content = {
-        "verdict": outcome.verdict,
-        "answer": outcome.answer,
-        "rehearsal": verdict.get("rehearsal") is not False,
-        "profile": outcome.profile,
-        "halted_by": list(as_texts(verdict.get("halted_by"))),
-        "criteria": {
-            str(row.get("id")): {key: row.get(key) for key in _CRITERION_KEYS}
-            for row in as_rows(verdict.get("criteria"))
-        },
-        "metrics": {side: _metrics(verdict, side) for side in ("baseline", "candidate")},
-    }
-    return json.dumps(content, indent=2) + "\n"
-
-
-def _metrics(verdict: Mapping[str, Any], side: str) -> dict[str, float | None]:
-    metrics = as_mapping(as_mapping(verdict.get(side)).get("metrics"))
-    return {name: as_number(number) for name, number in metrics.items()}
-
-
 _STYLES = {
     "PASS": "bold green",
     "FAIL": "bold red",
@@ -76,23 +48,35 @@ MOST_STEPS = 2
 NAME_WIDTH = 20
 # Narrower than this no table can be read; the lines are then longer than the terminal is wide.
 LEAST_WIDTH = 60
+LEAST_TREND_WIDTH = 80
+DIGEST_CHARACTERS = 8
+
+
+def render_json(verdict: Verdict) -> str:
+    """Return one JSON object: verdict, answer, criteria by id, metrics by side."""
+    content = {
+        "verdict": verdict.verdict,
+        "answer": read_outcome(verdict).answer,
+        "rehearsal": verdict.rehearsal,
+        "profile": verdict.profile,
+        "halted_by": verdict.halted_by,
+        "criteria": {
+            row.id: {key: getattr(row, key) for key in _CRITERION_KEYS} for row in verdict.criteria
+        },
+        "metrics": {name: side.metrics for name, side in verdict.sides.items()},
+    }
+    return json.dumps(content, indent=2) + "\n"
 
 
 def render_terminal(
-    verdict: Mapping[str, Any],
-    *,
-    width: int,
-    is_terminal: bool,
-    use_colour: bool,
-    report_path: str,
-    is_quiet: bool = False,
+    verdict: Verdict, *, width: int, is_terminal: bool, use_colour: bool, report_path: str
 ) -> str:
     """Return the summary for a terminal or a log.
 
     Parameters
     ----------
-    verdict : mapping
-        What ``verdict.json`` holds; any part that the schema does not require may be missing.
+    verdict : Verdict
+        Of any run, however early it ended.
     width : int
         Columns of the terminal; at least 60 are used.
     is_terminal : bool
@@ -101,8 +85,6 @@ def render_terminal(
         Whether escape codes for colours may be used.
     report_path : str
         The report to name in the last line.
-    is_quiet : bool
-        Leave the tables out.
 
     Returns
     -------
@@ -110,7 +92,6 @@ def render_terminal(
         Lines without trailing blanks; the last one is the verdict and the report's path, and is
         the only one that may be wider than ``width`` (a path is not broken).
     """
-    verdict = as_json(verdict)
     document = build_document(verdict)
     console = Console(
         file=io.StringIO(),
@@ -122,23 +103,44 @@ def render_terminal(
         markup=False,
         legacy_windows=False,
     )
-    if not is_quiet:
-        _print_tables(console, document, verdict, has_lines=is_terminal)
-    _print_last_line(console, document, report_path)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
-    return "\n".join(line.rstrip() for line in text.splitlines())
-
-
-def _print_tables(
-    console: Console, document: Document, verdict: Mapping[str, Any], *, has_lines: bool
-) -> None:
-    if document.outcome.verdict != "PASS":
-        console.print(_text(f"{document.outcome.symbol} {document.outcome.answer}", "bold red"))
+    outcome = document.outcome
+    if outcome.verdict != "PASS":
+        console.print(_text(f"{outcome.symbol} {outcome.answer}", "bold red"))
     if document.criteria:
-        console.print(_criteria_table(document.criteria, has_lines=has_lines))
-    metrics = metric_rows(verdict)
-    if metrics:
-        console.print(_metrics_table(metrics, verdict, document, has_lines=has_lines))
+        console.print(_criteria_table(document.criteria, has_lines=is_terminal))
+    if any(side.metrics for side in verdict.sides.values()):
+        console.print(_metrics_table(verdict, document, has_lines=is_terminal))
+    _print_words(console, document, verdict)
+    mark = f" ({outcome.short_mark})" if outcome.short_mark else ""
+    style = "bold green" if outcome.verdict == "PASS" else "bold red"
+    line = _text(f"{outcome.verdict}{mark}: {outcome.answer}", style)
+    console.print(Text.assemble(line, _text(f" - {report_path}")), soft_wrap=True)
+    return _lines(console)
+
+
+def render_trend(past: Sequence[PastVerdict], *, width: int, is_terminal: bool) -> str:
+    """Return the verdicts as a table for each test set, and how often each was judged.
+
+    Parameters
+    ----------
+    past : sequence of PastVerdict
+        Oldest first.
+    width : int
+        Columns of the terminal; at least 80 are used.
+    is_terminal : bool
+        Draw tables with lines; otherwise plain text.
+    """
+    width = max(width, LEAST_TREND_WIDTH)
+    console = Console(file=io.StringIO(), width=width, highlight=False, emoji=False)
+    for test_sha256 in dict.fromkeys(entry.test_sha256 for entry in past):
+        entries = [entry for entry in past if entry.test_sha256 == test_sha256]
+        console.print(_trend_table(entries, has_lines=is_terminal))
+        if looks := entries[-1].looks:
+            console.print(Text(describe_looks(looks)))
+    return f"{_lines(console)}\n"
+
+
+def _print_words(console: Console, document: Document, verdict: Verdict) -> None:
     for criterion in document.criteria:
         for warning in criterion.warnings:
             console.print(_text(f"Warning ({criterion.id}): {warning}", "yellow"))
@@ -148,71 +150,74 @@ def _print_tables(
         console.print(_text(f"Halted by: {problem}", "bold red"))
     for mark in document.outcome.marks:
         console.print(_text(mark, "bold"))
-    _print_looks(console, as_mapping(verdict.get("split")))
-
-
-def _print_looks(console: Console, split: Mapping[str, Any]) -> None:
-    if looks := as_number(split.get("looks")):
-        console.print(_text(describe_looks(int(looks))))
-    if warning := as_text(split.get("history_warning")):
+    if verdict.split.looks:
+        console.print(_text(describe_looks(verdict.split.looks)))
+    if warning := verdict.split.history_warning:
         console.print(_text(f"Warning (history): {warning}", "yellow"))
 
 
 def _print_blocker(console: Console, blocker: Blocker) -> None:
     names = ", ".join(blocker.criteria)
     console.print(_text(f"{blocker.symbol} {names} ({blocker.state_words})", "bold"))
-    console.print(Padding(_text(blocker.detail), (0, 0, 0, 2)))
-    for step in blocker.next_steps[:MOST_STEPS]:
-        console.print(Padding(_text(f"Next: {step}"), (0, 0, 0, 2)))
+    for text in (blocker.detail, *(f"Next: {step}" for step in blocker.next_steps[:MOST_STEPS])):
+        console.print(Padding(_text(text), (0, 0, 0, 2)))
 
 
-def _criteria_table(criteria: tuple[Criterion, ...], *, has_lines: bool) -> Table:
-    table = _table("Criteria", has_lines=has_lines)
+def _criteria_table(criteria: Sequence[Criterion], *, has_lines: bool) -> Table:
+    rows = [
+        (row.id, _text(f"{row.symbol} {row.state_words}", _STYLES[row.state]), row.value, row.limit)
+        for row in criteria
+    ]
+    table = _table("Criteria", ("Criterion", "State", "Value", "Limit"), rows, has_lines=has_lines)
     longest = max(cell_len(visible(row.id)) for row in criteria)
-    table.add_column("Criterion", overflow="fold", min_width=min(longest, NAME_WIDTH))
-    table.add_column("State", no_wrap=True)
-    table.add_column("Value", overflow="fold")
-    table.add_column("Limit", overflow="fold")
-    for row in criteria:
-        state = _text(f"{row.symbol} {row.state_words}", _STYLES.get(row.state, "bold"))
-        table.add_row(_text(row.id), state, _text(row.value), _text(row.limit))
+    table.columns[0].min_width = min(longest, NAME_WIDTH)
+    table.columns[1].no_wrap = True
     return table
 
 
-def _metrics_table(
-    metrics: list[tuple[str, str, str, str]],
-    verdict: Mapping[str, Any],
-    document: Document,
-    *,
-    has_lines: bool,
-) -> Table:
+def _metrics_table(verdict: Verdict, document: Document, *, has_lines: bool) -> Table:
     mark = document.outcome.short_mark
-    table = _table(f"Test set ({mark})" if mark else "Test set", has_lines=has_lines)
-    names = [side_name(verdict, side) for side in ("baseline", "candidate")]
-    for head in ("Metric", *names, "Difference"):
-        table.add_column(_text(head), overflow="fold")
-    for row in metrics:
-        table.add_row(*(_text(value.partition(" (")[0]) for value in row))
+    heads = ("Metric", *(side_name(verdict, side) for side in SIDES), "Difference")
+    rows = [[value.partition(" (")[0] for value in row] for row in metric_rows(verdict)]
+    title = f"Test set ({mark})" if mark else "Test set"
+    return _table(title, heads, rows, has_lines=has_lines)
+
+
+def _trend_table(entries: Sequence[PastVerdict], *, has_lines: bool) -> Table:
+    heads = ("Finished", "Verdict", "Candidate", "#Drop", "#Bound", "#Ratio", "#Look")
+    title = f"Test set {entries[0].test_sha256[:DIGEST_CHARACTERS]}"
+    return _table(title, heads, map(_trend_row, entries), has_lines=has_lines)
+
+
+def _trend_row(entry: PastVerdict) -> tuple[str, ...]:
+    numbers = (entry.drop_points, entry.upper_bound_points, entry.time_ratio)
+    return (
+        show_moment(entry.finished),
+        f"{entry.verdict} (rehearsal)" if entry.rehearsal else entry.verdict,
+        entry.candidate,
+        *(ABSENT if number is None else decimal_text(number, 2) for number in numbers),
+        str(entry.looks) if entry.is_look else ABSENT,
+    )
+
+
+def _table(
+    title: str, heads: Iterable[str], rows: Iterable[Sequence[str | Text]], *, has_lines: bool
+) -> Table:
+    """Return a table; a head that begins with # is of numbers, which are never broken."""
+    box_ = box.ROUNDED if has_lines else None
+    table = Table(title=_text(title, "bold"), title_justify="left", box=box_, pad_edge=has_lines)
+    for head in heads:
+        name, is_number = _text(head.removeprefix("#")), head[:1] == "#"
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=is_number)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
     return table
 
 
-def _table(title: str, *, has_lines: bool) -> Table:
-    return Table(
-        title=_text(title, "bold"),
-        title_justify="left",
-        box=box.ROUNDED if has_lines else None,
-        pad_edge=has_lines,
-    )
-
-
-def _print_last_line(console: Console, document: Document, report_path: str) -> None:
-    outcome = document.outcome
-    mark = f" ({outcome.short_mark})" if outcome.short_mark else ""
-    style = "bold green" if outcome.verdict == "PASS" else "bold red"
-    line = Text.assemble(
-        _text(f"{outcome.verdict}{mark}: {outcome.answer}", style), _text(f" - {report_path}")
-    )
-    console.print(line, soft_wrap=True)
+def _lines(console: Console) -> str:
+    file: Any = console.file  # the StringIO that it was made with
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 def _text(text: str, style: str = "") -> Text:

@@ -2,8 +2,6 @@
 
 Every look at a test set wears it out, so they are counted. What is wrong with the history is a
 warning in the report and never changes a verdict; how the trend is shown is the reports' matter.
-
-One line of ``verdicts.jsonl``: a verdict that was given before, as a later run reads it.
 """
 
 from __future__ import annotations
@@ -12,13 +10,14 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, TypeGuard
+from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
 
 from harness.errors import ArtifactError
+from harness.verdict.contents import PastVerdict, Verdict, build, find_fault, load_json
 from harness.verdict.verdict import digest_verdict
 
 __all__ = [
@@ -28,101 +27,9 @@ __all__ = [
     "parse_lines",
     "read_history",
     "remember",
+    "summarise",
     "with_warning",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastVerdict:
-    """One line of the history.
-
-    Attributes
-    ----------
-    finished : str
-        When the run ended, as ISO 8601 in UTC.
-    verdict : str
-        ``PASS`` or ``HALT``.
-    profile : str
-        ``tiny`` or ``production``.
-    rehearsal : bool
-        Whether the run could authorise nothing.
-    candidate : str
-        The candidate's name.
-    model_sha256, checkpoint_sha256 : str or None
-        Digests of the candidate's embedder weights and of its head.
-    test_sha256 : str
-        Digest of the test set's ids.
-    drop_points, upper_bound_points : float or None
-        The accuracy drop, judged or only shown, and the 95% bound on it, in percentage points;
-        None if it is not known.
-    time_ratio : float or None
-        The candidate's embedding time over the baseline's; None if not judged.
-    looks : int
-        How often the candidate's accuracy had been seen on this test set, this run included.
-    digest : str
-        The ``digest`` of the run's ``verdict.json``.
-    """
-
-    finished: str
-    verdict: str
-    profile: str
-    rehearsal: bool
-    candidate: str
-    model_sha256: str | None
-    checkpoint_sha256: str | None
-    test_sha256: str
-    drop_points: float | None
-    upper_bound_points: float | None
-    time_ratio: float | None
-    looks: int
-    digest: str
-
-    @property
-    def is_look(self) -> bool:
-        """Whether the run learned how accurate the candidate is on the test set."""
-        return self.drop_points is not None
-
-    @classmethod
-    def from_json(cls, line: str) -> Self:
-        """Read one line.
-
-        Raises
-        ------
-        ValueError
-            If it is no JSON object, or keys are missing, unknown or of another type.
-        """
-        content = json.loads(line)
-        known = {item.name for item in fields(cls)}
-        if not isinstance(content, dict) or set(content) != known:
-            raise ValueError(f"expected an object with {', '.join(sorted(known))}")
-        wrong = [name for name, value in content.items() if type(value) not in _TYPES[name]]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is {content[wrong[0]]!r}")
-        return cls(**content)
-
-
-_TEXTS = ("finished", "verdict", "profile", "candidate", "test_sha256", "digest")
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(_TEXTS, (str,)),
-    **dict.fromkeys(("model_sha256", "checkpoint_sha256"), (str, type(None))),
-    **dict.fromkeys(("drop_points", "upper_bound_points", "time_ratio"), (float, int, type(None))),
-    "rehearsal": (bool,),
-    "looks": (int,),
-}
-
-
-def parse_lines(text: str) -> list[PastVerdict | str]:
-    """Return each line's verdict, or what is wrong with the line."""
-    return [_parse(line) for line in text.removesuffix("\n").split("\n")] if text else []
-
-
-def _parse(line: str) -> PastVerdict | str:
-    try:
-        return PastVerdict.from_json(line)
-    except ValueError as error:
-        return str(error)
-
-
 HISTORY = "verdicts.jsonl"
 # A line is written in no time; who waits longer waits for a process that hangs.
 LOCK_TIMEOUT_SECONDS = 10
@@ -133,16 +40,30 @@ MOST_EARLIER = 50
 FALSE_PASSES = {1: "5", 3: "14", 5: "23", 10: "40"}
 
 
-def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def parse_lines(text: str) -> list[PastVerdict | str]:
+    """Return each line's verdict, or what is wrong with the line."""
+    return [_parse(line) for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def _parse(line: str) -> PastVerdict | str:
+    try:
+        content = load_json(line)
+    except ValueError as error:
+        return str(error)
+    return find_fault(content, "past") or build(PastVerdict, content)
+
+
+def note_looks(facts: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     """Return the facts with the number of looks at the test set, this run's included.
 
     Parameters
     ----------
     facts : mapping
-        What the stages report; ``split`` tells the directory and the digest of the test ids.
-    criteria : sequence of mappings
-        The rows of the verdict. A run that tells nothing of the candidate's accuracy, be it
-        judged or only shown among the metrics, has not looked.
+        What the stages report.
+    verdict : Verdict
+        What it comes to so far; its split tells the directory and the digest of the test ids. A
+        run that tells nothing of the candidate's accuracy, be it judged or only shown among the
+        metrics, has not looked.
 
     Returns
     -------
@@ -150,17 +71,17 @@ def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) 
         The same facts, with ``looks``, ``earlier_verdicts`` and, if something is wrong,
         ``history_warning`` in ``split``. A damaged line counts as a look: some run has written it.
     """
-    split = facts.get("split", {})
-    if "directory" not in split:
+    if verdict.split.directory is None:
         return dict(facts)
-    path = Path(split["directory"]) / HISTORY
+    split, test_sha256 = facts["split"], _test_sha256(verdict)
+    path = Path(verdict.split.directory) / HISTORY
     try:
         lines = parse_lines(_read_text(path))
     except OSError as error:
         warning = f"The earlier verdicts on this test set cannot be read: {error}"
         return with_warning({**facts, "split": {**split, "looks": None}}, warning)
-    looks = _count(lines, _test_sha256(split)) + (_drop(facts, criteria) is not None)
-    earlier = [asdict(line) for line in lines if _is_on(line, _test_sha256(split))][-MOST_EARLIER:]
+    looks = _count(lines, test_sha256) + (_drop(verdict) is not None)
+    earlier = [asdict(line) for line in lines if _is_on(line, test_sha256)][-MOST_EARLIER:]
     noted = {**facts, "split": {**split, "looks": looks, "earlier_verdicts": earlier}}
     damaged = [str(number) for number, line in enumerate(lines, 1) if isinstance(line, str)]
     if damaged:
@@ -168,7 +89,7 @@ def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) 
     return noted
 
 
-def remember(verdict: Mapping[str, Any]) -> str:
+def remember(verdict: Verdict) -> str:
     """Add a finished verdict to the history of its test set.
 
     Returns
@@ -176,10 +97,9 @@ def remember(verdict: Mapping[str, Any]) -> str:
     str
         Why it could not be added; empty if it was, or if the run did not get to a test set.
     """
-    split = verdict.get("split", {})
-    if "directory" not in split:
+    if verdict.split.directory is None:
         return ""
-    directory = Path(split["directory"])
+    directory = Path(verdict.split.directory)
     lock = FileLock(directory / f".{HISTORY}.lock", timeout=LOCK_TIMEOUT_SECONDS)
     try:
         with lock:
@@ -228,36 +148,37 @@ def describe_looks(looks: int) -> str:
     )
 
 
-def _append(path: Path, verdict: Mapping[str, Any]) -> None:
+def summarise(verdict: Verdict, lines: Sequence[PastVerdict | str] = ()) -> PastVerdict:
+    """Return a verdict as the history keeps it, after these lines."""
+    drop, test_sha256 = _drop(verdict), _test_sha256(verdict)
+    checkpoint, judged = verdict.artifacts.get("checkpoint"), verdict.rows.get("accuracy-drop")
+    time = verdict.rows.get("embedding-time")
+    return PastVerdict(
+        finished=verdict.finished or "",
+        verdict=verdict.verdict,
+        profile=verdict.profile,
+        rehearsal=verdict.rehearsal,
+        candidate=verdict.candidate.name,
+        model_sha256=verdict.candidate.model_sha256,
+        checkpoint_sha256=None if checkpoint is None else checkpoint.sha256,
+        test_sha256=test_sha256,
+        drop_points=drop,
+        upper_bound_points=_finite(judged.interval[1]) if judged and judged.interval else None,
+        time_ratio=_finite(time.value) if time else None,
+        looks=_count(lines, test_sha256) + (drop is not None),
+        digest=digest_verdict(verdict),
+    )
+
+
+def _append(path: Path, verdict: Verdict) -> None:
     """Write one line; one that an interrupted run left unfinished stays by itself."""
     before = _read_text(path)
-    entry = _entry(verdict, parse_lines(before))
+    entry = summarise(verdict, parse_lines(before))
     gap = "\n" if before and not before.endswith("\n") else ""
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{gap}{json.dumps(asdict(entry), allow_nan=False)}\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def _entry(verdict: Mapping[str, Any], lines: Sequence[PastVerdict | str]) -> PastVerdict:
-    criteria, candidate = verdict["criteria"], verdict.get("candidate", {})
-    drop, bound = _drop(verdict, criteria), _upper_end(criteria, "accuracy-drop")
-    test_sha256 = _test_sha256(verdict["split"])
-    return PastVerdict(
-        finished=verdict["finished"],
-        verdict=verdict["verdict"],
-        profile=verdict["profile"],
-        rehearsal=verdict["rehearsal"],
-        candidate=candidate.get("name") or "",
-        model_sha256=candidate.get("model_sha256"),
-        checkpoint_sha256=verdict.get("artifacts", {}).get("checkpoint", {}).get("sha256"),
-        test_sha256=test_sha256,
-        drop_points=drop,
-        upper_bound_points=bound,
-        time_ratio=_value(criteria, "embedding-time"),
-        looks=_count(lines, test_sha256) + (drop is not None),
-        digest=digest_verdict(verdict),
-    )
 
 
 def _read_text(path: Path) -> str:
@@ -276,25 +197,17 @@ def _is_on(line: PastVerdict | str, test_sha256: str) -> TypeGuard[PastVerdict]:
     return isinstance(line, PastVerdict) and line.test_sha256 == test_sha256
 
 
-def _test_sha256(split: Mapping[str, Any]) -> str:
-    return str(split.get("ids_sha256", {}).get("test", ""))
+def _test_sha256(verdict: Verdict) -> str:
+    return verdict.split.ids_sha256.get("test", "")
 
 
-def _value(criteria: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [row["value"] for row in criteria if row["id"] == name]
-    return _finite(values[0]) if values else None
-
-
-def _drop(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -> float | None:
+def _drop(verdict: Verdict) -> float | None:
     """Return the drop in points that was judged, else the one that the metrics tell, if any."""
-    judged = _value(criteria, "accuracy-drop")
-    shown = facts.get("differences", {}).get("accuracy", {}).get("value")
-    return -100 * shown if judged is None and shown is not None else judged
-
-
-def _upper_end(criteria: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    intervals = [row["interval"] for row in criteria if row["id"] == name]
-    return _finite(intervals[0][1]) if intervals and intervals[0] else None
+    judged = verdict.rows.get("accuracy-drop")
+    if judged is not None and judged.value is not None:
+        return float(judged.value)
+    shown = verdict.differences.get("accuracy")
+    return None if shown is None or shown.value is None else -100 * shown.value
 
 
 def _finite(text: str | None) -> float | None:

@@ -2,8 +2,6 @@
 
 Fed by the pytest plugin with plain facts; nothing here knows pytest. Putting the results together
 to a verdict is :mod:`harness.verdict.verdict`'s work.
-
-What became of one criterion's test, settled into one result.
 """
 
 from __future__ import annotations
@@ -15,12 +13,9 @@ from typing import Any, TypeVar
 
 from harness.criteria import REQUIRED_CRITERIA, CriterionResult, State
 from harness.errors import MissingInput
+from harness.verdict.contents import find_fault
 
-__all__ = [
-    "CriterionRun",
-    "Ledger",
-    "Phase",
-]
+__all__ = ["CriterionRun", "Ledger", "Phase"]
 
 
 MEND = "Mend what the message names, then run acceptance/ again: finished stages are reused."
@@ -84,11 +79,13 @@ class CriterionRun:
         Raises
         ------
         TypeError, ValueError
-            If it is another criterion's, or cannot be written as JSON.
+            If it is another criterion's, or nothing that a verdict can hold.
         """
         if result.id != self.id:
             raise ValueError(f"expected a result for {self.id!r}, got one for {result.id!r}")
-        json.dumps(result.to_dict(), allow_nan=False)
+        row = json.loads(json.dumps(result.to_dict() | {"test": self.test}, allow_nan=False))
+        if fault := find_fault(row, "criterion"):
+            raise ValueError(f"{self.id}: what a verdict cannot hold: {fault}")
         self.results.append(result)
 
     def settle(self) -> CriterionResult:

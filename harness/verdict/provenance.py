@@ -14,10 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "describe_environment",
-    "describe_machine",
-]
+__all__ = ["describe_environment", "describe_machine"]
 
 
 # The distributions whose versions can change a result or a time.
@@ -146,7 +143,5 @@ def _torch_facts() -> dict[str, Any]:
 
 
 def _gpu_driver() -> str | None:
-    versions = _output_of(
-        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
-    )
+    versions = _output_of(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
     return versions.splitlines()[0] if versions else None

@@ -1,16 +1,12 @@
-"""The verdict: concluding, checking, writing and reading ``verdict.json``.
+"""The verdict of a run: opened, concluded, written, read back, and what it authorises.
 
-The one source of truth that every report is rendered from. How the criteria came out is settled by
-:mod:`harness.verdict.ledger`; which facts a run reports is up to the stages.
-
-The published schema of ``verdict.json``, and what the stages may put into it.
-
-Whether a verdict authorises a file: what a deployment asks before it ships a head.
+``verdict.json`` is the one source of truth that every report is rendered from. What it holds is
+:mod:`harness.verdict.contents`' matter, how a criterion came out is settled by
+:mod:`harness.verdict.ledger`, and which facts a run reports is up to the stages.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,29 +14,36 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 from filelock import FileLock, Timeout
 
 from harness.artifacts import digest_file, digest_json, write_atomically
 from harness.config import DEPLOYMENT_RUNS, DEPLOYMENT_SEQUENCES
 from harness.criteria import CRITERIA, REQUIRED_CRITERIA
+from harness.criteria.result import State, decimal_text
 from harness.errors import ArtifactError, HarnessError, MissingInput
+from harness.verdict.contents import (
+    SIDES,
+    CriterionRow,
+    Json,
+    Timing,
+    Verdict,
+    build,
+    find_fault,
+    load_json,
+    parse_verdict,
+)
 
 __all__ = [
     "NotAuthorised",
     "authorise",
     "build_verdict",
     "check_facts",
-    "check_schema",
     "conclude",
     "digest_verdict",
     "open_verdict",
     "read_verdict",
     "write_verdict",
 ]
-
-
-SCHEMA_PATH = Path(__file__).with_name("verdict.schema.json")
 
 # What the stages may report; the rest of a verdict is the gate's own.
 FACTS = (
@@ -88,13 +91,6 @@ def check_facts(parts: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], lis
     return kept, problems
 
 
-def check_schema(verdict: Any, *, origin: str) -> None:
-    """Raise ArtifactError, naming the origin, unless this is a verdict."""
-    error = jsonschema.exceptions.best_match(_validator(_schema()).iter_errors(verdict))
-    if error is not None:
-        raise ArtifactError(f"{origin}: not a verdict: {error.json_path}: {error.message}")
-
-
 def _refuse_second(name: str, kept: Mapping[str, Any]) -> None:
     if name in kept:
         raise ValueError("it was reported twice")
@@ -103,26 +99,15 @@ def _refuse_second(name: str, kept: Mapping[str, Any]) -> None:
 def _check_fact(name: str, value: Any) -> Any:
     if name not in FACTS:
         raise ValueError(f"known are {', '.join(FACTS)}")
-    plain = json.loads(json.dumps(value, allow_nan=False))
-    schema = {**_schema(), "required": []}
-    error = jsonschema.exceptions.best_match(_validator(schema).iter_errors({name: plain}))
-    if error is not None:
-        raise ValueError(f"{error.json_path}: {error.message}")
+    plain = _plain(value)
+    if fault := find_fault({name: plain}, "facts"):
+        raise ValueError(fault)
     return plain
-
-
-@functools.cache
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
-    return schema
-
-
-def _validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(schema)
 
 
 SCHEMA_VERSION = 1
 VERDICT = "verdict.json"
+THIS_RUN = "the verdict of this run"
 # An older run's reports must not stand beside this run's verdict.
 OTHER_REPORTS = ("report.md", "report.html", "junit.xml", "benchmark.json")
 
@@ -134,7 +119,7 @@ def open_verdict(
 
     Returns
     -------
-    verdict : dict
+    opening : dict of JSON values
         The incomplete verdict; a killed run leaves it behind.
     lock : FileLock
         Held; to be released when the run has ended.
@@ -150,13 +135,13 @@ def open_verdict(
         lock.acquire()
         for name in OTHER_REPORTS:
             (folder / name).unlink(missing_ok=True)
-        verdict = _incomplete(profile=profile, started=started, command=command)
-        write_verdict(folder / VERDICT, verdict)
+        opening = _incomplete(profile=profile, started=started, command=command)
+        write_verdict(folder / VERDICT, parse_verdict(opening, origin=THIS_RUN))
     except Timeout as error:
         raise ArtifactError(f"{folder} belongs to another run, which has not ended") from error
     except OSError as error:
         raise ArtifactError(f"{folder} cannot be written: {error}") from error
-    return verdict, lock
+    return opening, lock
 
 
 def _incomplete(*, profile: str, started: str, command: str) -> dict[str, Any]:
@@ -175,22 +160,22 @@ def _incomplete(*, profile: str, started: str, command: str) -> dict[str, Any]:
 
 
 def build_verdict(
-    opening: Mapping[str, Any],
+    opening: Json,
     *,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Json],
     problems: Iterable[str],
-    facts: Mapping[str, Any],
-    environment: Mapping[str, Any],
+    facts: Json,
+    environment: Json,
     finished: str,
-) -> dict[str, Any]:
-    """Put the verdict of a run that has ended together and conclude it.
+) -> Verdict:
+    """Put the verdict of a run that has ended together, conclude and check it.
 
     Parameters
     ----------
     opening : mapping
-        The run's incomplete verdict.
+        The run's incomplete verdict, as JSON.
     rows : sequence of mappings
-        One row per criterion.
+        One row per criterion, as JSON.
     problems : iterable of str
         Everything else that went wrong in the run; each one blocks.
     facts : mapping
@@ -200,58 +185,50 @@ def build_verdict(
         What it ran on.
     finished : str
         When it ended, as ISO 8601 in UTC.
+
+    Raises
+    ------
+    ArtifactError
+        If the schema does not allow it.
     """
     reasons = list(facts.get("rehearsal_reasons", ["nothing was evaluated"]))
     if opening["profile"] == "tiny":
         reasons.insert(0, "the tiny profile proves the gate, not a model")
-    verdict, halted_by = conclude(rows, [*problems, *_contradictory_metrics(facts)])
-    return {
-        **opening,
-        **facts,
-        "verdict": verdict,
-        "rehearsal": bool(reasons),
-        "rehearsal_reasons": reasons,
-        "looser_than_deployment": list(facts.get("looser_than_deployment", [])),
-        "finished": finished,
-        "halted_by": halted_by,
-        "criteria": [dict(row) for row in rows],
-        "environment": dict(environment),
-    }
+    content = {**opening, **facts}
+    content |= {"verdict": "HALT", "rehearsal": bool(reasons), "rehearsal_reasons": reasons}
+    content |= {"looser_than_deployment": list(facts.get("looser_than_deployment", []))}
+    content |= {"finished": finished, "halted_by": [], "criteria": [*rows]}
+    draft = parse_verdict(_plain(content | {"environment": environment}), origin=THIS_RUN)
+    word, halted_by = conclude(draft.criteria, [*problems, *_contradictions(draft)])
+    said = {"verdict": word, "halted_by": halted_by}
+    return build(Verdict, {**draft.content, **said})
 
 
-def conclude(
-    rows: Sequence[Mapping[str, Any]], problems: Iterable[str] = ()
-) -> tuple[str, list[str]]:
+def conclude(rows: Sequence[CriterionRow], problems: Iterable[str] = ()) -> tuple[str, list[str]]:
     """Return PASS or HALT, and the reasons for HALT.
 
     PASS takes every required criterion and every other one at PASS, and no problem besides.
-
-    Examples
-    --------
-    >>> conclude([{"id": name, "state": "PASS"} for name in REQUIRED_CRITERIA])
-    ('PASS', [])
     """
-    present = {row["id"] for row in rows}
-    halted_by = [f"{row['id']}: {row['state']}" for row in rows if row["state"] != "PASS"]
+    present = {row.id for row in rows}
+    halted_by = [f"{row.id}: {row.state}" for row in rows if row.state is not State.PASS]
     halted_by += [f"{name}: NOT_RUN" for name in REQUIRED_CRITERIA if name not in present]
     halted_by += problems
     return ("HALT" if halted_by else "PASS"), halted_by
 
 
-def write_verdict(path: Path, verdict: Mapping[str, Any]) -> None:
-    """Check a verdict against the schema and write it atomically, with its own digest."""
-    signed = {**verdict, "digest": digest_verdict(verdict)}
-    check_schema(signed, origin="the verdict of this run")
+def write_verdict(path: Path, verdict: Verdict) -> None:
+    """Write a verdict atomically, with its own digest."""
+    signed = {**verdict.content, "digest": digest_verdict(verdict)}
     write_atomically(path, json.dumps(signed, indent=1, allow_nan=False) + "\n")
 
 
-def digest_verdict(verdict: Mapping[str, Any]) -> str:
+def digest_verdict(verdict: Verdict) -> str:
     """Return the sha256 of a verdict's canonical JSON; it stands as ``digest`` in its file."""
-    return digest_json(json.loads(json.dumps(verdict)))
+    return digest_json(dict(verdict.content))
 
 
-def read_verdict(path: Path) -> dict[str, Any]:
-    """Read a verdict back, as it was when it was written: without its digest.
+def read_verdict(path: Path) -> Verdict:
+    """Read a verdict back, as it was when it was written.
 
     Raises
     ------
@@ -261,42 +238,50 @@ def read_verdict(path: Path) -> dict[str, Any]:
     """
     remedy = "Run pytest acceptance/ to obtain one"
     try:
-        verdict = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: no verdict can be read ({error}). {remedy}") from error
-    check_schema(verdict, origin=str(path))
-    if (stated := verdict.pop("digest")) != (found := digest_verdict(verdict)):
+    stated = content.pop("digest", None) if isinstance(content, dict) else None
+    verdict = parse_verdict(content, origin=str(path))
+    if stated != (found := digest_verdict(verdict)):
         raise ArtifactError(
             f"{path}: was edited since it was written: its contents have the digest {found}, but "
             f"it states {stated}. {remedy}"
         )
-    if verdict["verdict"] == "PASS":
-        problems = [*verdict["halted_by"], *_contradictory_metrics(verdict)]
-        _, contradictions = conclude(verdict["criteria"], problems)
-        if contradictions:
-            raise ArtifactError(
-                f"{path}: says PASS, but holds {'; '.join(contradictions)}. {remedy}"
-            )
-    checked: dict[str, Any] = verdict
-    return checked
+    if verdict.verdict == "PASS":
+        _, reasons = conclude(verdict.criteria, [*verdict.halted_by, *_contradictions(verdict)])
+        if reasons:
+            raise ArtifactError(f"{path}: says PASS, but holds {'; '.join(reasons)}. {remedy}")
+    return verdict
 
 
-def _contradictory_metrics(facts: Mapping[str, Any]) -> list[str]:
-    """Recompute the metrics from each confusion matrix and name those that differ."""
-    return [
-        f"{side}: {name} is {stated!r}, but its confusion matrix gives {exact!r}"
-        for side in ("baseline", "candidate")
-        for name, exact in _metrics_of(facts.get(side, {}).get("confusion_matrix"))
-        if (stated := facts[side].get("metrics", {}).get(name)) is not None
-        and not math.isclose(stated, exact, abs_tol=1e-9)
-    ]
+def _plain(value: object) -> Any:
+    """Return what a file would give back, such as lists for tuples; NaN raises ValueError."""
+    return json.loads(json.dumps(value, allow_nan=False))
 
 
-def _metrics_of(matrix: Sequence[Sequence[int]] | None) -> list[tuple[str, float]]:
+def _contradictions(verdict: Verdict) -> Iterator[str]:
+    """Yield where two parts of a verdict tell different things."""
+    if verdict.rehearsal != bool(verdict.rehearsal_reasons):
+        yield f"rehearsal is {verdict.rehearsal}, with {len(verdict.rehearsal_reasons)} reasons"
+    for row in verdict.criteria:
+        value = Fraction(row.numerator or 0, row.denominator) if row.denominator else None
+        if row.value != (None if value is None else decimal_text(value)):
+            yield f"{row.id}: the value is {row.value}, but its fraction is {value}"
+    known = (verdict.split.test_nonviral, verdict.split.test_viral)
+    for name, side in verdict.sides.items():
+        if matrix := side.confusion_matrix:
+            if None not in known and (counts := tuple(map(sum, matrix))) != known:
+                yield f"{name}: {counts} rows in its confusion matrix, {known} in the test set"
+            for metric, exact in _metrics_of(*matrix).items():
+                told = side.metrics.get(metric)
+                if told is not None and not math.isclose(told, exact, abs_tol=1e-9):
+                    yield f"{name}: {metric} is {told!r}, but its confusion matrix gives {exact!r}"
+
+
+def _metrics_of(nonviral: tuple[int, int], viral: tuple[int, int]) -> dict[str, float]:
     """Return the metrics that a confusion matrix determines; 0 where a ratio is undefined."""
-    if matrix is None:
-        return []
-    (true_negative, false_positive), (false_negative, true_positive) = matrix
+    (true_negative, false_positive), (false_negative, true_positive) = nonviral, viral
     correct = true_negative + true_positive
     ratios = {
         "accuracy": (correct, correct + false_positive + false_negative),
@@ -304,7 +289,7 @@ def _metrics_of(matrix: Sequence[Sequence[int]] | None) -> list[tuple[str, float
         "recall": (true_positive, true_positive + false_negative),
         "f1": (2 * true_positive, 2 * true_positive + false_positive + false_negative),
     }
-    return [(name, part / whole if whole else 0.0) for name, (part, whole) in ratios.items()]
+    return {name: part / whole if whole else 0.0 for name, (part, whole) in ratios.items()}
 
 
 class NotAuthorised(HarnessError):  # noqa: N818 - says what is so, not what broke
@@ -335,77 +320,64 @@ def authorise(checkpoint: Path, verdict_path: Path) -> None:
     verdict = read_verdict(verdict_path)
     if reasons := list(_objections(verdict)):
         raise NotAuthorised(f"{verdict_path}: {'; '.join(reasons)}")
-    expected = verdict.get("artifacts", {}).get("checkpoint", {}).get("sha256")
-    if expected is None:
+    judged = verdict.artifacts.get("checkpoint")
+    if judged is None:
         raise NotAuthorised(
             f"{verdict_path}: names no checkpoint, since the candidate's head was not trained by "
             "that run; it authorises none"
         )
-    if (found := digest_file(checkpoint)) != expected:
+    if (found := digest_file(checkpoint)) != judged.sha256:
         raise NotAuthorised(
-            f"{checkpoint}: sha256 {found} is not the one that was judged, {expected}. "
+            f"{checkpoint}: sha256 {found} is not the one that was judged, {judged.sha256}. "
             "Deploy the judged file, or run the gate on this one"
         )
 
 
-def _objections(verdict: Mapping[str, Any]) -> Iterator[str]:
+def _objections(verdict: Verdict) -> Iterator[str]:
     """Yield why a verdict authorises nothing, whatever the file."""
-    if verdict["verdict"] != "PASS":
-        reasons = "; ".join(verdict["halted_by"]) or "the run has not ended"
-        yield f"the verdict is {verdict['verdict']} ({reasons})"
+    if verdict.verdict != "PASS":
+        reasons = "; ".join(verdict.halted_by) or "the run has not ended"
+        yield f"the verdict is {verdict.verdict} ({reasons})"
         return  # what was not reached need not be listed
-    if verdict["profile"] != "production":
-        yield f"the profile is {verdict['profile']}; only the production profile judges a model"
-    if verdict["rehearsal"]:
-        yield f"the run was a rehearsal ({'; '.join(verdict.get('rehearsal_reasons', []))})"
-    if loose := verdict.get("looser_than_deployment"):
+    if verdict.profile != "production":
+        yield f"the profile is {verdict.profile}; only the production profile judges a model"
+    if verdict.rehearsal:
+        yield f"the run was a rehearsal ({'; '.join(verdict.rehearsal_reasons)})"
+    if loose := verdict.looser_than_deployment:
         yield f"looser than a deployment allows: {', '.join(loose)}"
     yield from _loose_limits(verdict)
-    yield from _missing_rounds(verdict.get("timing", {}))
+    yield from _missing_rounds(verdict.timing)
     yield from _missing_sequences(verdict)
 
 
-def _loose_limits(verdict: Mapping[str, Any]) -> Iterator[str]:
+def _loose_limits(verdict: Verdict) -> Iterator[str]:
     """Yield the limits that were really used and are looser, whatever the settings are said to be.
 
     A limit is rounded for display, so the value that passed, which is exact, is compared as well.
     """
-    rows = {row["id"]: row for row in verdict["criteria"]}
     for name, allowed in ((c.id, c.deployment_limit) for c in CRITERIA):
         if allowed is None:
             continue
-        row = rows[name]
-        limit = _decimal(row["limit"])
-        if limit is None or None in (row["numerator"], row["denominator"]):
+        row = verdict.rows[name]
+        if row.limit is None or row.numerator is None or row.denominator is None:
             yield f"{name} names no limit or no value"
-        elif limit > allowed:
-            yield f"{name} was judged by {row['limit']}, and a deployment allows {float(allowed):g}"
-        elif Fraction(row["numerator"], row["denominator"] or 1) > allowed:
-            yield f"{name} is {row['value']}, over the {float(allowed):g} that a deployment allows"
+        elif Fraction(row.limit) > allowed:
+            yield f"{name} was judged by {row.limit}, and a deployment allows {float(allowed):g}"
+        elif Fraction(row.numerator, row.denominator) > allowed:
+            yield f"{name} is {row.value}, over the {float(allowed):g} that a deployment allows"
 
 
-def _missing_rounds(timing: Mapping[str, Any]) -> Iterator[str]:
+def _missing_rounds(timing: Timing) -> Iterator[str]:
     """Yield the sides with fewer timed rounds than a deployment asks for."""
-    for side in ("baseline", "candidate"):
-        rounds = [x for x in timing.get(f"{side}_seconds", []) if _is_duration(x)]
-        if len(rounds) < DEPLOYMENT_RUNS:
-            yield f"the {side} has {len(rounds)} timed rounds of at least {DEPLOYMENT_RUNS}"
+    rounds = zip(SIDES, (timing.baseline_seconds, timing.candidate_seconds), strict=True)
+    for side, seconds in rounds:
+        if (n := sum(one > 0 for one in seconds)) < DEPLOYMENT_RUNS:
+            yield f"the {side} has {n} timed rounds of at least {DEPLOYMENT_RUNS}"
 
 
-def _missing_sequences(verdict: Mapping[str, Any]) -> Iterator[str]:
+def _missing_sequences(verdict: Verdict) -> Iterator[str]:
     """Yield that fewer sequences were timed than a deployment asks for, or than there are."""
-    timed = verdict.get("timing", {}).get("n_sequences", 0)
-    fewest = min(DEPLOYMENT_SEQUENCES, verdict.get("split", {}).get("n_test", DEPLOYMENT_SEQUENCES))
+    timed, n_test = verdict.timing.n_sequences or 0, verdict.split.n_test
+    fewest = DEPLOYMENT_SEQUENCES if n_test is None else min(DEPLOYMENT_SEQUENCES, n_test)
     if timed < fewest:
         yield f"{timed:,} sequences were timed of at least {fewest:,}"
-
-
-def _is_duration(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0
-
-
-def _decimal(text: str | None) -> Fraction | None:
-    try:
-        return None if text is None else Fraction(text)
-    except ValueError:
-        return None

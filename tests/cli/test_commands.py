@@ -22,6 +22,7 @@ from harness.pipeline import Pipeline
 from harness.pipeline.doctor import Check, State
 from harness.progress import Progress
 from harness.training import fit_head, save_head
+from harness.verdict.contents import parse_verdict
 from harness.verdict.history import remember
 from harness.verdict.verdict import write_verdict
 from tests.pipeline.conftest import SETTINGS, write_sequences
@@ -178,7 +179,7 @@ def test_report_when_the_run_halted_then_every_format_says_so(
         "halted_by": ["accuracy-drop: NOT_RUN"],
         "criteria": [],
     }
-    write_verdict(tmp_path / "verdict.json", verdict)
+    write_verdict(tmp_path / "verdict.json", parse_verdict(verdict, origin="the test"))
 
     code, shown, _ = harness("report", "verdict.json", "--format", fmt)
 
@@ -187,10 +188,19 @@ def test_report_when_the_run_halted_then_every_format_says_so(
 
 def remember_verdict(directory: Path) -> None:
     """Add a verdict to the history of the test set in a directory."""
-    drop = {"id": "accuracy-drop", "value": "1.25", "interval": ["0", "3"]}
-    verdict = {"finished": "2026-11-01T00:00:00+00:00", "verdict": "HALT", "profile": "tiny"}
-    split = {"directory": str(directory), "ids_sha256": {"test": "ab" * 32}}
-    assert remember(verdict | {"rehearsal": True, "split": split, "criteria": [drop]}) == ""
+    shown = {"accuracy": {"value": -0.0125, "interval": [-0.03, 0]}}
+    verdict = {
+        "schema_version": 1,
+        "verdict": "HALT",
+        "rehearsal": True,
+        "profile": "tiny",
+        "started": "2026-11-01T00:00:00+00:00",
+        "halted_by": [],
+        "criteria": [],
+        "differences": shown,
+        "split": {"directory": str(directory), "ids_sha256": {"test": "ab" * 32}},
+    }
+    assert remember(parse_verdict(verdict, origin="the test")) == ""
 
 
 def test_history_when_the_test_set_was_judged_then_table_and_figure_are_made(

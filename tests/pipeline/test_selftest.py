@@ -27,7 +27,8 @@ from harness.errors import ArtifactError
 from harness.pipeline import Pipeline
 from harness.pipeline.facts import FaultOutcome, SelfTestResult, describe_run
 from harness.pipeline.selftest import list_plantings, run_selftest, show_selftest
-from harness.report.evidence import environment_blocks
+from harness.report.effort import environment_blocks
+from harness.verdict.contents import Verdict, build
 from tests.criteria.conftest import write_class_balance
 
 CONFIG = """
@@ -360,7 +361,9 @@ def test_report_when_the_verdict_holds_a_selftest_then_it_is_shown() -> None:
     """One line beside the environment."""
     kept = {"passed": 11, "failed": 1, "total": 12, "finished": "2026-01-02T00:00:00+00:00"}
 
-    blocks = environment_blocks({"selftest": kept})
+    required = {"verdict": "HALT", "rehearsal": True, "profile": "tiny", "started": "now"}
+    blank = required | {"halted_by": [], "criteria": []}
+    blocks = environment_blocks(build(Verdict, blank | {"selftest": kept}))
 
     assert "11 of 12 planted faults were taken as expected" in json.dumps(
         [dataclasses.asdict(block) for block in blocks]

@@ -20,6 +20,7 @@ import harness.report.markdown
 import harness.report.publish
 import harness.report.terminal  # noqa: F401
 from harness.criteria import REQUIRED_CRITERIA
+from harness.verdict.contents import Verdict
 
 ROOT = Path(__file__).parents[2]
 RENDERERS = (
@@ -100,9 +101,9 @@ class Project:
         return str(self.row(criterion)["state"])
 
 
-def brief(verdict: dict[str, Any], *arguments: Any, **options: Any) -> str:
+def brief(verdict: Verdict, *arguments: Any, **options: Any) -> str:
     """Stand in for a renderer."""
-    return f"It is a {verdict['verdict']}."
+    return f"It is a {verdict.verdict}."
 
 
 def passing_test(criterion: str) -> str:

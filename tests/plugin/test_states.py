@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
 from harness.criteria import REQUIRED_CRITERIA
+from harness.verdict.contents import CriterionRow, Verdict
 from harness.verdict.verdict import read_verdict
 from tests.plugin.conftest import LEAN, PRELUDE, ROOT
 
@@ -245,7 +245,7 @@ STATES = {
 
 
 @pytest.fixture(scope="module")
-def verdict(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def verdict(tmp_path_factory: pytest.TempPathFactory) -> Verdict:
     """Return the verdict of a run in which every case happens."""
     root = tmp_path_factory.mktemp("cases")
     (root / "acceptance").mkdir()
@@ -257,45 +257,45 @@ def verdict(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return read_verdict(root / "reports" / "verdict.json")
 
 
-def row_of(verdict: dict[str, Any], criterion: str) -> dict[str, Any]:
+def row_of(verdict: Verdict, criterion: str) -> CriterionRow:
     """Return a criterion's row."""
-    return next(row for row in verdict["criteria"] if row["id"] == criterion)
+    return verdict.rows[criterion]
 
 
 @pytest.mark.parametrize(("criterion", "state"), STATES.items())
 def test_criterion_when_its_test_ends_so_then_state_follows(
-    verdict: dict[str, Any], criterion: str, state: str
+    verdict: Verdict, criterion: str, state: str
 ) -> None:
     """The recorded state counts only if the test bears it out from beginning to end."""
-    assert row_of(verdict, criterion)["state"] == state
+    assert row_of(verdict, criterion).state == state
 
 
 @pytest.mark.parametrize("criterion", REQUIRED_CRITERIA)
 def test_required_criterion_when_never_collected_then_not_run(
-    verdict: dict[str, Any], criterion: str
+    verdict: Verdict, criterion: str
 ) -> None:
     """A required criterion has a row even if nobody wrote a test for it."""
     row = row_of(verdict, criterion)
-    assert (row["state"], row["test"]) == ("NOT_RUN", None)
-    assert row["next_steps"]
+    assert (row.state, row.test) == ("NOT_RUN", None)
+    assert row.next_steps
 
 
 def test_verdict_when_plugin_is_named_as_well_then_has_each_row_once(
-    verdict: dict[str, Any],
+    verdict: Verdict,
 ) -> None:
     """`-p harness.plugin`, with which this run was called, loads no second copy."""
-    names = [row["id"] for row in verdict["criteria"]]
+    names = [row.id for row in verdict.criteria]
     assert len(names) == len(set(names)) == len(STATES) + len(REQUIRED_CRITERIA) + 1
 
 
 def test_missing_input_when_raised_by_fixture_then_row_tells_remedy(
-    verdict: dict[str, Any],
+    verdict: Verdict,
 ) -> None:
     """What is missing is the detail, and how to supply it the next step."""
     for criterion in ("missing", "missing_again", "missing_in_call"):
         row = row_of(verdict, criterion)
-        assert row["detail"] == "There is no weights/."
-        assert row["next_steps"] == ["Name them in gate.toml"]
+        assert row.detail == "There is no weights/."
+        assert row.next_steps == ("Name them in gate.toml",)
 
 
 @pytest.mark.parametrize(
@@ -314,32 +314,32 @@ def test_missing_input_when_raised_by_fixture_then_row_tells_remedy(
     ],
 )
 def test_row_when_blocked_then_detail_says_why(
-    verdict: dict[str, Any], criterion: str, words: str
+    verdict: Verdict, criterion: str, words: str
 ) -> None:
     """A reader of the row alone learns what happened."""
-    assert words in row_of(verdict, criterion)["detail"]
+    assert words in row_of(verdict, criterion).detail
 
 
-def test_row_when_judged_then_names_its_test(verdict: dict[str, Any]) -> None:
+def test_row_when_judged_then_names_its_test(verdict: Verdict) -> None:
     """The row leads to the test that judged it."""
-    assert row_of(verdict, "pass")["test"] == "acceptance/test_cases.py::test_pass"
+    assert row_of(verdict, "pass").test == "acceptance/test_cases.py::test_pass"
 
 
-def test_verdict_when_other_test_fails_then_names_it(verdict: dict[str, Any]) -> None:
+def test_verdict_when_other_test_fails_then_names_it(verdict: Verdict) -> None:
     """A failure outside the criteria blocks, too: in a plain test, a subtest, or for misuse."""
-    problems = [reason for reason in verdict["halted_by"] if "failed in" in reason]
+    problems = [reason for reason in verdict.halted_by if "failed in" in reason]
     assert [problem.partition(" ")[0].rpartition("::")[2] for problem in problems] == [
         "test_subtest_fails",
         "test_of_something_else",
     ]
     misuse = "the set-up of test_without_criterion failed: UsageError: record is for tests marked"
-    assert sum(reason.startswith(misuse) for reason in verdict["halted_by"]) == 1
+    assert sum(reason.startswith(misuse) for reason in verdict.halted_by) == 1
 
 
 def test_verdict_when_criterion_blocks_then_halted_by_names_it_once(
-    verdict: dict[str, Any],
+    verdict: Verdict,
 ) -> None:
     """Each criterion that is no PASS is one reason."""
-    blocked = [row["id"] for row in verdict["criteria"] if row["state"] != "PASS"]
-    told = [reason.partition(":")[0] for reason in verdict["halted_by"]]
+    blocked = [row.id for row in verdict.criteria if row.state != "PASS"]
+    told = [reason.partition(":")[0] for reason in verdict.halted_by]
     assert [name for name in told if name in blocked] == blocked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,21 @@ import pytest
 from harness.artifacts import digest_file
 from harness.criteria import REQUIRED_CRITERIA
 from harness.report.figures import Figure, draw_figures
+from harness.verdict.contents import Verdict, parse_verdict
 
-Verdict = dict[str, Any]
+Content = dict[str, Any]
 
 LINEAGES = ("Caudoviricetes", "Microviridae", "Inoviridae", "Escherichia", "Bacillus", "Plastid")
+
+
+def typed(content: Content) -> Verdict:
+    """Return a verdict as its file would give it."""
+    return parse_verdict(json.loads(json.dumps(content)), origin="the test")
+
+
+def bare(**parts: Any) -> Verdict:
+    """Return the verdict of a run that knows nothing but these parts."""
+    return typed(halted_verdict() | {"criteria": []} | parts)
 
 
 def criterion(name: str, state: str = "PASS", **facts: Any) -> dict[str, Any]:
@@ -81,6 +93,7 @@ def _split_criterion() -> dict[str, Any]:
             "alpha": 0.0004,
             "smallest_caught": 0.12,
             "state": "PASS",
+            "detail": "",
         }
         for label in (0, 1)
         for what in ("lineage", "source kind", "frame", "length", "GC")
@@ -135,7 +148,7 @@ def _integrity_criteria() -> list[dict[str, Any]]:
             evidence={
                 "hard": [{"what": "same protein", "count": 0, "examples": []}],
                 "soft": [{"what": "genome also in train", "share": 0.98}],
-                "identity": {"note": "Install MMseqs2 to see the identity of test against train."},
+                "identity_note": "Install MMseqs2 to see the identity of test against train.",
             },
         ),
         criterion(
@@ -177,7 +190,7 @@ def _training_side(floor: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def passing_verdict() -> Verdict:
+def passing_verdict() -> Content:
     """Return a rehearsal on tiny models that passed everything."""
     seconds = {
         "baseline_seconds": [2.08, 2.11, 2.12],
@@ -192,7 +205,6 @@ def passing_verdict() -> Verdict:
     ]  # fmt: skip
     return {
         "schema_version": 1,
-        "digest": "0" * 64,
         "verdict": "PASS",
         "rehearsal": True,
         "rehearsal_reasons": ["tiny profile", "random weights"],
@@ -230,7 +242,7 @@ def passing_verdict() -> Verdict:
     }  # fmt: skip
 
 
-def failing_verdict() -> Verdict:
+def failing_verdict() -> Content:
     """Return the same run with a candidate that lost too much."""
     verdict = passing_verdict() | {"verdict": "HALT", "halted_by": ["accuracy-drop: FAIL"]}
     verdict["criteria"][0] |= {
@@ -241,7 +253,7 @@ def failing_verdict() -> Verdict:
     return verdict
 
 
-def inconclusive_verdict() -> Verdict:
+def inconclusive_verdict() -> Content:
     """Return the same run with timing too noisy to settle."""
     verdict = passing_verdict() | {"verdict": "HALT", "halted_by": ["embedding-time: INCONCLUSIVE"]}
     verdict["criteria"][1] |= {
@@ -251,7 +263,7 @@ def inconclusive_verdict() -> Verdict:
     return verdict
 
 
-def halted_verdict() -> Verdict:
+def halted_verdict() -> Content:
     """Return a production run that never began: nothing found, nothing measured."""
     remedy = "Write gate.toml: see the README."
     rows = [
@@ -259,13 +271,13 @@ def halted_verdict() -> Verdict:
         for name in REQUIRED_CRITERIA
     ]
     return {
-        "schema_version": 1, "digest": "0" * 64, "verdict": "HALT", "rehearsal": False,
+        "schema_version": 1, "verdict": "HALT", "rehearsal": False,
         "profile": "production", "started": "2026-01-02T03:04:05+00:00", "criteria": rows,
         "halted_by": [f"{name}: NOT_RUN" for name in REQUIRED_CRITERIA],
     }  # fmt: skip
 
 
-def deployable_verdict() -> Verdict:
+def deployable_verdict() -> Content:
     """Return a production run that passed within a deployment's limits."""
     verdict = passing_verdict() | {"rehearsal": False, "profile": "production"}
     for side in ("baseline", "candidate"):
@@ -296,7 +308,7 @@ def write_predictions(path: Path, n: int, *, seed: int = 0) -> dict[str, str]:
     return {"path": str(path), "sha256": digest_file(path)}
 
 
-VERDICTS: dict[str, Callable[[], Verdict]] = {
+VERDICTS: dict[str, Callable[[], Content]] = {
     "pass": passing_verdict,
     "fail": failing_verdict,
     "inconclusive": inconclusive_verdict,
@@ -306,37 +318,37 @@ VERDICTS: dict[str, Callable[[], Verdict]] = {
 
 
 @pytest.fixture(params=sorted(VERDICTS))
-def verdict(request: pytest.FixtureRequest) -> Verdict:
+def verdict(request: pytest.FixtureRequest) -> Content:
     """Each of the small verdicts in turn."""
     return copy.deepcopy(VERDICTS[request.param]())
 
 
 @pytest.fixture
-def passed() -> Verdict:
+def passed() -> Content:
     """Give the rehearsal that passed, without its predictions."""
     return passing_verdict()
 
 
 @pytest.fixture
-def halted() -> Verdict:
+def halted() -> Content:
     """Give the production run that never began."""
     return halted_verdict()
 
 
 @pytest.fixture
-def deployable() -> Verdict:
+def deployable() -> Content:
     """Give the production run that passed."""
     return deployable_verdict()
 
 
 @pytest.fixture(scope="session")
-def make_verdict() -> Callable[[], Verdict]:
+def make_verdict() -> Callable[[], Content]:
     """Give a maker of fresh copies of the rehearsal that passed, for property tests."""
     return passing_verdict
 
 
 @pytest.fixture
-def failed() -> Verdict:
+def failed() -> Content:
     """Give the run whose candidate lost too much."""
     return failing_verdict()
 
@@ -347,7 +359,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Verdict, list[Figur
     folder = tmp_path_factory.mktemp("drawn")
     verdict = passing_verdict()
     verdict["artifacts"]["predictions"] = write_predictions(folder / "predictions.parquet", 450)
-    return verdict, draw_figures(verdict, folder / "figures")
+    return typed(verdict), draw_figures(typed(verdict), folder / "figures")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -19,6 +18,8 @@ from harness.report.document import markdown_code, markdown_text, visible
 from harness.report.html import criteria_panel
 from harness.report.markdown import render_markdown, render_model_card, render_step_summary
 from harness.report.terminal import render_terminal
+from harness.verdict.contents import Verdict
+from tests.report.conftest import Content, typed
 
 NASTY = (
     "a|b\\|c",
@@ -47,7 +48,7 @@ TEXTS = st.text(min_size=1, max_size=20) | st.sampled_from(NASTY)
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
-MakeVerdict = Callable[[], dict[str, Any]]
+MakeVerdict = Callable[[], Content]
 
 
 class _Tags(HTMLParser):
@@ -85,7 +86,7 @@ def _shown(tokens: list[Token] | None) -> str:
     )
 
 
-def _verdict_with(text: str, make_verdict: MakeVerdict) -> dict[str, Any]:
+def _verdict_with(text: str, make_verdict: MakeVerdict) -> Verdict:
     """Return a verdict that holds a text wherever data can put one."""
     verdict = make_verdict() | {"command": f"pytest {text}"}
     verdict["criteria"][0] |= {
@@ -98,7 +99,7 @@ def _verdict_with(text: str, make_verdict: MakeVerdict) -> dict[str, Any]:
     verdict["baseline"]["name"] = text
     verdict["artifacts"]["checkpoint"]["path"] = text
     verdict["environment"]["device"] = text
-    return verdict | {"verdict": "HALT", "halted_by": [text], "training": {}}
+    return typed(verdict | {"verdict": "HALT", "halted_by": [text], "training": {}})
 
 
 def _markdown_structure(text: str, make_verdict: MakeVerdict) -> list[str]:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import matplotlib.figure
@@ -22,16 +21,18 @@ from harness.report.figures import Figure, draw_figures
 from harness.report.figures.samples import draw_gc
 from harness.report.figures.style import read_source
 from harness.report.html import criteria_panel
+from harness.verdict.contents import Verdict
+from tests.report.conftest import Content, bare, criterion, typed
 
-Verdict = dict[str, Any]
 Drawn = tuple[Verdict, list[Figure]]
 SavePredictions = Callable[..., dict[str, str]]
 
+ROOT = Path(__file__).parents[2]
 SCORE_FIGURES = {"roc", "precision-recall", "calibration", "scores"}
 
 
 def _with_predictions(entry: dict[str, str]) -> Verdict:
-    return {"artifacts": {"predictions": entry}}
+    return bare(artifacts={"predictions": entry})
 
 
 def _names(verdict: Verdict, folder: Path) -> set[str]:
@@ -45,7 +46,7 @@ def _rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Verd
 
 def _timing(name: str = "ESM2") -> Verdict:
     seconds = {"baseline_seconds": [2.0, 2.1], "candidate_seconds": [0.5, 0.6]}
-    return {"timing": seconds, "baseline": {"name": name}}
+    return bare(timing=seconds, baseline={"name": name})
 
 
 @pytest.fixture
@@ -92,9 +93,9 @@ def test_figures_of_the_same_verdict_have_the_same_bytes(tmp_path: Path) -> None
     assert first.png.read_bytes() == second.png.read_bytes()
 
 
-def test_figures_of_nothing_leave_no_folder(halted: Verdict, tmp_path: Path) -> None:
+def test_figures_of_nothing_leave_no_folder(halted: Content, tmp_path: Path) -> None:
     """A run that measured nothing draws nothing."""
-    assert draw_figures(halted, tmp_path / "figures") == []
+    assert draw_figures(typed(halted), tmp_path / "figures") == []
     assert not (tmp_path / "figures").exists()
 
 
@@ -106,7 +107,7 @@ def test_figures_with_hostile_names_are_drawn(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("fault", ["other bytes", "no Parquet", "no file"])
+@pytest.mark.parametrize("fault", ["other bytes", "no file"])
 def test_scores_of_another_file_are_not_drawn(
     fault: str, tmp_path: Path, save_predictions: SavePredictions
 ) -> None:
@@ -115,9 +116,6 @@ def test_scores_of_another_file_are_not_drawn(
     entry = save_predictions(path, 20)
     if fault == "other bytes":
         save_predictions(path, 20, seed=1)
-    elif fault == "no Parquet":
-        path.write_text("id,label\n")
-        entry["sha256"] = digest_file(path)
     else:
         path.unlink()
     assert _names(_with_predictions(entry), tmp_path) == set()
@@ -152,13 +150,13 @@ def test_scores_of_the_candidate_alone_are_drawn(
 
 @pytest.mark.slow
 def test_figures_of_210_000_rows_stay_small(
-    passed: Verdict, tmp_path: Path, save_predictions: SavePredictions
+    passed: Content, tmp_path: Path, save_predictions: SavePredictions
 ) -> None:
     """The published test set's size makes no larger report: curves are thinned, dots counted."""
     passed["artifacts"]["predictions"] = save_predictions(tmp_path / "p.parquet", 210_000)
-    figures = draw_figures(passed, tmp_path)
+    figures = draw_figures(typed(passed), tmp_path)
     assert max(figure.svg.stat().st_size for figure in figures) < 300_000
-    assert len(criteria_panel(passed, figures)) < 2_000_000
+    assert len(criteria_panel(typed(passed), figures)) < 2_000_000
 
 
 @pytest.mark.slow
@@ -166,31 +164,31 @@ def test_figures_load_matplotlib_late_and_pyplot_never(tmp_path: Path) -> None:
     """Importing the module costs no plotting library; drawing sets up no global figure."""
     code = (
         "import sys, pathlib, harness.report.figures as f\n"
+        "from harness.verdict.verdict import read_verdict\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "verdict = {'candidate': {'confusion_matrix': [[1, 2], [3, 4]]}}\n"
+        "verdict = read_verdict(pathlib.Path('docs/samples/pass/verdict.json'))\n"
         "assert f.draw_figures(verdict, pathlib.Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_histograms_of_both_classes_fit_their_axes(passed: Verdict) -> None:
+def test_histograms_of_both_classes_fit_their_axes(passed: Content) -> None:
     """The axis that both share reaches up to the higher of the two."""
     low, high = ({"gc": {"edges": [0, 0.5, 1], "train": [x, 0], "test": [x, 0]}} for x in (0.1, 1))
     passed["criteria"][2]["evidence"]["histograms"] = {"0": low, "1": high}
     figure = mpl.figure.Figure()
-    draw_gc(read_source(passed), figure)
+    draw_gc(read_source(typed(passed)), figure)
     assert all(axes.get_ylim()[0] == 0 for axes in figure.axes)
     assert all(axes.get_ylim()[1] >= 100 for axes in figure.axes)
 
 
-def verdict_with(identity: list[dict[str, Any]]) -> dict[str, Any]:
+def verdict_with(identity: list[Content]) -> Verdict:
     """Return a verdict that knows nothing but the identities."""
-    row = {"id": "split-integrity", "state": "PASS", "evidence": {"identity": identity}}
-    return {"verdict": "HALT", "criteria": [row]}
+    return bare(criteria=[criterion("split-integrity", evidence={"identity": identity})])
 
 
 def test_identity_when_measured_then_the_figure_says_each_bins_share(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import subprocess
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.report.figures import Figure
 from harness.report.html import criteria_panel, panel_page
+from harness.verdict.contents import Verdict
+from tests.report.conftest import Content, typed
 
-Verdict = dict[str, Any]
 Drawn = tuple[Verdict, list[Figure]]
 Element = tuple[str, dict[str, str | None]]
 
@@ -97,16 +97,18 @@ def test_panel_embeds_every_figure_with_its_words(drawn: Drawn) -> None:
     assert len(images) == 11
 
 
-def test_panel_headings_stand_in_order(verdict: Verdict) -> None:
+def test_panel_headings_stand_in_order(verdict: Content) -> None:
     """Headings begin at 2, under the page's own, and skip no level."""
-    levels = [int(tag[1]) for tag, _ in _elements(criteria_panel(verdict, [])) if tag in HEADINGS]
+    levels = [
+        int(tag[1]) for tag, _ in _elements(criteria_panel(typed(verdict), [])) if tag in HEADINGS
+    ]
     assert levels[0] == 2
     assert set(levels[1:]) == {3}
 
 
-def test_panel_states_are_words_and_symbols(verdict: Verdict) -> None:
+def test_panel_states_are_words_and_symbols(verdict: Content) -> None:
     """The state of a criterion does not depend on its colour."""
-    panel = criteria_panel(verdict, [])
+    panel = criteria_panel(typed(verdict), [])
     words = re.findall(r'gate-state"><span aria-hidden="true">(.)</span> ([A-Z ]+)<', panel)
     assert [state for _, state in words] == [
         row["state"].replace("_", " ") for row in verdict["criteria"]
@@ -121,17 +123,17 @@ def test_panel_banner_is_green_only_for_a_deployment(
     kind: str, banner: str, request: pytest.FixtureRequest
 ) -> None:
     """A rehearsal that passed must not look like a go."""
-    panel = criteria_panel(request.getfixturevalue(kind), [])
+    panel = criteria_panel(typed(request.getfixturevalue(kind)), [])
     assert f'<div class="gate-banner gate-{banner}">' in panel
 
 
 @pytest.mark.parametrize(
     ("name", "width"), [("short", "short"), ("of middling length", "short"), ("x" * 64, "long")]
 )
-def test_panel_cells_break_where_they_must(name: str, width: str, passed: Verdict) -> None:
+def test_panel_cells_break_where_they_must(name: str, width: str, passed: Content) -> None:
     """A digest is broken anywhere, a number nowhere."""
     passed["environment"] = {"what": name}
-    assert f'<td class="gate-number gate-{width}">{name}</td>' in criteria_panel(passed, [])
+    assert f'<td class="gate-number gate-{width}">{name}</td>' in criteria_panel(typed(passed), [])
 
 
 def test_page_is_the_panel_and_a_title(drawn: Drawn) -> None:
@@ -141,9 +143,9 @@ def test_page_is_the_panel_and_a_title(drawn: Drawn) -> None:
     assert [tag for tag, _ in _elements(page)][:4] == ["html", "head", "meta", "title"]
 
 
-def test_panel_tables_can_be_scrolled_by_keyboard(passed: Verdict) -> None:
+def test_panel_tables_can_be_scrolled_by_keyboard(passed: Content) -> None:
     """A table wider than a phone scrolls in its own named region."""
-    elements = _elements(criteria_panel(passed, []))
+    elements = _elements(criteria_panel(typed(passed), []))
     regions = [attrs for tag, attrs in elements if tag == "div" and attrs.get("role") == "region"]
     assert len(regions) == sum(tag == "table" for tag, _ in elements)
     assert all(region["tabindex"] == "0" and region["aria-label"] for region in regions)

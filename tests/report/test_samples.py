@@ -23,9 +23,9 @@ TRACES = re.compile(
 def test_sample_is_a_sound_verdict_of_its_kind(name: str) -> None:
     """The digest and the schema hold, and one state besides PASS is shown."""
     verdict = read_verdict(SAMPLES / name / "verdict.json")
-    states = {row["state"] for row in verdict["criteria"]}
+    states = {row.state for row in verdict.criteria}
     assert states | {"PASS"} == {"PASS", STATES[name]}
-    assert verdict["rehearsal"] is True
+    assert verdict.rehearsal is True
 
 
 @pytest.mark.parametrize("name", STATES)

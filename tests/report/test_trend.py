@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from harness.report.figures.style import Source, read_source
-from harness.report.trend import draw_trend, render_trend
-from harness.report.trend import trend_draw_trend as draw_report_trend
-from harness.verdict.history import PastVerdict
+from harness.report.figures.runs import draw_past, draw_trend
+from harness.report.figures.style import read_source
+from harness.report.terminal import render_trend
+from harness.verdict.contents import PastVerdict
+from tests.report.conftest import Content, typed
 
 PAST = PastVerdict(
     finished="2026-11-01T10:20:30+00:00",
@@ -35,8 +35,6 @@ PAST = PastVerdict(
 HALTED = dataclasses.replace(
     PAST, verdict="HALT", rehearsal=True, drop_points=None, upper_bound_points=None, time_ratio=None
 )
-Verdict = dict[str, Any]
-ANY = st.none() | st.booleans() | st.floats() | st.text(max_size=3) | st.lists(st.floats())
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -90,7 +88,7 @@ def test_figure_when_drawn_then_the_suffix_decides_and_the_bytes_repeat(
     """The same history gives the same file."""
     paths = [tmp_path / f"{name}{suffix}" for name in "ab"]
     for path in paths:
-        draw_trend([PAST, HALTED], path)
+        draw_past([PAST, HALTED], path)
 
     assert paths[0].read_bytes().startswith(start)
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -101,7 +99,7 @@ def test_figure_when_a_verdict_is_added_then_it_shows(tmp_path: Path) -> None:
     halted = dataclasses.replace(PAST, verdict="HALT")
     trends = ([PAST], [PAST, PAST], [PAST, halted], [PAST, HALTED])
     for number, past in enumerate(trends):
-        draw_trend(past, tmp_path / f"{number}.svg")
+        draw_past(past, tmp_path / f"{number}.svg")
 
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == len(trends)
 
@@ -109,47 +107,27 @@ def test_figure_when_a_verdict_is_added_then_it_shows(tmp_path: Path) -> None:
 def test_figure_when_the_suffix_is_unknown_then_is_refused(tmp_path: Path) -> None:
     """Only what the reports use, too."""
     with pytest.raises(ValueError, match=r"expected a name in \.svg or \.png"):
-        draw_trend([PAST], tmp_path / "trend.pdf")
+        draw_past([PAST], tmp_path / "trend.pdf")
 
 
-def make_source(verdict: Verdict, earlier: list[Any]) -> Source:
-    """Return what the trend of a verdict with these earlier ones is drawn from."""
-    return read_source(verdict | {"split": {"earlier_verdicts": earlier}})
-
-
-def test_trend_of_a_report_when_it_is_the_first_verdict_then_is_not_drawn(passed: Verdict) -> None:
+def test_trend_of_a_report_when_it_is_the_first_verdict_then_is_not_drawn(passed: Content) -> None:
     """A single point is no trend."""
-    assert draw_report_trend(make_source(passed, []), Figure()) is None
+    assert draw_trend(read_source(typed(passed)), Figure()) is None
 
 
 def test_trend_of_a_report_when_there_was_a_verdict_then_shows_it_and_this_run(
-    passed: Verdict,
+    passed: Content,
 ) -> None:
     """The last point is the report's own drop and ratio."""
     figure = Figure()
-    words = draw_report_trend(make_source(passed, [dataclasses.asdict(PAST)]), figure)
+    split = {"earlier_verdicts": [dataclasses.asdict(PAST)]}
+    words = draw_trend(read_source(typed(passed | {"split": split})), figure)
     assert words is not None
     assert words.startswith("Accuracy drop and time ratio of the 1 verdicts before this one")
     drops, ratios = ({line.get_label(): line for line in axes.lines} for axes in figure.axes)
     heights = [np.asarray(line.get_ydata()).tolist() for line in (drops["PASS"], drops["this run"])]
     assert heights == [[1.25], [0.6667]]
     assert np.asarray(ratios["this run"].get_xydata()).tolist() == [[2, 0.2143]]
-
-
-@settings(max_examples=25)  # each is a figure
-@given(
-    earlier=st.lists(
-        st.dictionaries(st.sampled_from(sorted(dataclasses.asdict(PAST))), ANY),
-        min_size=1,
-        max_size=6,
-    )
-)
-def test_trend_of_a_report_when_the_history_holds_anything_then_is_drawn(
-    earlier: list[dict[str, Any]],
-) -> None:
-    """A verdict from elsewhere must not keep the report from being rendered."""
-    words = draw_report_trend(make_source({}, [*earlier, dataclasses.asdict(PAST)]), Figure())
-    assert words is not None
 
 
 @settings(max_examples=40)
@@ -166,7 +144,7 @@ def test_table_when_numbers_are_of_any_size_then_is_rendered(
 def test_figure_when_a_number_is_beyond_any_axis_then_it_is_left_out(tmp_path: Path) -> None:
     """One absurd line must not flatten the trend or stop it from being drawn."""
     absurd = dataclasses.replace(PAST, drop_points=1e300, upper_bound_points=1e300, time_ratio=1e99)
-    draw_trend([PAST, absurd], tmp_path / "a.svg")
-    draw_trend([PAST, HALTED], tmp_path / "b.svg")
+    draw_past([PAST, absurd], tmp_path / "a.svg")
+    draw_past([PAST, HALTED], tmp_path / "b.svg")
 
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()

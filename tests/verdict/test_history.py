@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from harness.errors import ArtifactError
 from harness.verdict import history
+from harness.verdict.contents import PastVerdict, Verdict, parse_verdict
 from harness.verdict.history import (
-    PastVerdict,
     describe_looks,
     note_looks,
     read_history,
@@ -28,15 +28,20 @@ TEST_IDS = "ab" * 32
 
 
 def criterion(name: str, value: str | None, interval: list[str] | None = None) -> dict[str, Any]:
-    """Return what the history reads of a criterion."""
-    return {"id": name, "value": value, "interval": interval}
+    """Return a criterion with a value."""
+    nothing = dict.fromkeys(("numerator", "denominator", "limit", "test"))
+    texts = {"state": "FAIL", "unit": "", "detail": "", "next_steps": []}
+    return {"id": name, "value": value, "interval": interval, **nothing, **texts}
 
 
-def make_verdict(directory: Path, *, drop: str | None = "1.25", ids: str = TEST_IDS) -> Any:
-    """Return what the history reads of a finished verdict."""
+def make_content(directory: Path, *, drop: str | None = "1.25", ids: str = TEST_IDS) -> Any:
+    """Return a finished verdict, as JSON."""
     return {
+        "schema_version": 1,
+        "started": "2026-10-31T23:00:00+00:00",
         "finished": "2026-11-01T00:00:00+00:00",
         "verdict": "HALT",
+        "halted_by": [],
         "profile": "production",
         "rehearsal": False,
         "candidate": {"name": "small", "model_sha256": "cd" * 32},
@@ -49,10 +54,20 @@ def make_verdict(directory: Path, *, drop: str | None = "1.25", ids: str = TEST_
     }
 
 
+def typed(content: Any) -> Verdict:
+    """Return a verdict as its file would give it."""
+    return parse_verdict(content, origin="the test")
+
+
+def make_verdict(directory: Path, **changes: Any) -> Verdict:
+    """Return a finished verdict."""
+    return typed(make_content(directory, **changes))
+
+
 def looks_at(directory: Path, **changes: Any) -> Any:
     """Return what a run on the test set is told of its looks."""
     verdict = make_verdict(directory, **changes)
-    return note_looks({"split": verdict["split"]}, verdict["criteria"])["split"]
+    return note_looks({"split": verdict.split.content}, verdict)["split"]
 
 
 def test_history_when_a_verdict_is_added_then_its_numbers_stand_there(tmp_path: Path) -> None:
@@ -87,21 +102,18 @@ def test_history_when_nothing_was_judged_then_is_empty(tmp_path: Path) -> None:
 
 def test_history_when_a_run_did_not_get_to_a_split_then_nothing_is_written(tmp_path: Path) -> None:
     """Without a test set there is no place to keep it."""
-    assert remember(make_verdict(tmp_path) | {"split": {}}) == ""
+    assert remember(typed(make_content(tmp_path) | {"split": {}})) == ""
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("value", ["nan", "inf"])
-def test_history_when_a_number_is_not_finite_then_null_stands_there(
-    tmp_path: Path, value: str
-) -> None:
-    """A time of infinity is no reason to lose the line."""
-    verdict = make_verdict(tmp_path)
-    verdict["criteria"][1]["value"] = value
+def test_history_when_a_bound_is_not_finite_then_null_stands_there(tmp_path: Path) -> None:
+    """A bound of infinity is no reason to lose the line."""
+    content = make_content(tmp_path)
+    content["criteria"][0]["interval"] = ["-inf", "inf"]
 
-    remember(verdict)
+    remember(typed(content))
 
-    assert read_history(tmp_path)[0].time_ratio is None
+    assert read_history(tmp_path)[0].upper_bound_points is None
 
 
 def test_looks_when_only_some_runs_got_to_the_accuracy_then_those_are_counted(
@@ -121,9 +133,9 @@ def test_looks_when_the_accuracy_is_only_shown_then_it_was_seen_all_the_same(
 ) -> None:
     """As by a run of the baseline's criterion alone, whose metrics tell the candidate's, too."""
     shown = {"differences": {"accuracy": {"value": -0.0125, "interval": None}}}
-    verdict = make_verdict(tmp_path, drop=None) | shown
+    verdict = typed(make_content(tmp_path, drop=None) | shown)
 
-    noted = note_looks({"split": verdict["split"]} | shown, verdict["criteria"])
+    noted = note_looks({"split": verdict.split.content} | shown, verdict)
     remember(verdict)
 
     assert noted["split"]["looks"] == 1
@@ -153,16 +165,17 @@ def test_earlier_verdicts_when_told_then_are_the_last_ones_on_this_test_set(tmp_
     assert [entry["drop_points"] for entry in told] == list(range(2, history.MOST_EARLIER + 2))
 
 
-def test_looks_when_there_is_no_split_then_the_facts_stay_as_they_are() -> None:
+def test_looks_when_there_is_no_split_then_the_facts_stay_as_they_are(tmp_path: Path) -> None:
     """A run that halted early has no test set to look at."""
-    assert note_looks({"data": {"n_records": 4}}, []) == {"data": {"n_records": 4}}
+    verdict = typed(make_content(tmp_path) | {"split": {}})
+    assert note_looks({"data": {"n_records": 4}}, verdict) == {"data": {"n_records": 4}}
 
 
 def test_looks_when_told_then_the_given_facts_are_not_changed(tmp_path: Path) -> None:
     """An earlier verdict holds the same objects."""
     facts = {"split": {"directory": str(tmp_path)}}
 
-    note_looks(facts, [])
+    note_looks(facts, make_verdict(tmp_path))
     with_warning(facts, "full disk")
 
     assert facts == {"split": {"directory": str(tmp_path)}}

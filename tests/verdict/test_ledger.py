@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from harness.criteria.result import CriterionResult, State
@@ -44,3 +46,12 @@ def test_settle_when_a_test_did_not_end_then_it_is_not_run_and_says_what_to_do(
 
     assert settled.state is State.NOT_RUN
     assert step in settled.next_steps[0]
+
+
+def test_record_when_a_verdict_cannot_hold_the_result_then_the_place_is_named() -> None:
+    """The test that recorded it breaks, and not the report."""
+    result = dataclasses.replace(PASS, id="embedding-time", evidence={"speed_up": {"model": "x"}})
+    run = CriterionRun(id="embedding-time", test="acceptance/test_x.py")
+
+    with pytest.raises(ValueError, match=r"a verdict cannot hold: \$\.evidence\.speed_up"):
+        run.record(result)

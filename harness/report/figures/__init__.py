@@ -1,13 +1,10 @@
-"""The figures of a report: which there are, and where their files go.
-
-What each one shows is drawn in `plots`.
-"""
+"""The figures of a report: which there are, and where their files go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.report.document import Figure
 from harness.report.figures.decisions import (
@@ -17,22 +14,21 @@ from harness.report.figures.decisions import (
     draw_roc,
     draw_scores,
 )
-from harness.report.figures.runs import draw_drop, draw_timing, draw_training
+from harness.report.figures.runs import draw_drop, draw_timing, draw_training, draw_trend
 from harness.report.figures.samples import draw_gc, draw_identity, draw_length, draw_lineages
-from harness.report.figures.style import Source, read_source, save_figure, style
-from harness.report.trend import trend_draw_trend as draw_trend
+from harness.report.figures.style import Source, new_figure, read_source, save_figure, style
+from harness.verdict.contents import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = [
-    "Figure",
-    "draw_figures",
-]
+__all__ = ["Figure", "draw_figures"]
 
+
+Draw = Callable[["Source", "Canvas"], str | None]
 
 # Each draws on an empty canvas and says in words what it shows; None where there is nothing.
-_FIGURES: dict[str, tuple[str, Callable[[Source, Canvas], str | None]]] = {
+_FIGURES: dict[str, tuple[str, Draw]] = {
     "confusion": ("Confusion matrices", draw_confusion),
     "roc": ("ROC curves", draw_roc),
     "precision-recall": ("Precision and recall", draw_precision_recall),
@@ -49,13 +45,13 @@ _FIGURES: dict[str, tuple[str, Callable[[Source, Canvas], str | None]]] = {
 }
 
 
-def draw_figures(verdict: Mapping[str, Any], folder: Path) -> list[Figure]:
+def draw_figures(verdict: Verdict, folder: Path) -> list[Figure]:
     """Draw whatever the verdict and its predictions table allow.
 
     Parameters
     ----------
-    verdict : mapping
-        What ``verdict.json`` holds; any part that the schema does not require may be missing.
+    verdict : Verdict
+        Of any run, however early it ended.
     folder : Path
         Where the SVG and PNG files go; created if there is anything to draw.
 
@@ -75,18 +71,8 @@ def draw_figures(verdict: Mapping[str, Any], folder: Path) -> list[Figure]:
     return drawn
 
 
-def _draw(
-    source: Source,
-    folder: Path,
-    name: str,
-    title: str,
-    draw: Callable[[Source, Canvas], str | None],
-) -> Figure | None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(layout="constrained")
-    FigureCanvasAgg(canvas)
+def _draw(source: Source, folder: Path, name: str, title: str, draw: Draw) -> Figure | None:
+    canvas = new_figure()
     alt = draw(source, canvas)
     if alt is None:
         return None

@@ -1,7 +1,4 @@
-"""Figures of the decisions: confusion matrices, and both models' scores row by row.
-
-Curves of the scores: ROC, precision-recall, calibration.
-"""
+"""Figures of the decisions: confusion matrices, scores row by row, and the curves of the scores."""
 
 from __future__ import annotations
 
@@ -10,28 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.report.figures.style import COLOURS, SIDES, Scores, Source, legend_below
-from harness.report.reading import as_confusion, as_mapping, as_number
+from harness.report.figures.style import COLOURS, Scores, Source, legend_below
+from harness.verdict.contents import SIDES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "draw_calibration",
-    "draw_confusion",
-    "draw_precision_recall",
-    "draw_roc",
-    "draw_scores",
-]
+__all__ = ["draw_calibration", "draw_confusion", "draw_precision_recall", "draw_roc", "draw_scores"]
 
 
 # A curve of more points looks the same, and only makes the file large.
 CURVE_POINTS = 400
 CALIBRATION_BINS = 10
-
+# Up to here every row is a dot; above, they are counted in hexagons.
+MOST_DOTS = 2000
+CLASSES = ("not viral", "viral")
 
 _LINES = {"baseline": "-", "candidate": "--"}
+_DOTS: dict[str, Any] = {"s": 12, "alpha": 0.7, "linewidths": 0}
+_CELLS: dict[str, Any] = {
+    **{"gridsize": 40, "extent": (0, 1, 0, 1), "mincnt": 1},
+    **{"cmap": "cividis", "linewidths": 0, "rasterized": True},
+}
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def draw_roc(source: Source, figure: Figure) -> str | None:
@@ -48,15 +48,14 @@ def draw_roc(source: Source, figure: Figure) -> str | None:
     for side, y_score in scores.y_score.items():
         fpr, tpr, _ = roc_curve(scores.y_true, y_score)
         _curve(axes, source, side, fpr, tpr, "roc_auc")
-    legend_below(figure)
-    return f"ROC curves. {_metric_words(source, 'roc_auc', 'ROC-AUC')}"
+    return "ROC curves. " + _finish(source, figure, "roc_auc", "ROC-AUC")
 
 
 def draw_precision_recall(source: Source, figure: Figure) -> str | None:
     """Draw the precision-recall curves of both models."""
     from sklearn.metrics import precision_recall_curve
 
-    scores = source.scores
+    scores, metric = source.scores, "average_precision"
     if scores is None or not scores.y_true.any():
         return None
     axes = _square_axes(figure, "Recall (share of viral)", "Precision (share of calls)")
@@ -64,35 +63,24 @@ def draw_precision_recall(source: Source, figure: Figure) -> str | None:
     axes.axhline(share, color=COLOURS["guide"], linestyle=":", label=f"chance ({share:.2f})")
     for side, y_score in scores.y_score.items():
         precision, recall, _ = precision_recall_curve(scores.y_true, y_score)
-        _curve(axes, source, side, recall, precision, "average_precision")
-    legend_below(figure)
-    words = _metric_words(source, "average_precision", "Average precision")
-    return f"Precision-recall curves. {words}"
+        _curve(axes, source, side, recall, precision, metric)
+    return "Precision-recall curves. " + _finish(source, figure, metric, "Average precision")
 
 
 def draw_calibration(source: Source, figure: Figure) -> str | None:
     """Draw how often rows of a given score are viral."""
     from sklearn.calibration import calibration_curve
 
-    if source.scores is None:
+    scores = source.scores
+    if scores is None:
         return None
     axes = _square_axes(figure, "Mean score (probability of viral)", "Share that is viral")
     axes.plot([0, 1], [0, 1], color=COLOURS["guide"], linestyle=":", label="calibrated")
-    for side, y_score in source.scores.y_score.items():
-        share, mean = calibration_curve(source.scores.y_true, y_score, n_bins=CALIBRATION_BINS)
-        axes.plot(
-            mean,
-            share,
-            marker="o",
-            markersize=4,
-            color=COLOURS[side],
-            linestyle=_LINES[side],
-            label=source.name(side),
-        )
-    legend_below(figure)
-    return f"Calibration in {CALIBRATION_BINS} bins of equal width. " + _metric_words(
-        source, "brier", "Brier score"
-    )
+    for side, y_score in scores.y_score.items():
+        share, mean = calibration_curve(scores.y_true, y_score, n_bins=CALIBRATION_BINS)
+        _curve(axes, source, side, mean, share, "brier", marker="o", markersize=4)
+    words = f"Calibration in {CALIBRATION_BINS} bins of equal width. "
+    return words + _finish(source, figure, "brier", "Brier score")
 
 
 def _square_axes(figure: Figure, xlabel: str, ylabel: str) -> Axes:
@@ -102,39 +90,28 @@ def _square_axes(figure: Figure, xlabel: str, ylabel: str) -> Axes:
     return axes
 
 
-def _curve(axes: Axes, source: Source, side: str, x: Floats, y: Floats, metric: str) -> None:
+def _curve(
+    axes: Axes, source: Source, side: str, x: Floats, y: Floats, metric: str, **look: Any
+) -> None:
     picks = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(int))
-    number = as_number(as_mapping(as_mapping(source.verdict.get(side)).get("metrics")).get(metric))
-    known = f" ({number:.4f})" if number is not None else ""
-    axes.plot(
-        x[picks],
-        y[picks],
-        color=COLOURS[side],
-        linestyle=_LINES[side],
-        label=f"{source.name(side)}{known}",
-    )
+    number = source.verdict.sides[side].metrics.get(metric)
+    name = source.name(side) + (f" ({number:.4f})" if number is not None else "")
+    look |= {"color": COLOURS[side], "linestyle": _LINES[side], "label": name}
+    axes.plot(x[picks], y[picks], **look)
 
 
-def _metric_words(source: Source, metric: str, words: str) -> str:
-    found = []
-    for side in SIDES:
-        metrics = as_mapping(as_mapping(source.verdict.get(side)).get("metrics"))
-        number = as_number(metrics.get(metric))
-        found += [f"{side} {number:.4f}"] if number is not None else []
+def _finish(source: Source, figure: Figure, metric: str, words: str) -> str:
+    """Add the legend, and return the metric of both sides in words."""
+    legend_below(figure)
+    numbers = {name: side.metrics.get(metric) for name, side in source.verdict.sides.items()}
+    found = [f"{side} {number:.4f}" for side, number in numbers.items() if number is not None]
     return f"{words}: {', '.join(found)}." if found else ""
-
-
-# Up to here every row is a dot; above, they are counted in hexagons.
-MOST_DOTS = 2000
-CLASSES = ("not viral", "viral")
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def draw_confusion(source: Source, figure: Figure) -> str | None:
     """Draw both confusion matrices side by side, counts and shares of the true class."""
-    counts = {side: _confusion(source, side) for side in SIDES}
-    shown = {side: matrix for side, matrix in counts.items() if matrix is not None}
+    sides = source.verdict.sides.items()
+    shown = {name: np.array(m, float) for name, side in sides if (m := side.confusion_matrix)}
     if not shown:
         return None
     figure.set_size_inches(2.6 * len(shown), 2.9)
@@ -173,25 +150,16 @@ def draw_scores(source: Source, figure: Figure) -> str | None:
     )
 
 
-def _confusion(source: Source, side: str) -> Floats | None:
-    counts = as_confusion(as_mapping(source.verdict.get(side)).get("confusion_matrix"))
-    return None if counts is None else np.array(counts)
-
-
 def _draw_matrix(axes: Axes, matrix: Floats) -> None:
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
-        axes.text(
-            column,
-            row,
+        text, ink = (
             f"{int(matrix[row, column]):,}\n{share:.1%}",
-            ha="center",
-            va="center",
-            color="white" if share > 0.55 else "black",
-            fontsize=10.5,
+            "white" if share > 0.55 else "black",
         )
+        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=10.5)
     axes.set_xticks([0, 1], CLASSES)
     axes.set_yticks([0, 1], CLASSES, rotation=90, va="center")
     axes.set(xlabel="Prediction", ylabel="Truth")
@@ -215,16 +183,7 @@ def _draw_dots(axes: Axes, x: Floats, y: Floats, *, is_viral: bool) -> None:
         "only the candidate right": (~is_right[0] & is_right[1], COLOURS["candidate"], "D"),
     }
     for name, (chosen, colour, marker) in kinds.items():
-        axes.scatter(
-            x[chosen],
-            y[chosen],
-            s=12,
-            color=colour,
-            marker=marker,
-            alpha=0.7,
-            linewidths=0,
-            label=name,
-        )
+        axes.scatter(x[chosen], y[chosen], color=colour, marker=marker, label=name, **_DOTS)
 
 
 def _draw_cells(figure: Figure, panels: Sequence[Axes], scores: Scores) -> None:
@@ -234,16 +193,9 @@ def _draw_cells(figure: Figure, panels: Sequence[Axes], scores: Scores) -> None:
     norm = LogNorm(vmin=1, vmax=10)
     cells = [
         axes.hexbin(
-            *(scores.y_score[side][scores.y_true == is_viral] for side in SIDES),
-            gridsize=40,
-            extent=(0, 1, 0, 1),
-            norm=norm,
-            mincnt=1,
-            cmap="cividis",
-            linewidths=0,
-            rasterized=True,
+            *(scores.y_score[side][scores.y_true == viral] for side in SIDES), **_CELLS, norm=norm
         )
-        for axes, is_viral in zip(panels, (False, True), strict=True)
+        for axes, viral in zip(panels, (False, True), strict=True)
     ]
     counts = np.concatenate([np.asarray(panel.get_array()) for panel in cells])
     norm.vmax = max(10, counts.max())

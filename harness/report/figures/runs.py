@@ -1,46 +1,52 @@
-"""Figures of what ran: training curves, timing rounds, and the drop by lineage."""
+"""Figures of what ran: training curves, timed rounds, drop by lineage, trend of the verdicts."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from harness.artifacts import write_atomically
+from harness.config import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_TIME_RATIO
 from harness.report.figures.style import (
     COLOURS,
-    SIDES,
+    PNG_DPI,
     Source,
     can_be_drawn,
     label_text,
     legend_below,
+    new_figure,
+    style,
 )
-from harness.report.reading import (
-    as_mapping,
-    as_number,
-    as_numbers,
-    as_pair,
-    as_rows,
-    as_text,
-)
-from harness.report.speed import timing_of
+from harness.verdict.contents import SIDES, Epoch, Group, PastVerdict
+from harness.verdict.history import summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "draw_drop",
-    "draw_timing",
-    "draw_training",
-]
-
+__all__ = ["FORMATS", "draw_drop", "draw_past", "draw_timing", "draw_training", "draw_trend"]
 
 MOST_GROUPS = 30
+# What a file says of its making is left out, so that the same history gives the same bytes.
+FORMATS: dict[str, dict[str, None]] = {
+    ".svg": {"Date": None, "Creator": None},
+    ".png": {"Software": None},
+}
+# PASS is filled and HALT hollow, so that they differ without colour.
+_LOOKS: dict[str, dict[str, Any]] = {
+    "PASS": {"marker": "o", "fillstyle": "full"},
+    "HALT": {"marker": "o", "fillstyle": "none"},
+    "this run": {"marker": "D", "fillstyle": "full"},
+}
 
 
 def draw_training(source: Source, figure: Figure) -> str | None:
     """Draw the losses of both heads over the epochs, and the learning rate."""
-    training = as_mapping(source.verdict.get("training"))
-    histories = {s: as_rows(as_mapping(training.get(s)).get("history")) for s in SIDES}
+    heads = source.verdict.training
+    histories = {side: heads[side].history for side in SIDES if side in heads}
     if not any(_curve(rows, "validation_loss") for rows in histories.values()):
         return None
     figure.set_size_inches(5.2, 4.8)
@@ -49,8 +55,8 @@ def draw_training(source: Source, figure: Figure) -> str | None:
         colour, name = COLOURS[side], source.name(side)
         _plot(loss, rows, "train_loss", color=colour, linestyle=":", label=f"{name}, train")
         _plot(loss, rows, "validation_loss", color=colour, label=f"{name}, validation")
-        style = "-" if side == "baseline" else "--"
-        _plot(rate, rows, "learning_rate", color=colour, linestyle=style)
+        line = "-" if side == "baseline" else "--"
+        _plot(rate, rows, "learning_rate", color=colour, linestyle=line)
     loss.set(ylabel="Cross-entropy loss (nats)")
     legend_below(figure)
     rate.set(xlabel="Epoch", ylabel="Learning rate")
@@ -61,98 +67,121 @@ def draw_training(source: Source, figure: Figure) -> str | None:
 
 def draw_timing(source: Source, figure: Figure) -> str | None:
     """Draw every timed round of both embedders, their means, and the limit."""
-    timing = timing_of(source.verdict)
-    seconds = {s: _usable(as_numbers(timing.get(f"{s}_seconds"))) for s in SIDES}
-    closing = _usable(as_numbers(timing.get("closing_baseline_seconds")))
-    if not all(seconds.values()):
+    timing = source.verdict.timing
+    rounds = (timing.baseline_seconds, timing.candidate_seconds)
+    every = (*rounds[0], *rounds[1], *timing.closing_baseline_seconds)
+    if not all(rounds) or not all(map(can_be_drawn, every)):
         return None
     figure.set_size_inches(5.2, 2.9)
     axes = figure.subplots()
-    markers = {"baseline": "o", "candidate": "D"}
-    for place, (side, rounds) in enumerate(seconds.items()):
-        heights = _spread(place, len(rounds) + len(closing) * (side == "baseline"))
-        axes.plot(rounds, heights[: len(rounds)], markers[side], color=COLOURS[side], alpha=0.8)
-        axes.plot([fmean(rounds)] * 2, [place - 0.3, place + 0.3], color=COLOURS[side])
-    if closing:
-        heights = _spread(0, len(seconds["baseline"]) + len(closing))[-len(closing) :]
-        look: dict[str, Any] = {"color": COLOURS["baseline"], "fillstyle": "none"}
-        axes.plot(closing, heights, "o", **look, label="baseline, once more at the end")
-    limit = _limit(source, "embedding-time")
-    if limit is not None:
-        axes.axvline(
-            limit * fmean(seconds["baseline"]),
-            color=COLOURS["limit"],
-            linestyle="--",
-            label=f"limit: {limit:g} of the baseline's mean",
-        )
+    for place, (side, run, marker) in enumerate(zip(SIDES, rounds, "oD", strict=True)):
+        closing = timing.closing_baseline_seconds if side == "baseline" else ()
+        heights = _spread(place, len(run) + len(closing))
+        axes.plot(run, heights[: len(run)], marker, color=COLOURS[side], alpha=0.8)
+        axes.plot([fmean(run)] * 2, [place - 0.3, place + 0.3], color=COLOURS[side])
+        if closing:
+            look: dict[str, Any] = {"color": COLOURS["baseline"], "fillstyle": "none"}
+            words = "baseline, once more at the end"
+            axes.plot(closing, heights[len(run) :], "o", **look, label=words)
+    baseline, candidate = map(fmean, rounds)
+    if (limit := source.limit("embedding-time")) is not None:
+        text = f"limit: {limit:g} of the baseline's mean"
+        axes.axvline(limit * baseline, color=COLOURS["limit"], linestyle="--", label=text)
     axes.set(xlabel="Seconds a round; the bar is the mean", xlim=(0, None), ylim=(1.6, -0.6))
     axes.set_yticks([0, 1], [source.name(side).replace(": ", "\n", 1) for side in SIDES])
     axes.grid(visible=False, axis="y")
     legend_below(figure)
-    means = {side: fmean(rounds) for side, rounds in seconds.items()}
-    return (
-        f"Timed rounds: baseline {means['baseline']:.3g} s and candidate "
-        f"{means['candidate']:.3g} s on average."
-    )
+    return f"Timed rounds: baseline {baseline:.3g} s and candidate {candidate:.3g} s on average."
 
 
 def draw_drop(source: Source, figure: Figure) -> str | None:
     """Draw the accuracy drop of each lineage with its interval."""
-    rows = as_rows(as_mapping(source.verdict.get("breakdowns")).get("lineage"))
-    drops = [
-        (as_text(row.get("group")), drop, as_pair(row.get("interval")), as_number(row.get("n")))
-        for row in rows
-        if (drop := as_number(row.get("drop_points"))) is not None and can_be_drawn(drop)
-    ]
+    groups = source.verdict.breakdowns.get("lineage", ())
+    drops = [group for group in groups if can_be_drawn(group.drop_points)]
     if not drops:
         return None
-    shown = sorted(drops, key=lambda row: -row[1])[:MOST_GROUPS][::-1]
+    shown = sorted(drops, key=lambda group: -group.drop_points)[:MOST_GROUPS][::-1]
     figure.set_size_inches(5.2, 1.5 + 0.22 * len(shown))
     axes = figure.subplots()
-    for place, (_, drop, ends, _) in enumerate(shown):
-        if ends is not None and all(map(can_be_drawn, ends)):
-            axes.plot(ends, [place, place], color=COLOURS["candidate"], linewidth=1.2)
-        axes.plot([drop], [place], "o", color=COLOURS["candidate"], markersize=5)
+    for place, group in enumerate(shown):
+        if group.interval is not None and all(map(can_be_drawn, group.interval)):
+            axes.plot(group.interval, [place, place], color=COLOURS["candidate"], linewidth=1.2)
+        axes.plot([group.drop_points], [place], "o", color=COLOURS["candidate"], markersize=5)
     axes.axvline(0, color=COLOURS["guide"], linewidth=1)
-    limit = _limit(source, "accuracy-drop")
-    if limit is not None:
-        axes.axvline(
-            limit, color=COLOURS["limit"], linestyle="--", label=f"limit for all rows: {limit:g}"
-        )
+    if (limit := source.limit("accuracy-drop")) is not None:
+        text = f"limit for all rows: {limit:g}"
+        axes.axvline(limit, color=COLOURS["limit"], linestyle="--", label=text)
         legend_below(figure)
-    axes.set_yticks(range(len(shown)), [_group_label(name, n) for name, _, _, n in shown])
-    edge = max(10, 2 * (limit or 0), *(1.5 * abs(drop) for _, drop, _, _ in shown))
+    axes.set_yticks(range(len(shown)), list(map(_group_label, shown)))
+    edge = max(10, 2 * (limit or 0), *(1.5 * abs(group.drop_points) for group in shown))
     axes.set(xlim=(-edge, edge))
     axes.set_xlabel("Drop (points, right is worse)\n95% interval, cut at the edge")
     worst = shown[-1]
     return (
-        f"Accuracy drop of {len(shown)} of {len(drops)} lineages; largest: {worst[0]} with "
-        f"{worst[1]:.2f} points."
+        f"Accuracy drop of {len(shown)} of {len(drops)} lineages; largest: {worst.group} with "
+        f"{worst.drop_points:.2f} points."
     )
 
 
-def _curve(rows: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
-    points = [(as_number(row.get("epoch")), as_number(row.get(key))) for row in rows]
-    return [
-        (x, y)
-        for x, y in points
-        if x is not None and y is not None and can_be_drawn(x) and can_be_drawn(y)
-    ]
+def draw_trend(source: Source, figure: Figure) -> str | None:
+    """Draw the earlier verdicts on the test set, then this run; None if it is the first."""
+    earlier = source.verdict.split.earlier_verdicts
+    if not earlier:
+        return None
+    past = [*earlier, summarise(source.verdict)]
+    _draw_points(figure, past, [*(entry.verdict for entry in earlier), "this run"])
+    n_passed = sum(entry.verdict == "PASS" for entry in earlier)
+    return (
+        f"Accuracy drop and time ratio of the {len(earlier):,} verdicts before this one, of which "
+        f"{n_passed:,} were PASS, and of this run."
+    )
 
 
-def _plot(axes: Axes, rows: list[dict[str, Any]], key: str, **look: Any) -> None:
+def draw_past(past: Sequence[PastVerdict], path: Path) -> None:
+    """Draw drop, bound and time ratio of the verdicts, one after the other, into a file.
+
+    Parameters
+    ----------
+    past : sequence of PastVerdict
+        Oldest first; at least one.
+    path : Path
+        An ``.svg`` or a ``.png``.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another one.
+    """
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path}: expected a name in {' or '.join(FORMATS)}")
+    file = io.BytesIO()
+    with style():
+        figure = new_figure()
+        _draw_points(figure, past, [entry.verdict for entry in past])
+        figure.suptitle("Verdicts on this test set", fontsize=11)
+        metadata: dict[str, Any] = FORMATS[path.suffix]
+        figure.savefig(file, format=path.suffix[1:], dpi=PNG_DPI, metadata=metadata)
+    write_atomically(path, file.getvalue())
+
+
+def _curve(rows: Sequence[Epoch], key: str) -> list[tuple[int, float]]:
+    points = [(row.epoch, getattr(row, key)) for row in rows]
+    return [(x, y) for x, y in points if y is not None and can_be_drawn(x) and can_be_drawn(y)]
+
+
+def _plot(axes: Axes, rows: Sequence[Epoch], key: str, **look: Any) -> None:
     if points := _curve(rows, key):
         axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else None, **look)
 
 
-def _training_words(side: str, rows: list[dict[str, Any]]) -> str:
+def _training_words(side: str, rows: Sequence[Epoch]) -> str:
     points = _curve(rows, "validation_loss")
     if not points:
         return ""
-    best = min(points, key=lambda point: point[1])
+    epoch, loss = min(points, key=lambda point: point[1])
     return (
-        f"{side.capitalize()}: {len(points)} epochs, lowest validation loss {best[1]:.4g} "
-        f"at epoch {best[0]:g}."
+        f"{side.capitalize()}: {len(points)} epochs, lowest validation loss {loss:.4g} "
+        f"at epoch {epoch}."
     )
 
 
@@ -161,16 +190,39 @@ def _spread(place: int, count: int) -> list[float]:
     return [place + 0.3 * (2 * (index + 1) / (count + 1) - 1) for index in range(count)]
 
 
-def _usable(seconds: list[float]) -> list[float]:
-    return [s for s in seconds if s >= 0 and can_be_drawn(s)]
+def _group_label(group: Group) -> str:
+    return f"{label_text(group.group, 40)} (n = {group.n:,})"
 
 
-def _limit(source: Source, criterion: str) -> float | None:
-    rows = as_rows(source.verdict.get("criteria"))
-    limits = [as_number(row.get("limit")) for row in rows if row.get("id") == criterion]
-    return limits[0] if limits and limits[0] is not None and can_be_drawn(limits[0]) else None
+def _draw_points(figure: Figure, past: Sequence[PastVerdict], kinds: Sequence[str]) -> None:
+    """Draw drops over ratios, oldest verdict first."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure.set_size_inches(5.2, 4.4)
+    drop, ratio = figure.subplots(2, 1, sharex=True)
+    for place, entry in enumerate(past, 1):
+        ends = (entry.drop_points, entry.upper_bound_points)
+        if all(end is not None and can_be_drawn(end) for end in ends):
+            drop.plot([place] * 2, ends, color=COLOURS["candidate"], linewidth=1.2)
+    _draw_markers(drop, kinds, [entry.drop_points for entry in past])
+    look: dict[str, Any] = {"color": COLOURS["limit"], "linestyle": "--"}
+    drop.axhline(float(DEPLOYMENT_DROP_POINTS), **look, label="limit of a deployment")
+    drop.set(ylabel="Drop and its bound (points)")
+    _draw_markers(ratio, kinds, [entry.time_ratio for entry in past])
+    ratio.axhline(float(DEPLOYMENT_TIME_RATIO), **look)
+    ratio.set(ylabel="Embedding time ratio", ylim=(0, None))
+    ratio.set(xlabel="Verdict, oldest first", xlim=(0.5, len(past) + 0.5))
+    ratio.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, columns=2)
 
 
-def _group_label(name: str, n: float | None) -> str:
-    count = f" (n = {int(n):,})" if n is not None and can_be_drawn(n) else ""
-    return f"{label_text(name, 40)}{count}"
+def _draw_markers(axes: Axes, kinds: Sequence[str], heights: Sequence[float | None]) -> None:
+    for kind, look in _LOOKS.items():
+        shown = [
+            (place, height)
+            for place, (own, height) in enumerate(zip(kinds, heights, strict=True), 1)
+            if own == kind and height is not None and can_be_drawn(height)
+        ]
+        if kind in ("PASS", "HALT", *kinds):
+            x, y = [place for place, _ in shown], [height for _, height in shown]
+            axes.plot(x, y, linestyle="", color=COLOURS["candidate"], label=kind, **look)

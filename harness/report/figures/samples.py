@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.report.evidence import evidence_of
 from harness.report.figures.style import COLOURS, Source, can_be_drawn, label_text, legend_below
-from harness.report.reading import as_mapping, as_number, as_numbers, as_rows, as_text
+from harness.verdict.contents import Json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "draw_gc",
-    "draw_identity",
-    "draw_length",
-    "draw_lineages",
-]
+__all__ = ["draw_gc", "draw_identity", "draw_length", "draw_lineages"]
 
 
 # Of each class; more cannot be read.
@@ -62,9 +56,9 @@ def draw_gc(source: Source, figure: Figure) -> str | None:
 
 def draw_identity(source: Source, figure: Figure) -> str | None:
     """Draw how similar the test proteins are to their best hits in training, bin by bin."""
-    rows = as_rows(evidence_of(source.verdict, "split-integrity").get("identity"))
-    bins = [(as_text(row.get("bin")), 100 * (as_number(row.get("share")) or 0)) for row in rows]
-    if not all(can_be_drawn(share) for _, share in bins) or not any(share for _, share in bins):
+    rows = source.verdict.evidence("split-integrity").get("identity", ())
+    bins = [(row["bin"], 100 * row["share"]) for row in rows]
+    if not any(share for _, share in bins):
         return None
     figure.set_size_inches(5.2, 2.9)
     axes = figure.subplots()
@@ -77,20 +71,19 @@ def draw_identity(source: Source, figure: Figure) -> str | None:
     )
 
 
-def _evidence(source: Source, key: str) -> dict[str, Any]:
-    return as_mapping(evidence_of(source.verdict, "representative-split").get(key))
+def _evidence(source: Source, key: str) -> Json:
+    found: Json = source.verdict.evidence("representative-split").get(key, {})
+    return found
 
 
 def _shares(source: Source) -> list[tuple[str, float, float]]:
     """Return (name, train, test) in percent of the class; the last comes on top."""
-    shares = []
-    for label, class_name in CLASS_NAMES.items():
-        for row in as_rows(_evidence(source, "lineage_shares").get(label))[:MOST_LINEAGES][::-1]:
-            train, test = (as_number(row.get(part)) for part in PARTS)
-            if train is not None and test is not None and 0 <= train <= 1 and 0 <= test <= 1:
-                name = f"{class_name}: {as_text(row.get('lineage'))}"
-                shares.append((name, 100 * train, 100 * test))
-    return shares
+    shares = _evidence(source, "lineage_shares")
+    return [
+        (f"{class_name}: {row['lineage']}", 100 * row["train"], 100 * row["test"])
+        for label, class_name in CLASS_NAMES.items()
+        for row in shares.get(label, ())[:MOST_LINEAGES][::-1]
+    ]
 
 
 def _draw_histograms(source: Source, figure: Figure, key: str, xlabel: str) -> str | None:
@@ -98,7 +91,7 @@ def _draw_histograms(source: Source, figure: Figure, key: str, xlabel: str) -> s
     found = {
         class_name: bins
         for label, class_name in CLASS_NAMES.items()
-        if (bins := _bins(as_mapping(_evidence(source, "histograms").get(label)).get(key)))
+        if (bins := _bins(_evidence(source, "histograms").get(label, {}).get(key)))
     }
     if not found:
         return None
@@ -114,14 +107,13 @@ def _draw_histograms(source: Source, figure: Figure, key: str, xlabel: str) -> s
     return f"{xlabel}: distribution of the training rows and of the test rows, in percent."
 
 
-def _bins(value: object) -> tuple[list[float], list[float], list[float]] | None:
+def _bins(bins: Json | None) -> tuple[list[float], list[float], list[float]] | None:
     """Return edges, and the percent of train and of test between them; None unless sound."""
-    bins = as_mapping(value)
-    edges = as_numbers(bins.get("edges"))
-    train, test = ([100 * x for x in as_numbers(bins.get(part))] for part in PARTS)
-    if not all(len(shares) == len(edges) - 1 for shares in (train, test)):
+    if bins is None:
         return None
-    if not all(low < high for low, high in pairwise(edges)) or not all(map(can_be_drawn, edges)):
+    edges, (train, test) = bins["edges"], ([100 * x for x in bins[part]] for part in PARTS)
+    if not len(train) == len(test) == len(edges) - 1:
         return None
-    are_shares = all(0 <= share <= 100 for share in train + test)
-    return (edges, train, test) if are_shares and any(train + test) else None
+    if not all(low < high and can_be_drawn(high - low) for low, high in pairwise(edges)):
+        return None
+    return (edges, train, test) if any(train + test) else None

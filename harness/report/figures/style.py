@@ -1,12 +1,12 @@
-"""One look for all figures: size, type, colours that colour-blind readers tell apart, bytes.
+"""What all figures share: one look, colours that colour-blind readers tell apart, same bytes.
 
-What the figures are drawn from: the verdict, and the predictions table that it names.
+Here, too, is what they are drawn from: the verdict, and the predictions table that it names.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -16,21 +16,20 @@ from typing import TYPE_CHECKING, Any
 from harness.artifacts import digest_file
 from harness.report.document import visible
 from harness.report.outcome import read_outcome
-from harness.report.reading import as_json, as_mapping, as_text
+from harness.verdict.contents import SIDES, ArtifactEntry, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = [
     "COLOURS",
-    "SIDES",
     "Scores",
     "Source",
     "can_be_drawn",
     "label_text",
     "legend_below",
+    "new_figure",
     "read_source",
     "save_figure",
     "style",
@@ -79,6 +78,16 @@ def style() -> Iterator[None]:
     settings: Any = mpl.rcParamsDefault | _SETTINGS | {"backend": "agg"}
     with mpl.rc_context(settings):
         yield
+
+
+def new_figure() -> Figure:
+    """Return an empty figure that no global state knows of."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
@@ -136,9 +145,6 @@ def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
-SIDES = ("baseline", "candidate")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """Labels and scores of test rows.
@@ -159,52 +165,41 @@ class Scores:
 class Source:
     """A verdict and the scores behind it, None where there are none."""
 
-    verdict: dict[str, Any]
+    verdict: Verdict
     scores: Scores | None
     mark: str
 
     def name(self, side: str) -> str:
         """Return what a side is called in a legend; random weights are told in the title."""
-        facts = as_mapping(self.verdict.get(side))
-        name = label_text(as_text(facts.get("name")), 40)
+        name = label_text(self.verdict.sides[side].name, 40)
         return f"{side}: {name}" if name else side
 
+    def limit(self, criterion: str) -> float | None:
+        """Return what a criterion was judged by; None where it was not judged."""
+        row = self.verdict.rows.get(criterion)
+        limit = float(row.limit) if row and row.limit else None
+        return limit if limit is not None and can_be_drawn(limit) else None
 
-def read_source(verdict: Mapping[str, Any]) -> Source:
+
+def read_source(verdict: Verdict) -> Source:
     """Return what can be drawn from.
 
     The predictions are used only if they are the file that the verdict names, by its digest.
     """
-    plain = as_json(verdict)
-    return Source(verdict=plain, scores=_scores(plain), mark=read_outcome(plain).short_mark)
+    entry = verdict.artifacts.get("predictions")
+    scores = None if entry is None else _scores(entry)
+    return Source(verdict=verdict, scores=scores, mark=read_outcome(verdict).short_mark)
 
 
-def _scores(verdict: Mapping[str, Any]) -> Scores | None:
-    entry = as_mapping(as_mapping(verdict.get("artifacts")).get("predictions"))
-    table = _read_table(as_text(entry.get("path")), as_text(entry.get("sha256")))
-    if table is None or "label" not in table:
-        return None
-    columns = {side: f"{side}_score" for side in SIDES if f"{side}_score" in table}
-    numbers = table[["label", *columns.values()]].astype("float64")
-    numbers = numbers.dropna(axis="columns", how="all").dropna()
-    used = {side: name for side, name in columns.items() if name in numbers}
-    is_valid = numbers.isin([0, 1])["label"]
-    for name in used.values():
-        is_valid &= numbers[name].between(0, 1)
-    kept = numbers[is_valid]
-    if not used or kept.empty:
-        return None
-    scores = {side: kept[name].to_numpy() for side, name in used.items()}
-    return Scores(y_true=kept["label"].to_numpy() == 1, y_score=scores)
-
-
-def _read_table(name: str, sha256: str) -> pd.DataFrame | None:
+def _scores(entry: ArtifactEntry) -> Scores | None:
     import pandas as pd
 
-    path = Path(name)
-    try:
-        if not name or not path.is_file() or digest_file(path) != sha256:
-            return None
-        return pd.read_parquet(path)
-    except (OSError, ValueError):  # not readable, or no Parquet
+    path = Path(entry.path)
+    if not path.is_file() or digest_file(path) != entry.sha256:
         return None
+    table = pd.read_parquet(path)
+    columns = {side: f"{side}_score" for side in SIDES if f"{side}_score" in table}
+    return Scores(
+        y_true=table["label"].to_numpy() == 1,
+        y_score={side: table[name].to_numpy(float) for side, name in columns.items()},
+    )

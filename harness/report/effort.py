@@ -1,0 +1,350 @@
+"""What is said about the work: timed rounds, how embeddings were made, training, stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from statistics import fmean, stdev
+from typing import TypeVar
+
+from harness.report.document import (
+    ABSENT,
+    Block,
+    Code,
+    Column,
+    Note,
+    Paragraph,
+    Table,
+    columns,
+    label,
+    show_bytes,
+    show_moment,
+    show_number,
+    show_percent,
+    show_seconds,
+    side_heads,
+    side_name,
+    without_empty,
+)
+from harness.report.evidence import evidence_blocks, facts_table, rows_table, show_value
+from harness.verdict.contents import (
+    SIDES,
+    Epoch,
+    Extraction,
+    Json,
+    SeedResult,
+    Stage,
+    Timing,
+    Verdict,
+)
+
+__all__ = [
+    "environment_blocks",
+    "extraction_blocks",
+    "speed_blocks",
+    "stages_blocks",
+    "training_blocks",
+]
+
+T = TypeVar("T")
+
+# What the tables of speed show in their own way, so that the generic evidence leaves it out.
+_RUNS = ("baseline_seconds", "candidate_seconds", "closing_baseline_seconds")
+_SHOWN = (*_RUNS, "attempts", "ratio", "interval", "warnings", "speed_up", "n_out_of_memory")
+BATCHING = "Batching: the baseline in padded batches of 16, in file order, against these"
+# Epochs shown of each history: the first, the last, and some between.
+MOST_EPOCHS = 12
+
+_TRAINING = {
+    "evaluated": "Evaluated model",
+    "epochs_run": "Epochs run",
+    "best_epoch": "Best epoch on validation",
+    "stopped_early": "Stopped early",
+    "n_train": "Training rows",
+    "n_validation": "Validation rows",
+}
+_PACE = (
+    *("Store", "#Sequences", "#Time", "#Sequences per second", "#Tokens per second"),
+    *("#Share of the device's peak", "#Processes", "#GPU memory"),
+)
+_MODELS = (
+    *("name", "model", "engine", "dtype", "dim", "parameters", "is_random", "model_sha256"),
+    "may_have_seen_test_rows",
+)
+
+
+def speed_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
+    """Return how long both embedders took, round by round; a want of memory comes first."""
+    timing, evidence = verdict.timing, verdict.evidence("embedding-time")
+    blocks: list[Block] = [*_memory_notes(verdict), *_rounds_table(verdict)]
+    blocks += [*pictures, *_attempts(timing)]
+    if causes := evidence.get("speed_up"):
+        blocks.append(_causes_table(causes))
+    rest = {**timing.content, **evidence}
+    return blocks + evidence_blocks(rest, title="Timing", skip=_SHOWN)
+
+
+def extraction_blocks(verdict: Verdict) -> list[Block]:
+    """Return how each store was made; a warning of each that ran out of memory comes first."""
+    stores = {_store_name(verdict, name): store for name, store in verdict.extraction.items()}
+    notes = [
+        Note(
+            text=f"{name}: GPU memory ran out {_times(store.n_out_of_memory)} while it was "
+            "embedded; batches were halved."
+        )
+        for name, store in stores.items()
+        if store.n_out_of_memory
+    ]
+    table = Table(
+        title="How they were made",
+        columns=columns(*_PACE),
+        rows=tuple((name, *_pace(store)) for name, store in stores.items()),
+        note="By the call that finished the store, in this run or an earlier one. On GPUs each "
+        "process has one; its memory is the most that one of them held, with all models that it "
+        "had loaded.",
+    )
+    return [*notes, without_empty(table)] if stores else []
+
+
+def training_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
+    """Return both heads' recipes, stopping points and loss curves."""
+    heads = verdict.training
+    blocks: list[Block] = [_training_table(verdict)] if heads else []
+    blocks += pictures
+    for side, head in heads.items():
+        if head.history:
+            blocks.append(_epochs_table(f"Epochs of {side_name(verdict, side)}", head.history))
+    for side, head in heads.items():
+        if head.spread:
+            title = f"Spread over seeds of {side_name(verdict, side)}"
+            blocks.append(_spread_table(title, head.spread))
+    recipes: list[Json] = [heads[side].recipe for side in reversed(SIDES) if side in heads]
+    return blocks + evidence_blocks(recipes[0] if recipes else {}, title="Recipe of the heads")
+
+
+def stages_blocks(verdict: Verdict) -> list[Block]:
+    """Return how long each stage took, what it held on a GPU, and which were reused."""
+    blocks: list[Block] = [_stages_table(verdict.stages)] if verdict.stages else []
+    if verdict.peak_memory_bytes is not None:
+        blocks.append(Paragraph(text=f"Peak memory: {show_bytes(verdict.peak_memory_bytes)}."))
+    if any(stage.gpu_memory_bytes is not None for stage in verdict.stages):
+        text = (
+            "GPU memory: the most that tensors of this process took. Where several GPUs embed, "
+            "each has a process of its own: what these took stands with the embeddings."
+        )
+        blocks.append(Paragraph(text=text))
+    return blocks
+
+
+def environment_blocks(verdict: Verdict) -> list[Block]:
+    """Return the models, artifacts, environment and the command that reproduces the run."""
+    blocks: list[Block] = []
+    if verdict.command:
+        blocks += [Paragraph(text="To reproduce this run:"), Code(text=verdict.command)]
+    facts = [side.content for side in verdict.sides.values()]
+    models = _side_rows(facts, {key: label(key) for key in _MODELS})
+    if models:
+        heads = columns("Embedder", "Baseline", "Candidate")
+        blocks.append(Table(title="Models", columns=heads, rows=models))
+    if verdict.artifacts:
+        code = (Column(title="Path", kind="code"), Column(title="sha256", kind="code"))
+        files = verdict.artifacts.items()
+        rows = tuple((name, one.path or ABSENT, one.sha256 or ABSENT) for name, one in files)
+        blocks.append(Table(title="Artifacts", columns=columns("Artifact") + code, rows=rows))
+    if test := verdict.selftest:
+        text = (
+            f"Self-test of the gate with this configuration, {show_moment(test.finished)}: "
+            f"{test.passed} of {test.total} planted faults were taken as expected."
+        )
+        blocks.append(Paragraph(text=text))
+    return blocks + evidence_blocks(verdict.environment, title="Environment")
+
+
+def _times(count: int) -> str:
+    return f"{show_number(count)} time{'' if count == 1 else 's'}"
+
+
+def _memory_notes(verdict: Verdict) -> Iterator[Note]:
+    """Warn of each side whose batches had to become smaller, in the rounds or before."""
+    for name, side in verdict.sides.items():
+        most = max(verdict.timing.n_out_of_memory.get(name, 0), side.n_out_of_memory or 0)
+        budget = verdict.timing.token_budget.get(name, side.token_budget)
+        if most:
+            yield Note(
+                text=f"The {name} ran out of GPU memory {_times(most)}: batches of "
+                f"{show_number(budget)} tokens."
+            )
+
+
+def _rounds_table(verdict: Verdict) -> Iterator[Table]:
+    """Yield one row a side: every round, their mean and their spread."""
+    timing = verdict.timing
+    names = [f"{side.capitalize()}: {side_name(verdict, side)}" for side in SIDES]
+    names.append(f"{names[0]}, once more at the end")
+    seconds = (timing.baseline_seconds, timing.candidate_seconds, timing.closing_baseline_seconds)
+    runs = dict(zip(names, seconds, strict=True))
+    most = max(map(len, runs.values()))
+    heads = [f"#Round {number}" for number in range(1, most + 1)]
+    heads += ["#Mean", "#Coefficient of variation", "#Sequences per second"]
+    rows = [(name, *_rounds(run, most, timing)) for name, run in runs.items() if run]
+    if rows:
+        yield Table(
+            title="Embedding time, raw rounds (seconds)",
+            columns=columns("Model", *heads),
+            rows=tuple(rows),
+            note="From protein strings on the host to pooled embeddings on the host; tokenisation "
+            "is inside, loading and compilation are outside.",
+        )
+
+
+def _rounds(seconds: Sequence[float], most: int, timing: Timing) -> tuple[str, ...]:
+    mean = fmean(seconds)
+    spread = stdev(seconds) / mean if len(seconds) > 1 and mean else None
+    rounds = [show_seconds(one) for one in seconds] + [ABSENT] * (most - len(seconds))
+    rate = show_number(_per(timing.n_sequences, mean), 3)
+    return (*rounds, show_seconds(mean), show_percent(spread, 1), rate)
+
+
+def _attempts(timing: Timing) -> Iterator[Table]:
+    rows = [
+        {"attempt": number, **{key: attempt.get(key) for key in (*_RUNS, "disturbances")}}
+        for number, attempt in enumerate(timing.attempts, start=1)
+    ]
+    if rows:
+        title = "Every attempt; the first that is settled counts"
+        yield without_empty(rows_table(rows, title=title))
+
+
+def _causes_table(causes: Json) -> Table:
+    """Split the speed-up into factors that multiply to what a deployment gains."""
+    deployed, judged = causes["baseline_dtype"], causes["candidate_dtype"]
+    factors = {
+        f"Model: both sides in {judged}, the ratio that is judged": causes["model"],
+        f"Precision: the baseline in {deployed} against {judged}": causes["precision"],
+        BATCHING: causes["batching"],
+    }
+    known = [factor for factor in factors.values() if factor is not None]
+    if len(known) == len(factors):
+        factors["As deployed: model and precision"] = prod(known[:2])
+        factors["All three, over a baseline in padded batches"] = prod(known)
+    return facts_table(
+        {text: show_number(factor, 3) for text, factor in factors.items()},
+        title="Where the speed-up comes from (times faster)",
+        note="From a few rounds outside the judged ones; batching on "
+        f"{show_number(causes['n_batching_sequences'])} sequences.",
+    )
+
+
+def _store_name(verdict: Verdict, store: str) -> str:
+    """Return a store's name and its model's, marked where its weights are random."""
+    title = store.capitalize()
+    return f"{title}: {side_name(verdict, store)}" if store in SIDES else title
+
+
+def _pace(store: Extraction) -> tuple[str, ...]:
+    seconds = store.elapsed_seconds
+    has_rest = store.n_rows not in (None, store.n_sequences)
+    return (
+        f"{show_number(store.n_sequences)}{f' of {show_number(store.n_rows)}' if has_rest else ''}",
+        show_seconds(seconds),
+        show_number(_per(store.n_sequences, seconds)),
+        show_number(_per(store.n_tokens, seconds)),
+        show_percent(_per(_per(store.flop, seconds), store.peak_flops)),
+        show_number(store.n_processes),
+        show_bytes(store.gpu_memory_bytes),
+    )
+
+
+def _per(amount: float | None, unit: float | None) -> float | None:
+    """Return a rate; None where one of both is unknown or nothing."""
+    return amount / unit if amount and unit else None
+
+
+def _training_table(verdict: Verdict) -> Table:
+    facts = [verdict.training[s].content if s in verdict.training else {} for s in SIDES]
+    return Table(
+        title="Both heads",
+        columns=columns("What", *side_heads(verdict)),
+        rows=_side_rows(facts, _TRAINING),
+        note="Early stopping reads the validation part, never the test set.",
+    )
+
+
+def _side_rows(facts: Sequence[Json], labels: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Return what both sides say under each key, where one of them says anything."""
+    return tuple(
+        (text, *(show_value(side.get(key)) for side in facts))
+        for key, text in labels.items()
+        if any(side.get(key) is not None for side in facts)
+    )
+
+
+def _epochs_table(title: str, history: Sequence[Epoch]) -> Table:
+    shown = _pick(history, MOST_EPOCHS)
+    return Table(
+        title=title,
+        columns=columns(
+            *("#Epoch", "#Train loss", "#Validation loss", "#Validation accuracy"),
+            *("#Learning rate", "#Time", "#Rows per second"),
+        ),
+        rows=tuple(
+            (
+                *map(show_number, (row.epoch, row.train_loss, row.validation_loss)),
+                show_percent(row.validation_accuracy),
+                show_number(row.learning_rate),
+                show_seconds(row.elapsed_seconds),
+                show_number(row.rows_per_second, 3),
+            )
+            for row in shown
+        ),
+        note="" if len(shown) == len(history) else f"{len(shown)} of {len(history)} epochs.",
+    )
+
+
+def _pick(items: Sequence[T], most: int) -> Sequence[T]:
+    """Return the first, the last, and some between, evenly apart."""
+    last = len(items) - 1
+    picks = sorted({round(i * last / (most - 1)) for i in range(most)})
+    return items if last < most else [items[index] for index in picks]
+
+
+def _spread_table(title: str, spread: Sequence[SeedResult]) -> Table:
+    """Return one row a seed, the declared one first, and how far they lie apart."""
+    losses = [row.validation_loss for row in spread]
+    accuracies = [row.validation_accuracy for row in spread]
+    rows = [(str(row.seed), show_number(row.epochs_run)) for row in spread]
+    rows[0] = (f"{rows[0][0]} (judged)", rows[0][1])
+    rows += [("Lowest", ""), ("Mean", ""), ("Highest", "")]
+    losses += [min(losses), fmean(losses), max(losses)]
+    accuracies += [min(accuracies), fmean(accuracies), max(accuracies)]
+    return Table(
+        title=title,
+        columns=columns("Seed", "#Epochs run", "#Validation loss", "#Validation accuracy"),
+        rows=tuple(
+            (*row, show_number(loss), show_percent(accuracy))
+            for row, loss, accuracy in zip(rows, losses, accuracies, strict=True)
+        ),
+        note="The gate judges the head of the declared seed, whatever the others reach; they have "
+        "not read the test set.",
+    )
+
+
+def _stages_table(stages: Sequence[Stage]) -> Table:
+    rows = [
+        (
+            stage.name or ABSENT,
+            show_seconds(stage.elapsed_seconds),
+            "reused" if stage.is_reused else "computed",
+            show_bytes(stage.gpu_memory_bytes),
+        )
+        for stage in stages
+    ]
+    peaks = [stage.gpu_memory_bytes for stage in stages if stage.gpu_memory_bytes is not None]
+    total = show_seconds(sum(stage.elapsed_seconds for stage in stages))
+    rows.append(("All stages", total, "", show_bytes(max(peaks, default=None))))
+    table = Table(
+        title="Time and GPU memory of each stage" if peaks else "Time of each stage",
+        columns=columns("Stage", "#Time", "How", "#GPU memory"),
+        rows=tuple(rows),
+    )
+    return without_empty(table)
