@@ -1,13 +1,9 @@
-"""The statistics that compare train with test, on counts; what they mean is decided elsewhere.
+"""What train and test are compared by: traits of records, statistics on counts, and their results.
 
-Each takes counts over the distinct values of one trait: those of the test rows and those of all
-rows. Beside each statistic stands the smallest value of it that a level of significance catches.
-
-What comparing train and test yields: values only, computed in ``representativeness``.
-
-What the comparison of train and test looks at: a few numbers for each record.
-
-Text becomes numbers here, once. Nothing here knows which records are in the test set.
+Text becomes numbers once, without knowing which records are in the test set. Each statistic takes
+counts over the distinct values of one trait, those of the test rows and those of all rows; beside
+it stands the smallest value of it that a level of significance catches. What the values mean is
+decided in ``representativeness``.
 """
 
 from __future__ import annotations
