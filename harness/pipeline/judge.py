@@ -120,7 +120,8 @@ def _curves(pipeline: Pipeline) -> dict[Side, LearningCurve]:
     return {side: read_curve(facts) for side, facts in pipeline.trainings().items()}
 
 
-# Records that are embedded again, alone, to see that the store holds what the embedder computes.
+# Records that are embedded again, alone, to see that the store holds what the embedder computes,
+# and by its reference, to see that this is what the weights stand for.
 RECOMPUTED = 8
 
 
@@ -188,7 +189,6 @@ def _inspect_proteins(pipeline: Pipeline, side: Side) -> StoreInspection:
         sha256=vectors.protein_digest(side),
         embedder=embedder,
         sample=_sample(pipeline, "protein"),
-        dtype=getattr(pipeline.config, side).dtype,
     )
 
 
@@ -207,7 +207,10 @@ def _inspect_nucleotides(pipeline: Pipeline) -> StoreInspection:
 
 
 def _sample(pipeline: Pipeline, column: str) -> pd.Series[str]:
-    return spread_rows(pipeline.samples.part("test"), RECOMPUTED).set_index("id")[column]
+    """Return different test sequences, their lengths spread: the shortest and longest included."""
+    different = pipeline.samples.part("test").drop_duplicates(column)
+    by_length = different.sort_values(column, key=lambda texts: texts.str.len(), kind="stable")
+    return spread_rows(by_length, RECOMPUTED).set_index("id")[column]
 
 
 class Judge:

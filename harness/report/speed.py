@@ -109,8 +109,9 @@ def _runs_table(verdict: Mapping[str, Any], timing: Mapping[str, Any]) -> Table:
         title="Embedding time, raw rounds (seconds)",
         columns=(Column(title="Model"), *(Column(title=h, kind="number") for h in heads)),
         rows=tuple(rows),
-        note="From protein strings on the host to pooled embeddings on the host; tokenisation is "
-        "inside, loading and compilation are outside.",
+        note="In turns, from protein strings on the host to pooled embeddings on the host; "
+        "tokenisation is inside, loading and compilation are outside. "
+        f"{_repeated(as_number(timing.get('repeats')))}",
     )
 
 
@@ -153,9 +154,7 @@ def _attempts_table(attempts: list[dict[str, Any]]) -> Table:
     columns = (Column(title="Attempt", kind="number"), *(Column(title=heads[k]) for k in keys))
     if are_disturbed:
         columns = (*columns, Column(title="Disturbed by"))
-    return Table(
-        title="Every attempt; the first that is settled counts", columns=columns, rows=rows
-    )
+    return Table(title="Every attempt; more than half must agree", columns=columns, rows=rows)
 
 
 def _causes_table(causes: Mapping[str, Any]) -> Table:
@@ -186,6 +185,12 @@ def _spread(seconds: list[float]) -> str:
     return show_percent(stdev(seconds) / mean, 1) if len(seconds) > 1 and mean else ABSENT
 
 
+def _repeated(repeats: float | None) -> str:
+    """Say how often a round embeds the sequences, so that it lasts a second."""
+    return f"Each round embeds the sequences {show_count(repeats)} times." if repeats else ""
+
+
 def _rate(timing: Mapping[str, Any], seconds: list[float]) -> str:
     count, mean = as_number(timing.get("n_sequences")), fmean(seconds)
+    count = None if count is None else count * (as_number(timing.get("repeats")) or 1)
     return show_number(count / mean, 3) if count is not None and mean > 0 else ABSENT

@@ -12,9 +12,9 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self, TypeGuard
+from typing import Any, Self, TypeAlias, TypeGuard
 
 from filelock import FileLock, Timeout
 
@@ -30,6 +30,10 @@ __all__ = [
     "remember",
     "with_warning",
 ]
+
+
+# Embedder and head of the candidate, its drop and the bound: what one look can tell.
+Look: TypeAlias = tuple[str | None, str | None, float, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,8 @@ class PastVerdict:
     time_ratio : float or None
         The candidate's embedding time over the baseline's; None if not judged.
     looks : int
-        How often the candidate's accuracy had been seen on this test set, this run included.
+        How often something new was seen of the candidate's accuracy on this test set, by this run
+        included.
     digest : str
         The ``digest`` of the run's ``verdict.json``.
     """
@@ -78,9 +83,12 @@ class PastVerdict:
     digest: str
 
     @property
-    def is_look(self) -> bool:
-        """Whether the run learned how accurate the candidate is on the test set."""
-        return self.drop_points is not None
+    def look(self) -> Look | None:
+        """What the run learned of the candidate's accuracy on the test set; None if nothing."""
+        if self.drop_points is None:
+            return None
+        judged = (self.model_sha256, self.checkpoint_sha256)
+        return (*judged, self.drop_points, self.upper_bound_points)
 
     @classmethod
     def from_json(cls, line: str) -> Self:
@@ -158,7 +166,7 @@ def note_looks(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) 
     except OSError as error:
         warning = f"The earlier verdicts on this test set cannot be read: {error}"
         return with_warning({**facts, "split": {**split, "looks": None}}, warning)
-    looks = _count(lines, _test_sha256(split)) + (_drop(facts, criteria) is not None)
+    looks = _count([*lines, _line(facts, criteria)], _test_sha256(split))
     earlier = [asdict(line) for line in lines if _is_on(line, _test_sha256(split))][-MOST_EARLIER:]
     noted = {**facts, "split": {**split, "looks": looks, "earlier_verdicts": earlier}}
     damaged = [str(number) for number, line in enumerate(lines, 1) if isinstance(line, str)]
@@ -239,23 +247,28 @@ def _append(path: Path, verdict: Mapping[str, Any]) -> None:
 
 
 def _entry(verdict: Mapping[str, Any], lines: Sequence[PastVerdict | str]) -> PastVerdict:
-    criteria, candidate = verdict["criteria"], verdict.get("candidate", {})
-    drop, bound = _drop(verdict, criteria), _upper_end(criteria, "accuracy-drop")
-    test_sha256 = _test_sha256(verdict["split"])
+    line = _line(verdict, verdict["criteria"])
+    looks = _count([*lines, line], line.test_sha256)
+    return replace(line, looks=looks, digest=digest_verdict(verdict))
+
+
+def _line(facts: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -> PastVerdict:
+    """Return what a run's line says, as far as it is known before the verdict is whole."""
+    candidate = facts.get("candidate", {})
     return PastVerdict(
-        finished=verdict["finished"],
-        verdict=verdict["verdict"],
-        profile=verdict["profile"],
-        rehearsal=verdict["rehearsal"],
+        finished=facts.get("finished", ""),
+        verdict=facts.get("verdict", ""),
+        profile=facts.get("profile", ""),
+        rehearsal=facts.get("rehearsal", False),
         candidate=candidate.get("name") or "",
         model_sha256=candidate.get("model_sha256"),
-        checkpoint_sha256=verdict.get("artifacts", {}).get("checkpoint", {}).get("sha256"),
-        test_sha256=test_sha256,
-        drop_points=drop,
-        upper_bound_points=bound,
+        checkpoint_sha256=facts.get("artifacts", {}).get("checkpoint", {}).get("sha256"),
+        test_sha256=_test_sha256(facts["split"]),
+        drop_points=_drop(facts, criteria),
+        upper_bound_points=_upper_end(criteria, "accuracy-drop"),
         time_ratio=_value(criteria, "embedding-time"),
-        looks=_count(lines, test_sha256) + (drop is not None),
-        digest=digest_verdict(verdict),
+        looks=0,
+        digest="",
     )
 
 
@@ -264,11 +277,15 @@ def _read_text(path: Path) -> str:
 
 
 def _count(lines: Sequence[PastVerdict | str], test_sha256: str) -> int:
-    """Count the looks at one test set; a damaged line may have been one."""
-    return sum(
-        isinstance(line, str) or (line.is_look and line.test_sha256 == test_sha256)
-        for line in lines
-    )
+    """Count the looks at one test set; a damaged line may have been one.
+
+    The same head judged again with the same result, as when only the time is measured again, tells
+    nothing new. Predictions that were brought have no head to know them by: each counts.
+    """
+    looks = [line.look for line in lines if _is_on(line, test_sha256) and line.look]
+    known = {look for look in looks if look[1] is not None}
+    n_damaged = sum(isinstance(line, str) for line in lines)
+    return n_damaged + len(known) + sum(look[1] is None for look in looks)
 
 
 def _is_on(line: PastVerdict | str, test_sha256: str) -> TypeGuard[PastVerdict]:

@@ -47,7 +47,7 @@ TABLES = {
     "Speed": [
         "Embedding time, raw rounds (seconds)",
         "Time ratio (fraction of the baseline's time)",
-        "Every attempt; the first that is settled counts",
+        "Every attempt; more than half must agree",
         "Timing",
     ],
     "Test set": [
@@ -380,7 +380,7 @@ def test_speed_blocks_when_a_cause_is_not_known_then_no_product_is_shown() -> No
 def test_speed_blocks_when_an_attempt_was_disturbed_then_the_culprit_is_shown() -> None:
     """Each attempt names what else used the device."""
     attempt = {"baseline_seconds": [2.0], "disturbances": ["process 7 on the GPU"]}
-    table = tables({"attempts": [attempt]})["Every attempt; the first that is settled counts"]
+    table = tables({"attempts": [attempt]})["Every attempt; more than half must agree"]
 
     assert table.rows[0][-1] == "process 7 on the GPU"
 

@@ -147,6 +147,14 @@ class EsmEmbedder:
         """
         return self._engine.embed_padded(sequences, batch_size)
 
+    def reference(
+        self, sequences: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the same embeddings in float32, by this engine and by transformers' own model."""
+        from harness.embedding.esm.reference import compute_with_both
+
+        return compute_with_both(self._checkpoint, sequences, device=self.device)
+
     def in_dtype(self, dtype: str) -> EsmEmbedder:
         """Return an embedder of the same weights and device that computes in another dtype."""
         if dtype == self.dtype:
