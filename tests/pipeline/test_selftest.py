@@ -125,7 +125,7 @@ def test_faults_when_listed_then_every_required_criterion_has_one() -> None:
     ("function", "criterion"),
     [
         ("judge.judge_accuracy", "accuracy-drop"),
-        ("stopwatch.judge_attempts", "embedding-time"),
+        ("stopwatch.measure_until_settled", "embedding-time"),
         ("judge.judge_representative", "representative-split"),
         ("judge.judge_split_integrity", "split-integrity"),
         ("judge.judge_baseline", "baseline-sanity"),
