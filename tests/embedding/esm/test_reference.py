@@ -25,6 +25,8 @@ LAYERS = 4
 PROTEINS = ["M", "MKV", "ACDEFGHIKLMNPQRSTVWYBZX" * 4, "MKVLAAGIVGLCAKAYLEHPLDQ" * 9]
 TABLE = "esm.encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
 
+TABLE = "esm.encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
+
 Weights: TypeAlias = dict[str, torch.Tensor]
 Write: TypeAlias = Callable[..., EsmEmbedder]
 
@@ -117,3 +119,34 @@ def test_reference_when_begin_and_end_are_pooled_in_then_it_is_seen(
     found, expected = honest.reference(PROTEINS)
 
     assert relative_l2(found, expected).min() > 2 * LARGEST_RELATIVE_L2
+
+
+def rounded_tables(weights: Weights) -> Weights:
+    """Return weights with rotary tables in half precision, as real checkpoints have them."""
+    tables = {n: w.half().float() for n, w in weights.items() if n.endswith("inv_freq")}
+    return weights | tables
+
+
+def differing_tables(weights: Weights) -> Weights:
+    """Return weights with another rotary table in each layer."""
+    tables = {TABLE.format(n): weights[TABLE.format(n)] * (1 + n / 20) for n in range(LAYERS)}
+    return weights | tables
+
+
+def test_reference_when_rotary_tables_are_computed_instead_of_read_then_it_is_seen(
+    write: Write,
+) -> None:
+    """Those of real checkpoints are rounded; a checkpoint without them is computed with."""
+    without = write(lambda w: {n: x for n, x in w.items() if not n.endswith("inv_freq")})
+    real = write(rounded_tables)
+
+    assert difference(without.embed(PROTEINS), real) > LARGEST_RELATIVE_L2
+    assert difference(real.embed(PROTEINS), real) < LARGEST_RELATIVE_L2 / 10
+
+
+def test_reference_when_each_layer_has_its_own_rotary_table_then_both_use_it(write: Write) -> None:
+    """Transformers keeps one for all layers, where the file may have several."""
+    own, shared = write(differing_tables), write()
+
+    assert difference(own.embed(PROTEINS), own) < LARGEST_RELATIVE_L2 / 10
+    assert difference(shared.embed(PROTEINS), own) > LARGEST_RELATIVE_L2
