@@ -46,6 +46,7 @@ def judge(gate_config: GateConfig, gate_session: GateSession) -> Iterator[Judge]
 
 @pytest.fixture(scope="session")
 def stopwatch(judge: Judge) -> Iterator[Stopwatch]:
-    """Return what the timing tests share: the workload of both sides and their rounds."""
+    """Return what the timing tests share: both sides, warmed up, and their rounds."""
     with judge.stopwatch() as stopwatch:
+        stopwatch.warm_up()
         yield stopwatch

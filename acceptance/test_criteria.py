@@ -57,24 +57,14 @@ def test_the_candidate_loses_less_accuracy_than_the_limit(judge: Judge, record: 
     assert result.state is State.PASS, result.detail
 
 
-def test_time_the_baseline(benchmark: BenchmarkFixture, stopwatch: Stopwatch) -> None:
-    """The rounds of the baseline's embedding, after warming up."""
-    work = stopwatch.warmed_up("baseline")
-    benchmark.pedantic(work, rounds=stopwatch.runs, iterations=1, warmup_rounds=0)
-    stopwatch.keep("baseline", benchmark.stats.stats.data)
-
-
-def test_time_the_candidate(benchmark: BenchmarkFixture, stopwatch: Stopwatch) -> None:
-    """The rounds of the candidate's embedding of the same sequences, after warming up."""
-    work = stopwatch.warmed_up("candidate")
-    benchmark.pedantic(work, rounds=stopwatch.runs, iterations=1, warmup_rounds=0)
-    stopwatch.keep("candidate", benchmark.stats.stats.data)
-
-
-def test_time_the_baseline_once_more(benchmark: BenchmarkFixture, stopwatch: Stopwatch) -> None:
-    """One closing round of the baseline shows whether the machine drifted."""
-    benchmark.pedantic(stopwatch.work("baseline"), rounds=1, iterations=1, warmup_rounds=0)
-    stopwatch.keep("closing", benchmark.stats.stats.data)
+@pytest.mark.parametrize("turn", range(7))
+def test_time_both_sides_in_turns(
+    turn: int, benchmark: BenchmarkFixture, stopwatch: Stopwatch
+) -> None:
+    """Baseline and candidate three times, and the baseline once more; a second each at least."""
+    side = benchmark.group = stopwatch.turns[turn]
+    benchmark.pedantic(stopwatch.work(side), rounds=1, iterations=1, warmup_rounds=0)
+    stopwatch.keep(side, *benchmark.stats.stats.data)
 
 
 @pytest.mark.criterion("embedding-time")

@@ -135,6 +135,7 @@ def to_table(value: Any) -> Any:
 DEPLOYMENT_DROP_POINTS = Fraction(5)
 DEPLOYMENT_TIME_RATIO = Fraction(1, 2)
 DEPLOYMENT_RUNS = 3
+DEPLOYMENT_ATTEMPTS = 3  # at most
 DEPLOYMENT_SEQUENCES = 1000  # or all of the test set, if it has fewer
 
 SAMPLING_UNITS = ("record", "window", "genome")
@@ -288,7 +289,8 @@ class TimingConfig:
     attempts: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("runs", "sequences", "attempts"):
+        _require(self.runs >= DEPLOYMENT_RUNS, "timing.runs", "must be at least 3")
+        for name in ("sequences", "attempts"):
             _require(getattr(self, name) > 0, f"timing.{name}", "must be positive")
 
 
@@ -338,7 +340,7 @@ class GateConfig:
         loose = {
             "max_accuracy_drop_points": limits.max_accuracy_drop_points > DEPLOYMENT_DROP_POINTS,
             "max_time_ratio": limits.max_time_ratio > DEPLOYMENT_TIME_RATIO,
-            "timing.runs": timing.runs < DEPLOYMENT_RUNS,
+            "timing.attempts": timing.attempts > DEPLOYMENT_ATTEMPTS,
             "timing.sequences": timing.sequences < DEPLOYMENT_SEQUENCES,
         }
         return tuple(name for name, is_loose in loose.items() if is_loose)

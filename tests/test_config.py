@@ -51,6 +51,7 @@ def test_config_when_only_the_needed_is_given_then_defaults_are_virnucpros() -> 
         ({"training": {"momentum": 0.9}}, 'training.momentum: write the number as text, "0.9"'),
         ({"training": {"momentum": "often"}}, "expected a number as text, got 'often'"),
         ({"training": {"batch_size": 1}}, "training.batch_size: must be at least 2"),
+        ({"timing": {"runs": 2}}, "timing.runs: must be at least 3"),
         ({"thresholds": 5}, r"\[thresholds\] must be a table"),
         ({"nucleotide": {"model": "m", "embeddings": "e"}}, "give a model, embeddings or kind"),
         ({"nucleotide": {"kind": "kmer", "embeddings": "e"}}, "give a model, embeddings or kind"),
@@ -85,6 +86,16 @@ def test_load_config_when_paths_are_relative_then_they_start_at_the_files_folder
     assert config.candidate.model == "org/name"
 
 
+@pytest.mark.parametrize(("attempts", "loose"), [(3, ()), (4, ("timing.attempts",))])
+def test_config_when_more_than_three_attempts_are_allowed_then_it_is_looser(
+    attempts: int, loose: tuple[str, ...]
+) -> None:
+    """Who measures often enough is lucky once."""
+    config = GateConfig.from_dict(MINIMAL | {"timing": {"attempts": attempts}})
+
+    assert config.looser_than_deployment() == loose
+
+
 @pytest.mark.parametrize("content", [b"seed = ", b"\xff\xfe", b""])
 def test_load_config_when_unusable_then_the_error_names_the_file(
     tmp_path: Path, content: bytes
@@ -100,7 +111,7 @@ def test_load_config_when_unusable_then_the_error_names_the_file(
 @given(
     seed=st.integers(0, 2**31),
     fraction=st.fractions("0.01", "0.99"),
-    runs=st.integers(1, 9),
+    runs=st.integers(3, 9),
     best=st.booleans(),
 )
 def test_config_when_written_and_read_then_it_is_the_same(
@@ -134,7 +145,6 @@ def test_config_when_a_side_brings_two_things_then_error(others: tuple[str, ...]
     [
         ({"thresholds": {"max_accuracy_drop_points": "5.01"}}, "max_accuracy_drop_points"),
         ({"thresholds": {"max_time_ratio": "0.51"}}, "max_time_ratio"),
-        ({"timing": {"runs": 2}}, "timing.runs"),
         ({"timing": {"sequences": 999}}, "timing.sequences"),
     ],
 )

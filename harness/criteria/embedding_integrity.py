@@ -1,6 +1,8 @@
 """The embedding-integrity criterion: the stored embeddings are what the embedder computes.
 
-Inspects stores and judges what it found; it makes no embeddings but a few to compare with.
+Owns what is looked at in a store, what counts as a problem, and what to do about it. How vectors
+are compared stands in ``same_vector``; which stores and records are looked at is the run's choice.
+It makes no embeddings but a few to compare with.
 """
 
 from __future__ import annotations
@@ -12,12 +14,21 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from harness.criteria.criterion import FAILS, Fault, Run
 from harness.criteria.result import CriterionResult, State
+from harness.criteria.same_vector import (
+    LARGEST_COLUMN,
+    LARGEST_RELATIVE_L2,
+    LARGEST_SHARE,
+    Comparison,
+    compare_rows,
+    relative_l2,
+    take_yardstick,
+)
 from harness.embedding.embedder import Embedder, Rows
-from harness.embedding.store import EmbeddingStore
 from harness.errors import DataError
 
 __all__ = [
@@ -29,12 +40,11 @@ __all__ = [
 ]
 
 
-# One sequence alone against the same in a batch: the same function, summed in another order.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
-# The same sequences embedded elsewhere, maybe in half precision; others differ by far more.
-NUCLEOTIDE_TOLERANCE = 5e-2
 ROWS_AT_A_TIME = 65_536
-ROWS_COMPARED = 10_000
+# Enough for the spread of each dimension, few enough to read from a store of any size.
+SAMPLED_ROWS = 4_096
+# Of features, beside the nucleotide embeddings: both are stored already.
+NUCLEOTIDES_COMPARED = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +66,16 @@ class StoreInspection:
     n_recomputed : int
         Records that were embedded again, alone; none of features, whose nucleotide columns are
         compared with the other side's.
-    largest_difference : float or None
-        Between those and the stored rows, relative to the largest value.
-    tolerance : float
-        What that may be.
+    largest_share : float or None
+        How far a compared row is from the stored one at most, over the median distance of two rows.
+    n_mistaken : int
+        Compared rows to which another record's stored row is nearer than their own.
+    largest_column : float or None
+        Of features: how far a nucleotide column is from the other side's at most, in its spread.
+    reference_difference : float or None
+        Relative L2, at most, of a row in float32 and the embedder's reference; None without one.
+    reference : str
+        What that reference is, or why there is none.
     sha256 : str
         Digest of the store.
     """
@@ -72,8 +88,11 @@ class StoreInspection:
     n_not_finite: int
     n_constant: int
     n_recomputed: int
-    largest_difference: float | None
-    tolerance: float
+    largest_share: float | None
+    n_mistaken: int
+    largest_column: float | None
+    reference_difference: float | None
+    reference: str
     sha256: str
 
     @property
@@ -83,10 +102,17 @@ class StoreInspection:
 
     @property
     def differs(self) -> bool:
-        """Whether they differ from that by too much."""
-        return self.largest_difference is not None and not (
-            self.largest_difference <= self.tolerance
+        """Whether a compared row is not the stored one."""
+        return (
+            _exceeds(self.largest_share, LARGEST_SHARE)
+            or _exceeds(self.largest_column, LARGEST_COLUMN)
+            or self.n_mistaken > 0
         )
+
+    @property
+    def is_another_function(self) -> bool:
+        """Whether the embedder does not compute what its reference computes."""
+        return _exceeds(self.reference_difference, LARGEST_RELATIVE_L2)
 
     def problems(self) -> list[str]:
         """Say what is wrong, if anything."""
@@ -95,10 +121,19 @@ class StoreInspection:
             f"is {self.dim} wide, expected {self.expected_dim}": self.dim != self.expected_dim,
             f"has {self.n_not_finite} rows that are not finite": self.n_not_finite > 0,
             f"has {self.n_constant} of {self.dim} columns constant": self.n_constant == self.dim,
-            f"differs from {self.compared_with} by {self.largest_difference} "
-            f"(allowed {self.tolerance})": self.differs,
+            f"differs from {self.compared_with}: {self._difference()}": self.differs,
+            f"is not embedded as by the reference: rows differ by {self.reference_difference} "
+            f"(relative L2, allowed {LARGEST_RELATIVE_L2:g})": self.is_another_function,
         }
         return [f"{self.name} {text}" for text, is_so in found.items() if is_so]
+
+    def _difference(self) -> str:
+        """Say how far the rows are from what they must equal."""
+        text = f"a row lies {self.largest_share} of the median distance of two rows from its own "
+        text += f"(allowed {LARGEST_SHARE:g}), and {self.n_mistaken} are nearer to another's"
+        if _exceeds(self.largest_column, LARGEST_COLUMN):
+            text += f"; a column moved by {self.largest_column} of its spread"
+        return text
 
 
 def judge(run: Run) -> CriterionResult:
@@ -115,7 +150,6 @@ def inspect_store(
     sha256: str,
     embedder: Embedder | None = None,
     sample: pd.Series[str] | None = None,
-    dtype: str = "float32",
     nucleotides: Rows | None = None,
 ) -> StoreInspection:
     """Look at every row of a store, and embed a few records again, one by one.
@@ -133,21 +167,22 @@ def inspect_store(
     sha256 : str
         Digest of the store, to be recorded.
     embedder : Embedder, optional
-        What made it; without one nothing is recomputed.
+        What made it; without one nothing is recomputed. If it has ``reference(sequences)``, which
+        returns its rows in float32 and those of an implementation of others, these are compared;
+        if it has ``is_reference``, it is that implementation itself.
     sample : Series of str, indexed by id, optional
         Sequences to embed again.
-    dtype : str
-        What the embedder computes in; with what the store holds it decides the tolerance.
     nucleotides : Rows, optional
         What the first columns must equal, where the store holds features: both sides' heads see
         the same nucleotide embeddings.
     """
     n_not_finite, lowest, highest = _scan(store)
-    difference = None
+    compared, difference, reference = None, None, "nothing was embedded again"
     if embedder is not None and sample is not None:
-        difference = _largest_difference(store, embedder, sample)
+        compared = _compare_with_embedder(store, embedder, sample)
+        difference, reference = _compare_with_reference(embedder, sample)
     if nucleotides is not None:
-        difference = _difference_of_nucleotides(store, nucleotides, ids)
+        compared = _compare_nucleotides(store, nucleotides, ids)
     return StoreInspection(
         name=name,
         n_records=len(ids),
@@ -157,10 +192,11 @@ def inspect_store(
         n_not_finite=n_not_finite,
         n_constant=int(np.count_nonzero(lowest == highest)) if len(store) > 1 else 0,
         n_recomputed=0 if sample is None or embedder is None else len(sample),
-        largest_difference=difference,
-        tolerance=NUCLEOTIDE_TOLERANCE
-        if nucleotides is not None
-        else max(TOLERANCE[dtype], TOLERANCE[_stored_as(store)]),
+        largest_share=None if compared is None else compared.largest_share,
+        n_mistaken=0 if compared is None else int(compared.is_mistaken.sum()),
+        largest_column=compared.largest_column if compared and nucleotides is not None else None,
+        reference_difference=difference,
+        reference=reference,
         sha256=sha256,
     )
 
@@ -183,7 +219,8 @@ def judge_embeddings(inspections: Sequence[StoreInspection]) -> CriterionResult:
         value=Fraction(len(problems)),
         limit=Fraction(0),
         unit="problems",
-        detail="; ".join(problems) or f"One finite row a record in each store: {names}.",
+        detail="; ".join(problems)
+        or f"One finite row a record in each store: {names}. {_say_references(inspections)}",
         warnings=tuple(
             f"{i.name} has {i.n_constant} of {i.dim} columns constant"
             for i in inspections
@@ -194,8 +231,14 @@ def judge_embeddings(inspections: Sequence[StoreInspection]) -> CriterionResult:
     )
 
 
-def _stored_as(store: Rows) -> str:
-    return store.dtype if isinstance(store, EmbeddingStore) else "float32"
+def _exceeds(value: float | None, limit: float) -> bool:
+    """Whether there is a value that is not within the limit; what is no number is not."""
+    return value is not None and not value <= limit
+
+
+def _say_references(inspections: Sequence[StoreInspection]) -> str:
+    """Say of each embedder what its computation was compared with."""
+    return "; ".join(f"{i.name}: {i.reference}" for i in inspections) + "."
 
 
 def _plain(inspection: StoreInspection) -> dict[str, Any]:
@@ -218,7 +261,15 @@ def _scan(store: Rows) -> tuple[int, np.ndarray, np.ndarray]:
     return n_not_finite, lowest, highest
 
 
-def _largest_difference(store: Rows, embedder: Embedder, sample: pd.Series[str]) -> float | None:
+def _sampled(store: Rows, dim: int) -> npt.NDArray[np.float32]:
+    """Return the first columns of rows spread over a store."""
+    positions = np.linspace(0, len(store) - 1, min(SAMPLED_ROWS, len(store))).round().astype(int)
+    return store.rows(list(store.ids[positions]))[:, :dim]
+
+
+def _compare_with_embedder(
+    store: Rows, embedder: Embedder, sample: pd.Series[str]
+) -> Comparison | None:
     try:
         stored = store.rows(list(sample.index))
     except DataError:  # a missing row is reported as such
@@ -226,25 +277,42 @@ def _largest_difference(store: Rows, embedder: Embedder, sample: pd.Series[str])
     alone = np.concatenate([embedder.embed([sequence]) for sequence in sample])
     if alone.shape != stored.shape:
         return None
-    largest_stored = max(float(np.abs(stored).max()), 1e-30)  # a store of zeros must not divide
-    return float(np.abs(alone - stored).max()) / largest_stored
+    yardstick = take_yardstick(_sampled(store, store.dim))
+    return compare_rows(alone, stored, yardstick, keys=sample.tolist())
 
 
-def _difference_of_nucleotides(
+def _compare_with_reference(embedder: Embedder, sample: pd.Series[str]) -> tuple[float | None, str]:
+    """Return the largest relative L2 from the embedder's reference, and what that is."""
+    if getattr(embedder, "is_reference", False):
+        return None, "is computed by the reference implementation itself"
+    ask = getattr(embedder, "reference", None)
+    if ask is None:
+        return None, "has no reference implementation to be compared with"
+    found, expected = ask(sample.tolist())
+    difference = float(relative_l2(found, expected).max())
+    return difference, (
+        f"{len(sample)} proteins in float32 are within {difference:.1e} of the reference "
+        f"implementation (relative L2, allowed {LARGEST_RELATIVE_L2:g})"
+    )
+
+
+def _compare_nucleotides(
     store: Rows, nucleotides: Rows, ids: Sequence[str] | pd.Series[str]
-) -> float | None:
-    """Return how far a store's first columns are from what they must equal, in spread records."""
-    positions = np.linspace(0, len(ids) - 1, min(ROWS_COMPARED, len(ids))).round().astype(int)
+) -> Comparison | None:
+    """Compare a store's first columns with what they must equal, in spread records."""
+    n_rows = min(NUCLEOTIDES_COMPARED, len(ids))
+    positions = np.linspace(0, len(ids) - 1, n_rows).round().astype(int)
     chosen = pd.Series(ids, dtype="str").iloc[positions].tolist()
     try:
         features, expected = store.rows(chosen), nucleotides.rows(chosen)
     except DataError:  # a missing row is reported as such
         return None
     width = expected.shape[1]
-    if features.shape[1] < width:
-        return math.inf
-    largest = max(float(np.abs(expected).max()), 1e-30)
-    return float(np.abs(features[:, :width] - expected).max()) / largest
+    if features.shape[1] < width:  # they cannot hold them
+        nothing = np.zeros(n_rows, dtype=np.bool_)
+        shares = np.full(n_rows, math.inf)
+        return Comparison(shares=shares, is_mistaken=nothing, largest_column=math.inf)
+    return compare_rows(features[:, :width], expected, take_yardstick(expected))
 
 
 def _next_steps(inspections: Sequence[StoreInspection]) -> tuple[str, ...]:
@@ -277,8 +345,12 @@ def _steps_for(found: StoreInspection) -> Iterator[str]:
     elif found.differs:
         yield (
             f"Name the weights that {found.name} was made by, or delete it and embed again: of "
-            f"{found.n_recomputed} records embedded anew some differ by "
-            f"{found.largest_difference:.2g} of the largest value."
+            f"{found.n_recomputed} records embedded anew some are not the stored ones."
+        )
+    if found.is_another_function:
+        yield (
+            f"Report this with the checkpoint's name: what this project computes with "
+            f"{found.name}'s weights is not what they were trained for, and its vectors are wrong."
         )
 
 

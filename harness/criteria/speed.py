@@ -1,16 +1,7 @@
-"""The embedding-time criterion: the clock, the all-pairs rule, repeated attempts.
+"""The embedding-time criterion: the clock, the rule of all pairs, the rule of repeated attempts.
 
-What is timed, and in which order, is decided by the acceptance tests; here are only readings and
-what follows from them.
-
-The words about a measurement of the embedding time: what was found, and what to do about it.
-
-Every sentence is made from the rounds and from what was observed around them. Nothing here decides.
-
-One measurement of the embedding time: its rounds, and what was observed around them.
-
-Whether it passes is decided in ``harness.criteria.speed``, what is said about it in
-``harness.criteria.speed``.
+Owns what follows from timed rounds and from what was observed around them: the state, and every
+sentence about it. What is timed, and in which order, is decided by who runs the rounds.
 """
 
 from __future__ import annotations
@@ -39,6 +30,7 @@ __all__ = [
     "judge",
     "judge_attempts",
     "judge_time",
+    "measure_until_settled",
     "noise_warnings",
     "read_clock",
     "time_rounds",
@@ -99,8 +91,8 @@ def judge_time(
     limit_ratio : str or Fraction
         The largest ratio of the means that passes, inclusive.
     closing_baseline_seconds : sequence of float
-        Baseline rounds run at the very end; they count as baseline runs in the pairs, not in the
-        mean.
+        Baseline rounds after the candidate's last; they count as baseline runs in the pairs, not in
+        the mean.
 
     Returns
     -------
@@ -123,21 +115,68 @@ def judge_time(
 
 
 def judge_attempts(attempts: Sequence[Attempt], *, limit_ratio: str | Fraction) -> CriterionResult:
-    """Judge repeated measurements: the first that is settled counts, all are kept as evidence.
+    """Judge repeated measurements: more than half of them must agree; all are kept as evidence.
 
     Raises
     ------
     ValueError
         If there is no attempt, or one without runs on either side.
+
+    Notes
+    -----
+    If the first that is settled counted, a candidate over the limit would pass ever more often the
+    more attempts it had. With more than half to agree, one attempt decides as before, an
+    INCONCLUSIVE one takes two others that agree, and the chance of a false PASS stays below that of
+    one attempt plus a few of its squares, however many there are. A disturbed attempt is void,
+    whatever it measured, and counts on neither side.
     """
     if not attempts:
         raise ValueError("expected at least one attempt")
     limit = Fraction(limit_ratio)
     results = [_judge(attempt, limit) for attempt in attempts]
-    settled = [r for r in results if r.state is not State.INCONCLUSIVE]
-    chosen = settled[0] if settled else results[-1]
+    state = _agreed(_votes(attempts, results))
+    matching = [result for result in results if result.state is state]
+    chosen = matching[-1] if matching else replace(results[-1], state=state)
     evidence = chosen.evidence | {"attempts": [attempt.to_dict() for attempt in attempts]}
     return replace(chosen, evidence=evidence)
+
+
+def measure_until_settled(
+    measure: Callable[[], Attempt], *, attempts: int, limit_ratio: str | Fraction
+) -> CriterionResult:
+    """Measure, and again while the attempts disagree and those left could still settle it.
+
+    Parameters
+    ----------
+    measure : callable
+        Makes one attempt.
+    attempts : int
+        How many are made at most.
+    limit_ratio : str or Fraction
+        The largest ratio that passes.
+    """
+    made = [measure()]
+    result = judge_attempts(made, limit_ratio=limit_ratio)
+    while result.state is State.INCONCLUSIVE and (left := attempts - len(made)) > 0:
+        votes = _votes(made, [_judge(attempt, Fraction(limit_ratio)) for attempt in made])
+        hopes = (State.PASS, State.FAIL)
+        if all(_agreed([*votes, *[hope] * left]) is not hope for hope in hopes):
+            break
+        made.append(measure())
+        result = judge_attempts(made, limit_ratio=limit_ratio)
+    return result
+
+
+def _votes(attempts: Sequence[Attempt], results: Sequence[CriterionResult]) -> list[State]:
+    """Return the states of the attempts that were not disturbed."""
+    pairs = zip(attempts, results, strict=True)
+    return [result.state for attempt, result in pairs if not attempt.disturbances]
+
+
+def _agreed(votes: Sequence[State]) -> State:
+    """Return what more than half say: INCONCLUSIVE where that is nothing."""
+    settled = (State.PASS, State.FAIL)
+    return next((s for s in settled if 2 * votes.count(s) > len(votes)), State.INCONCLUSIVE)
 
 
 def _judge(attempt: Attempt, limit: Fraction) -> CriterionResult:
@@ -190,7 +229,7 @@ def _unmeasured(attempt: Attempt, limit: Fraction, runs: Sequence[float]) -> Cri
         detail=f"A run took {bad} s, which is no time: the clock or the workload is broken.",
         next_steps=(
             f"Check the clock and the number of sequences: the runs were {_listed(runs)} s.",
-            "Raise [timing] sequences until a run takes at least a second, then measure again.",
+            "Measure again on a clock that runs.",
         ),
         evidence=attempt.to_dict(),
     )

@@ -131,6 +131,7 @@ _TIMING_KEYS = (
     "closing_baseline_seconds",
     "ratio",
     "attempts",
+    "repeats",
     "n_sequences",
     "n_residues",
     "tokenisation_seconds",

@@ -43,7 +43,8 @@ __all__ = [
 ]
 
 
-# Records that are embedded again, alone, to see that the store holds what the embedder computes.
+# Records that are embedded again, alone, to see that the store holds what the embedder computes,
+# and by its reference, to see that this is what the weights stand for.
 RECOMPUTED = 8
 
 
@@ -111,7 +112,6 @@ def _inspect_proteins(pipeline: Pipeline, side: Side) -> StoreInspection:
         sha256=proteins.sha256,
         embedder=embedder,
         sample=_sample(pipeline, "protein"),
-        dtype=getattr(pipeline.config, side).dtype,
     )
 
 
@@ -130,7 +130,10 @@ def _inspect_nucleotides(pipeline: Pipeline) -> StoreInspection:
 
 
 def _sample(pipeline: Pipeline, column: str) -> pd.Series[str]:
-    return spread_rows(pipeline.samples.part("test"), RECOMPUTED).set_index("id")[column]
+    """Return different test sequences, their lengths spread: the shortest and longest included."""
+    different = pipeline.samples.part("test").drop_duplicates(column)
+    by_length = different.sort_values(column, key=lambda texts: texts.str.len(), kind="stable")
+    return spread_rows(by_length, RECOMPUTED).set_index("id")[column]
 
 
 class Judge:

@@ -1,19 +1,9 @@
-"""Timing the embedding of both sides: the same sequences, in the same order, warmed up.
+"""Timing the embedding of both sides: the same sequences, warmed up, in turns.
 
-The binding comparison is matched: both sides in the candidate's dtype, by the same engine. Its
-rounds are run by pytest-benchmark in the acceptance tests; only the repetition of an inconclusive
-measurement is run here. What the rounds mean is judged in ``harness.criteria.speed``.
-
-Equal batches for both sides of a timed comparison, and what became of them on a full device.
-
-An embedder halves its batches where the device's memory does not suffice; how fast it is then says
-as much about the memory as about the model.
-
-Why the candidate is faster: the model, the precision, the batching. Reported, never gated.
-
-A few rounds outside the timed ones. The binding comparison is ``harness.pipeline.stopwatch``'s.
-
-How many threads torch computes on.
+The binding comparison is matched: both sides in the candidate's dtype, by the same engine, in equal
+batches. Its first rounds are run by pytest-benchmark in the acceptance tests, the others here, like
+those that tell why the candidate is faster (model, precision, batching), which gate nothing. What
+the rounds mean is judged in ``harness.criteria.speed``.
 """
 
 from __future__ import annotations
@@ -30,18 +20,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.criteria.embedding_integrity import TOLERANCE
 from harness.criteria.neighbours import Observation
 from harness.criteria.result import CriterionResult, State, decimal_text
+from harness.criteria.same_vector import compare_rows, take_yardstick
 from harness.criteria.speed import (
     Attempt,
     advise_on_slowness,
-    judge_attempts,
+    measure_until_settled,
     read_clock,
     time_rounds,
 )
 from harness.embedding.embedder import Abilities, Embedder
 from harness.errors import ArtifactError
+from harness.pipeline.vectors import SIDES
 
 __all__ = [
     "Causes",
@@ -73,6 +64,11 @@ def observe_batches(token_budgets: Collection[int]) -> Observation:
 # Warm-up ends when two consecutive runs differ by less than this share, or after so many runs.
 STEADY = 0.02
 MAX_WARM_UPS = 10
+# A round lasts at least a second, else anything disturbs it. The sequences are repeated for that,
+# somewhat more often than it takes; a clock that stands still ends it.
+ROUND_SECONDS = 1.0
+REPEATS_MARGIN = 1.1
+MAX_REPEATS = 4_096
 
 Vectors = npt.NDArray[np.float32]
 
@@ -85,7 +81,7 @@ class Stopwatch:
     embedders : mapping of side to Embedder
         ``baseline`` and ``candidate``, both in the candidate's dtype. They are given equal batches.
     proteins : sequence of str
-        What each run embeds, in this order.
+        What each run embeds, in this order; a round repeats them until it lasts a second.
     stored : mapping of side to float32 array, (n_proteins, dim)
         The embeddings that the heads were judged on: what is timed must be what was validated.
     limit_ratio : Fraction
@@ -99,7 +95,7 @@ class Stopwatch:
     deployed : Embedder, optional
         The baseline in its own dtype, to tell the causes of the speed-up apart.
     observe : callable
-        Looks at what else uses the device; called before and after each side's rounds.
+        Looks at what else uses the device; called before the rounds and after each.
     clock : callable
         Returns seconds; synchronises the device first.
     """
@@ -118,74 +114,87 @@ class Stopwatch:
         observe: Callable[[], Observation] = Observation,
         clock: Callable[[], float] = read_clock,
     ) -> None:
-        self.runs = runs
+        self.turns = (*SIDES * runs, "baseline")  # so that what disturbs a while disturbs both
         self._embedders = embedders
         self._abilities = {side: Abilities(embedder) for side, embedder in embedders.items()}
         self._shared_budget: int | None = None  # most tokens in a batch of either side
         self._proteins = list(proteins)
+        self._repeats = 1
         self._stored = stored
+        self._yardsticks = {side: take_yardstick(rows) for side, rows in stored.items()}
         self._limit_ratio = limit_ratio
         self._attempts = attempts
         self._dtype = dtype
         self._deployed = deployed
-        dtypes = {"candidate": {dtype}, "baseline": {dtype, deployed.dtype if deployed else dtype}}
-        self._tolerances = {s: max(TOLERANCE[d] for d in found) for s, found in dtypes.items()}
         self._observe = observe
         self._clock = clock
-        self._observations: list[Observation] = []
-        self._seconds: dict[str, tuple[float, ...]] = {}
-        self._cpu_seconds: dict[str, list[float]] = {"baseline": [], "candidate": []}
+        self._cpu_seconds: dict[str, list[float]] = {side: [] for side in SIDES}
         self._warm_ups: dict[str, list[float]] = {}
         self._latest: dict[str, Vectors] = {}
         self._budgets: list[int] = []  # tokens in a batch, before and after each round
+        self._kept: list[float] = []
+        self._observations: list[Observation] = []
         self.result: CriterionResult | None = None
+
+    def warm_up(self) -> None:
+        """Run each side until two runs are alike, then find how often a round must repeat them."""
+        self._shared_budget = shared_budget(self._abilities.values())
+        self._warm_ups = {side: self._until_steady(self.work(side)) for side in SIDES}
+        shortest = min(seconds[-1] for seconds in self._warm_ups.values())
+        while shortest < ROUND_SECONDS and self._repeats < MAX_REPEATS:
+            factor = REPEATS_MARGIN * ROUND_SECONDS / max(shortest, ROUND_SECONDS / MAX_REPEATS)
+            self._repeats = min(MAX_REPEATS, math.ceil(self._repeats * factor))
+            for side in SIDES:
+                self._warm_ups[side] += time_rounds(self.work(side), 1, clock=self._clock)
+            shortest = min(seconds[-1] for seconds in self._warm_ups.values())
+        for seconds_on_cpu in self._cpu_seconds.values():
+            seconds_on_cpu.clear()
+        self._start_attempt()
 
     def work(self, side: str) -> Callable[[], None]:
         """Return what one round of a side runs: strings on the host in, vectors on the host out."""
+        proteins = self._proteins * self._repeats
 
         def embed() -> None:
             embedder, cpu_started = self._embedders[side], time.process_time()
             self._budgets += self._budget(side)
-            self._latest[side] = embedder.embed(self._proteins, token_budget=self._shared_budget)
+            self._latest[side] = embedder.embed(proteins, token_budget=self._shared_budget)
             self._cpu_seconds[side].append(time.process_time() - cpu_started)
             self._budgets += self._budget(side)
 
         return embed
 
-    def warmed_up(self, side: str) -> Callable[[], None]:
-        """Run a side until two consecutive runs are alike, at most ten times; return its work."""
-        self._shared_budget = shared_budget(self._abilities.values())
-        work, n_counted = self.work(side), len(self._budgets)
-        seconds = list(time_rounds(work, 2, clock=self._clock))
-        while len(seconds) < MAX_WARM_UPS and not _is_steady(seconds):
-            seconds += time_rounds(work, 1, clock=self._clock)
-        self._warm_ups[side] = seconds
-        self._cpu_seconds[side].clear()
-        del self._budgets[n_counted:]
-        self._observations.append(self._observe())
-        return work
-
-    def keep(self, name: str, seconds: Sequence[float]) -> None:
-        """Keep the measured rounds of ``baseline``, ``candidate`` or ``closing`` (baseline)."""
-        self._seconds[name] = tuple(seconds)
-        self._observations.append(self._observe())
-
-    def judge(self) -> CriterionResult:
-        """Judge the kept rounds; measure again, whole, while the answer is inconclusive.
+    def keep(self, side: str, seconds: float) -> None:
+        """Keep one measured round.
 
         Raises
         ------
         ArtifactError
-            If a round is missing, or the timed embeddings are not those that the heads were judged
-            on.
+            If it is another side's turn.
         """
-        attempts = [self._first_attempt()]
-        result = judge_attempts(attempts, limit_ratio=self._limit_ratio)
-        while result.state is State.INCONCLUSIVE and len(attempts) < self._attempts:
-            attempts.append(self._another_attempt())
-            result = judge_attempts(attempts, limit_ratio=self._limit_ratio)
-        for side in self._stored:
-            self._check(side, self._latest[side], self._tolerances[side])
+        if [side] != list(self.turns[len(self._kept) : len(self._kept) + 1]):
+            raise ArtifactError(
+                f"a round of the {side} was timed out of turn: run acceptance/ whole, without -k"
+            )
+        self._kept.append(seconds)
+        self._observations.append(self._observe())
+
+    def judge(self) -> CriterionResult:
+        """Judge the kept rounds; measure again, whole, while that may settle it.
+
+        Rounds that nobody has kept are timed first: those over the three of each side that the
+        acceptance tests time.
+
+        Raises
+        ------
+        ArtifactError
+            If the timed embeddings are not those that the heads were judged on.
+        """
+        result = measure_until_settled(
+            self._attempt, attempts=self._attempts, limit_ratio=self._limit_ratio
+        )
+        for side, timed in self._latest.items():
+            self._check(side, timed)
         result = replace(result, evidence=result.evidence | self._workload())
         result = self._with_causes(self._with_engines(result))
         if result.state is State.FAIL:
@@ -194,33 +203,17 @@ class Stopwatch:
         self.result = result
         return result
 
-    def _first_attempt(self) -> Attempt:
-        names = ("baseline", "candidate", "closing")
-        if missing := [name for name in names if name not in self._seconds]:
-            raise ArtifactError(
-                f"the {missing[0]} rounds were not timed: run acceptance/ whole, without -k"
-            )
-        return Attempt.observed(
-            [*self._observations, observe_batches(self._budgets)],
-            baseline_seconds=self._seconds["baseline"],
-            candidate_seconds=self._seconds["candidate"],
-            closing_baseline_seconds=self._seconds["closing"],
-        )
+    def _until_steady(self, work: Callable[[], None]) -> list[float]:
+        seconds = list(time_rounds(work, 2, clock=self._clock))
+        while len(seconds) < MAX_WARM_UPS and not _is_steady(seconds):
+            seconds += time_rounds(work, 1, clock=self._clock)
+        return seconds
 
-    def _another_attempt(self) -> Attempt:
+    def _start_attempt(self) -> None:
         self._shared_budget = shared_budget(self._abilities.values())
         self._budgets.clear()
-        before = self._observe()
-        seconds = {
-            f"{name}_seconds": time_rounds(self.work(side), rounds, clock=self._clock)
-            for name, side, rounds in (
-                ("baseline", "baseline", self.runs),
-                ("candidate", "candidate", self.runs),
-                ("closing_baseline", "baseline", 1),
-            )
-        }
-        seen = [before, self._observe(), observe_batches(self._budgets)]
-        return Attempt.observed(seen, **seconds)
+        self._kept.clear()
+        self._observations = [self._observe()]
 
     def _budget(self, side: str) -> list[int]:
         """Return the most tokens in a batch of a side, if it says."""
@@ -239,13 +232,32 @@ class Stopwatch:
         )
         return replace(result, warnings=(*result.warnings, warning))
 
-    def _check(self, side: str, timed: Vectors, tolerance: float) -> None:
-        """Raise unless the vectors are the stored ones, relative to the largest stored value."""
-        stored = self._stored[side]
-        if timed.shape == stored.shape:
-            scale = max(float(np.abs(stored).max()), 1e-30)
-            if float(np.abs(timed - stored).max()) <= tolerance * scale:
-                return
+    def _attempt(self) -> Attempt:
+        """Return one measurement: the rounds kept so far, and those that lack; begin another."""
+        if not self._warm_ups:
+            self.warm_up()
+        if not self._observations:
+            self._start_attempt()
+        for side in self.turns[len(self._kept) :]:
+            self.keep(side, *time_rounds(self.work(side), 1, clock=self._clock))
+        *rounds, closing = self._kept
+        attempt = Attempt.observed(
+            [*self._observations, observe_batches(self._budgets)],
+            baseline_seconds=tuple(rounds[::2]),
+            candidate_seconds=tuple(rounds[1::2]),
+            closing_baseline_seconds=(closing,),
+        )
+        self._observations = []
+        return attempt
+
+    def _check(self, side: str, timed: Vectors) -> None:
+        """Raise unless the vectors are the stored ones, however often they were embedded."""
+        stored, yardstick = self._stored[side], self._yardsticks[side]
+        if timed.shape == (self._repeats * len(stored), stored.shape[1]) and all(
+            compare_rows(part, stored, yardstick, keys=self._proteins).is_same
+            for part in np.split(timed, self._repeats)
+        ):
+            return
         raise ArtifactError(
             f"the {side}'s timed embeddings are not those that its head was judged on. "
             "Delete the work directory's embeddings and run again"
@@ -271,10 +283,13 @@ class Stopwatch:
         )
 
     def _measure_causes(self, deployed: Embedder, result: CriterionResult) -> Causes:
-        def work() -> None:
-            self._check("baseline", deployed.embed(self._proteins), TOLERANCE[deployed.dtype])
+        proteins = self._proteins * self._repeats
+        embedded: list[Vectors] = []
 
-        return measure_causes(
+        def work() -> None:
+            embedded[:] = [deployed.embed(proteins)]
+
+        causes = measure_causes(
             deployed,
             self._proteins,
             candidate_dtype=self._dtype,
@@ -283,10 +298,14 @@ class Stopwatch:
             deployed_work=work,
             clock=self._clock,
         )
+        for vectors in embedded:
+            self._check("baseline", vectors)
+        return causes
 
     def _workload(self) -> dict[str, Any]:
         budgets = {side: self._budget(side) for side in self._embedders}
         return {
+            "repeats": self._repeats,
             "n_sequences": len(self._proteins),
             "n_residues": sum(map(len, self._proteins)),
             "tokenisation_seconds": self._time_tokenisation(),
@@ -301,7 +320,8 @@ class Stopwatch:
         tokenise = self._abilities["candidate"].tokenise
         if tokenise is None:
             return []
-        return list(time_rounds(lambda: tokenise(self._proteins), self.runs, clock=self._clock))
+        proteins = self._proteins * self._repeats
+        return list(time_rounds(lambda: tokenise(proteins), ROUNDS, clock=self._clock))
 
 
 def _is_steady(seconds: Sequence[float]) -> bool:

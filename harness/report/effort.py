@@ -192,8 +192,9 @@ def _rounds_table(verdict: Verdict) -> Iterator[Table]:
             title="Embedding time, raw rounds (seconds)",
             columns=columns("Model", *heads),
             rows=tuple(rows),
-            note="From protein strings on the host to pooled embeddings on the host; tokenisation "
-            "is inside, loading and compilation are outside.",
+            note="In turns, from protein strings on the host to pooled embeddings on the host; "
+            "tokenisation is inside, loading and compilation are outside. Each round embeds the "
+            f"sequences {timing.repeats} times.",
         )
 
 
@@ -201,7 +202,7 @@ def _rounds(seconds: Sequence[float], most: int, timing: Timing) -> tuple[str, .
     mean = fmean(seconds)
     spread = stdev(seconds) / mean if len(seconds) > 1 and mean else None
     rounds = [show_seconds(one) for one in seconds] + [ABSENT] * (most - len(seconds))
-    rate = show_number(_per(timing.n_sequences, mean), 3)
+    rate = show_number(_per((timing.n_sequences or 0) * timing.repeats, mean), 3)
     return (*rounds, show_seconds(mean), show_percent(spread, 1), rate)
 
 
@@ -211,7 +212,7 @@ def _attempts(timing: Timing) -> Iterator[Table]:
         for number, attempt in enumerate(timing.attempts, start=1)
     ]
     if rows:
-        title = "Every attempt; the first that is settled counts"
+        title = "Every attempt; more than half must agree"
         yield without_empty(rows_table(rows, title=title))
 
 

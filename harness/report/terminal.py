@@ -196,7 +196,7 @@ def _trend_row(entry: PastVerdict) -> tuple[str, ...]:
         f"{entry.verdict} (rehearsal)" if entry.rehearsal else entry.verdict,
         entry.candidate,
         *(ABSENT if number is None else decimal_text(number, 2) for number in numbers),
-        str(entry.looks) if entry.is_look else ABSENT,
+        str(entry.looks) if entry.look else ABSENT,
     )
 
 

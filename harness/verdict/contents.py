@@ -136,7 +136,8 @@ class PastVerdict:
     time_ratio : float or None
         The candidate's embedding time over the baseline's; None if not judged.
     looks : int
-        How often the candidate's accuracy had been seen on this test set, this run included.
+        How often something new was seen of the candidate's accuracy on this test set, by this run
+        included.
     digest : str
         The ``digest`` of the run's ``verdict.json``.
     """
@@ -156,9 +157,12 @@ class PastVerdict:
     digest: str
 
     @property
-    def is_look(self) -> bool:
-        """Whether the run learned how accurate the candidate is on the test set."""
-        return self.drop_points is not None
+    def look(self) -> tuple[str | None, str | None, float, float | None] | None:
+        """What the run learned: embedder, head, drop and bound; None if nothing."""
+        if self.drop_points is None:
+            return None
+        judged = (self.model_sha256, self.checkpoint_sha256)
+        return (*judged, self.drop_points, self.upper_bound_points)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +224,7 @@ class Timing:
     closing_baseline_seconds: tuple[float, ...] = ()
     attempts: tuple[Json, ...] = ()
     n_sequences: int | None = None
+    repeats: int = 1
     token_budget: Mapping[str, int | None] = field(default_factory=dict)
     n_out_of_memory: Mapping[str, int] = field(default_factory=dict)
     content: Json = field(default_factory=dict)

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -80,7 +80,7 @@ def note_looks(facts: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     except OSError as error:
         warning = f"The earlier verdicts on this test set cannot be read: {error}"
         return with_warning({**facts, "split": {**split, "looks": None}}, warning)
-    looks = _count(lines, test_sha256) + (_drop(verdict) is not None)
+    looks = summarise(verdict, lines).looks
     earlier = [asdict(line) for line in lines if _is_on(line, test_sha256)][-MOST_EARLIER:]
     noted = {**facts, "split": {**split, "looks": looks, "earlier_verdicts": earlier}}
     damaged = [str(number) for number, line in enumerate(lines, 1) if isinstance(line, str)]
@@ -153,7 +153,7 @@ def summarise(verdict: Verdict, lines: Sequence[PastVerdict | str] = ()) -> Past
     drop, test_sha256 = _drop(verdict), _test_sha256(verdict)
     checkpoint, judged = verdict.artifacts.get("checkpoint"), verdict.rows.get("accuracy-drop")
     time = verdict.rows.get("embedding-time")
-    return PastVerdict(
+    line = PastVerdict(
         finished=verdict.finished or "",
         verdict=verdict.verdict,
         profile=verdict.profile,
@@ -165,9 +165,10 @@ def summarise(verdict: Verdict, lines: Sequence[PastVerdict | str] = ()) -> Past
         drop_points=drop,
         upper_bound_points=_finite(judged.interval[1]) if judged and judged.interval else None,
         time_ratio=_finite(time.value) if time else None,
-        looks=_count(lines, test_sha256) + (drop is not None),
+        looks=0,
         digest=digest_verdict(verdict),
     )
+    return replace(line, looks=_count([*lines, line], test_sha256))
 
 
 def _append(path: Path, verdict: Verdict) -> None:
@@ -186,11 +187,15 @@ def _read_text(path: Path) -> str:
 
 
 def _count(lines: Sequence[PastVerdict | str], test_sha256: str) -> int:
-    """Count the looks at one test set; a damaged line may have been one."""
-    return sum(
-        isinstance(line, str) or (line.is_look and line.test_sha256 == test_sha256)
-        for line in lines
-    )
+    """Count the looks at one test set; a damaged line may have been one.
+
+    The same head judged again with the same result, as when only the time is measured again, tells
+    nothing new. Predictions that were brought have no head to know them by: each counts.
+    """
+    looks = [line.look for line in lines if _is_on(line, test_sha256) and line.look]
+    known = {look for look in looks if look[1] is not None}
+    n_damaged = sum(isinstance(line, str) for line in lines)
+    return n_damaged + len(known) + sum(look[1] is None for look in looks)
 
 
 def _is_on(line: PastVerdict | str, test_sha256: str) -> TypeGuard[PastVerdict]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import harness.embedding.esm.reference  # noqa: F401 - an inner run would load it anew each time
 from harness.config import load_config
 from harness.embedding import Embedder
 from harness.pipeline import Pipeline, judge

@@ -13,9 +13,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from harness.config import DTYPES
 from harness.criteria.embedding_integrity import (
-    TOLERANCE,
     StoreInspection,
     inspect_store,
     judge_embeddings,
@@ -35,7 +33,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def inspect(folder: Path, *, n_records: int = 8) -> StoreInspection:
+def inspect(
+    folder: Path, *, n_records: int = 8, embedder: KmerProfile | None = None
+) -> StoreInspection:
     """Inspect the store against its embedder."""
     return inspect_store(
         "k-mers",
@@ -43,7 +43,7 @@ def inspect(folder: Path, *, n_records: int = 8) -> StoreInspection:
         [f"r{n}" for n in range(n_records)],
         expected_dim=16,
         sha256="0" * 64,
-        embedder=KmerProfile(2),
+        embedder=embedder or KmerProfile(2),
         sample=SEQUENCES.iloc[:3],
     )
 
@@ -61,17 +61,18 @@ def test_judge_when_the_store_is_sound_then_passes(folder: Path) -> None:
     result = judge_embeddings([inspect(folder)])
 
     assert result.state is State.PASS
-    assert result.evidence["stores"][0]["largest_difference"] == 0
-    assert result.evidence["stores"][0]["n_recomputed"] == 3
+    (store,) = result.evidence["stores"]
+    assert (store["largest_share"], store["n_mistaken"], store["n_recomputed"]) == (0, 0, 3)
+    assert store["reference"] == "has no reference implementation to be compared with"
 
 
 def test_judge_when_the_store_is_in_16_bits_then_their_rounding_is_allowed(tmp_path: Path) -> None:
-    """What float32 would not allow."""
+    """It moves rows, by less than a tenth of what lies between two of them."""
     write_store(tmp_path, list(SEQUENCES.index), SEQUENCES, KmerProfile(2), dtype="bfloat16")
 
     found = inspect(tmp_path)
 
-    assert 1e-4 < (found.largest_difference or 0) < found.tolerance
+    assert found.largest_share
     assert not found.problems()
 
 
@@ -126,9 +127,12 @@ def test_judge_when_there_is_no_store_then_it_is_a_mistake_of_the_caller() -> No
     [
         ({"n_rows": 5}, "Embed the 3 records that k-mers lacks"),
         ({"dim": 16, "expected_dim": 1280}, "rows of 16 numbers are not those of one that yields"),
-        ({"n_not_finite": 2, "largest_difference": np.nan}, "float16 overflows beyond 65,504, and"),
+        ({"n_not_finite": 2, "largest_share": np.nan}, "float16 overflows beyond 65,504, and"),
         ({"n_constant": 16}, "all its rows are alike"),
-        ({"largest_difference": 0.25}, "of 3 records embedded anew some differ by 0.25"),
+        ({"largest_share": 0.25}, "of 3 records embedded anew some are not the stored ones"),
+        ({"n_mistaken": 1}, "of 3 records embedded anew some are not the stored ones"),
+        ({"reference_difference": 1e-3}, "is not what they were trained for"),
+        ({"reference_difference": np.nan}, "is not what they were trained for"),
     ],
 )
 def test_judge_when_a_store_is_wrong_then_the_step_is_about_what_is_wrong(
@@ -140,9 +144,38 @@ def test_judge_when_a_store_is_wrong_then_the_step_is_about_what_is_wrong(
     assert step in found
 
 
-def test_tolerance_when_a_dtype_can_be_set_then_it_has_one() -> None:
-    """What the settings allow can be judged."""
-    assert set(TOLERANCE) == set(DTYPES)
+class WithReference(KmerProfile):
+    """An embedder with a reference whose values are a given share larger."""
+
+    def __init__(self, excess: float) -> None:
+        super().__init__(2)
+        self._excess = excess
+
+    def reference(
+        self, sequences: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the embedder's rows and the reference's."""
+        rows = self.embed(sequences)
+        return rows, (rows * (1 + self._excess)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("excess", "state"), [(4e-5, State.PASS), (6e-5, State.FAIL)])
+def test_judge_when_the_embedder_has_a_reference_then_its_rows_must_be_near(
+    folder: Path, excess: float, state: State
+) -> None:
+    """In float32, whatever the store and the run are in: 5e-5 of a row's length."""
+    result = judge_embeddings([inspect(folder, embedder=WithReference(excess))])
+
+    assert result.state is state
+    assert result.evidence["stores"][0]["reference_difference"] == pytest.approx(excess, rel=0.01)
+
+
+def test_judge_when_the_embedder_is_the_reference_itself_then_it_says_so(folder: Path) -> None:
+    """Transformers' own class is compared with nothing."""
+    embedder = KmerProfile(2)
+    embedder.is_reference = True  # type: ignore[attr-defined]
+
+    assert "the reference implementation itself" in inspect(folder, embedder=embedder).reference
 
 
 @pytest.mark.parametrize(
@@ -161,7 +194,7 @@ def test_judge_when_features_have_other_nucleotides_then_fails(
 
     assert result.state is state
     if state is State.FAIL:
-        assert "features differs from the nucleotide embeddings of the run by" in result.detail
+        assert "features differs from the nucleotide embeddings of the run" in result.detail
         assert "with the nucleotide embeddings that the other side has" in result.next_steps[0]
 
 
@@ -173,7 +206,7 @@ def test_judge_when_features_are_narrower_than_the_nucleotides_then_fails(folder
     result = judge_embeddings([inspect_features(narrow, nucleotides)])
 
     assert result.state is State.FAIL
-    assert result.evidence["stores"][0]["largest_difference"] is None
+    assert result.evidence["stores"][0]["largest_share"] is None
 
 
 class Features:

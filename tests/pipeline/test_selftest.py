@@ -142,7 +142,7 @@ def test_selftest_when_a_criterion_is_another_packages_then_its_faults_are_plant
     ("function", "criterion"),
     [
         ("criteria.accuracy.judge_accuracy", "accuracy-drop"),
-        ("pipeline.stopwatch.judge_attempts", "embedding-time"),
+        ("pipeline.stopwatch.measure_until_settled", "embedding-time"),
         ("criteria.representative.judge_representative", "representative-split"),
         ("criteria.split_integrity.judge_split_integrity", "split-integrity"),
         ("criteria.baseline.judge_baseline", "baseline-sanity"),

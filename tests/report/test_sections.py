@@ -37,7 +37,7 @@ TABLES = {
     "Where it lost and gained": ["Accuracy by lineage", "Accuracy by length"],
     "Speed": [
         "Embedding time, raw rounds (seconds)",
-        "Every attempt; the first that is settled counts",
+        "Every attempt; more than half must agree",
         "Timing",
     ],
     "Test set": [
@@ -366,7 +366,7 @@ def test_speed_blocks_when_an_attempt_was_disturbed_then_the_culprit_is_shown() 
     """Each attempt names what else used the device."""
     attempt = {"baseline_seconds": [2.0], "disturbances": ["process 7 on the GPU"]}
     found = tables(timing={"attempts": [attempt]})
-    table = found["Every attempt; the first that is settled counts"]
+    table = found["Every attempt; more than half must agree"]
 
     assert table.rows[0][-1] == "process 7 on the GPU"
 

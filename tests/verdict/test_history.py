@@ -34,7 +34,13 @@ def criterion(name: str, value: str | None, interval: list[str] | None = None) -
     return {"id": name, "value": value, "interval": interval, **nothing, **texts}
 
 
-def make_content(directory: Path, *, drop: str | None = "1.25", ids: str = TEST_IDS) -> Any:
+def make_content(
+    directory: Path,
+    *,
+    drop: str | None = "1.25",
+    ids: str = TEST_IDS,
+    head: str | None = "ef" * 32,
+) -> Any:
     """Return a finished verdict, as JSON."""
     return {
         "schema_version": 1,
@@ -45,7 +51,7 @@ def make_content(directory: Path, *, drop: str | None = "1.25", ids: str = TEST_
         "profile": "production",
         "rehearsal": False,
         "candidate": {"name": "small", "model_sha256": "cd" * 32},
-        "artifacts": {"checkpoint": {"path": "head", "sha256": "ef" * 32}},
+        "artifacts": {"checkpoint": {"path": "head", "sha256": head}},
         "split": {"directory": str(directory), "ids_sha256": {"test": ids}},
         "criteria": [
             criterion("accuracy-drop", drop, ["-0.5", "3.1"] if drop else None),
@@ -124,8 +130,31 @@ def test_looks_when_only_some_runs_got_to_the_accuracy_then_those_are_counted(
         remember(make_verdict(tmp_path, drop=drop))
 
     assert [entry.looks for entry in read_history(tmp_path)] == [1, 1, 2]
-    assert looks_at(tmp_path)["looks"] == 3
+    assert looks_at(tmp_path, drop="2")["looks"] == 3
     assert looks_at(tmp_path, drop=None)["looks"] == 2
+
+
+@pytest.mark.parametrize(
+    ("again", "looks"),
+    [({}, 1), ({"head": "other"}, 2), ({"drop": "1"}, 2), ({"ids": "other"}, 1)],
+)
+def test_looks_when_the_same_heads_are_judged_again_then_it_is_no_further_look(
+    tmp_path: Path, again: dict[str, Any], looks: int
+) -> None:
+    """As when only the time is measured again; another head or another drop is news."""
+    remember(make_verdict(tmp_path))
+
+    assert looks_at(tmp_path, **again)["looks"] == looks
+    remember(make_verdict(tmp_path, **again))
+    assert read_history(tmp_path)[1].looks == looks
+
+
+def test_looks_when_predictions_are_brought_then_each_run_is_one(tmp_path: Path) -> None:
+    """Whether they are the same as before is not known."""
+    for _ in range(2):
+        remember(make_verdict(tmp_path, head=None))
+
+    assert [entry.looks for entry in read_history(tmp_path)] == [1, 2]
 
 
 def test_looks_when_the_accuracy_is_only_shown_then_it_was_seen_all_the_same(
@@ -149,7 +178,7 @@ def test_looks_when_the_test_set_was_redrawn_then_start_anew(tmp_path: Path) -> 
     remember(make_verdict(tmp_path, ids="other"))
 
     assert [entry.looks for entry in read_history(tmp_path)] == [1, 1]
-    assert looks_at(tmp_path, ids="other")["looks"] == 2
+    assert looks_at(tmp_path, ids="other", drop="2")["looks"] == 2
 
 
 def test_earlier_verdicts_when_told_then_are_the_last_ones_on_this_test_set(tmp_path: Path) -> None:
@@ -196,8 +225,8 @@ def test_history_when_a_line_is_damaged_then_it_is_named_and_counts(
     tmp_path: Path, line: str
 ) -> None:
     """Whoever reads the trend is told; the gate goes on, and takes it for a look."""
-    for _ in range(2):
-        remember(make_verdict(tmp_path))
+    for head in ("first", "second"):
+        remember(make_verdict(tmp_path, head=head))
     path = tmp_path / "verdicts.jsonl"
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{line}\n{second}\n")
@@ -231,7 +260,7 @@ def test_history_when_the_last_line_was_cut_then_the_next_stands_by_itself(tmp_p
     path = tmp_path / "verdicts.jsonl"
     path.write_text(path.read_text() + '{"finished": "20')
 
-    assert remember(make_verdict(tmp_path)) == ""
+    assert remember(make_verdict(tmp_path, head="another")) == ""
 
     assert json.loads(path.read_text().splitlines()[2])["looks"] == 3
 
@@ -239,7 +268,9 @@ def test_history_when_the_last_line_was_cut_then_the_next_stands_by_itself(tmp_p
 def test_history_when_two_runs_end_at_once_then_both_are_counted(tmp_path: Path) -> None:
     """The lock keeps the lines apart and the count right."""
     with ThreadPoolExecutor(4) as runs:
-        problems = list(runs.map(remember, [make_verdict(tmp_path)] * 20))
+        problems = list(
+            runs.map(remember, [make_verdict(tmp_path, head=str(n)) for n in range(20)])
+        )
 
     assert problems == [""] * 20
     assert [entry.looks for entry in read_history(tmp_path)] == list(range(1, 21))

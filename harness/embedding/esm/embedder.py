@@ -85,7 +85,7 @@ class EsmEmbedder:
     ) -> None:
         checkpoint = open_checkpoint(find_checkpoint(model, revision))
         self._engine = build_engine(checkpoint, dtype=dtype, device=device)
-        self._shape = checkpoint.shape
+        self._checkpoint = checkpoint
         self._device = device
         self.name = checkpoint.folder.name
         self.dim = checkpoint.dim
@@ -174,9 +174,17 @@ class EsmEmbedder:
             n_replaced=tokenised.n_replaced,
         )
 
+    def reference(
+        self, sequences: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the same embeddings in float32, by this engine and by transformers' own model."""
+        from harness.embedding.esm.reference import compute_with_both
+
+        return compute_with_both(self._checkpoint, sequences, device=self._device)
+
     def flop(self, n_residues: npt.ArrayLike) -> float:
         """Return the floating-point operations of embedding proteins of so many residues."""
-        return encoder_flop(self._shape, n_residues)
+        return encoder_flop(self._checkpoint.shape, n_residues)
 
     def peak_flops(self) -> float | None:
         """Return the device's measured rate of a large matrix product; None if it has none.
