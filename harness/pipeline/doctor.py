@@ -12,6 +12,7 @@ from harness.config import GateConfig, ModelConfig, load_config
 from harness.data.genbank import genbank_files
 from harness.data.inputs import require_files, size_megabytes
 from harness.data.read import source_files
+from harness.data.unpickle import refuse_lfs_pointer
 from harness.data.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding.devices import require_device
 from harness.embedding.esm.checkpoint import find_checkpoint, open_checkpoint
@@ -89,7 +90,8 @@ def _describe_model(settings: ModelConfig) -> list[str]:
         f"layers: {checkpoint.shape['num_hidden_layers']}",
         f"width {checkpoint.dim}",
         f"{gigabytes:.2g} GB of weights in {settings.dtype}",
-        *(["random weights, so a rehearsal"] if checkpoint.random_seed is not None else []),
+        *(["random weights, so a rehearsal"] if checkpoint.is_untrained() else []),
+        *(["a stand-in, so a rehearsal"] if checkpoint.stand_in else []),
     ]
     return [", ".join(parts)]
 
@@ -166,6 +168,8 @@ def _check_limits(config: GateConfig) -> list[Check]:
 
 def _count(files: tuple[Path, ...]) -> str:
     size = sum(size_megabytes(path) for path in files)  # MissingInput names one that is not there
+    for path in files:
+        refuse_lfs_pointer(path)
     return f"{len(files)} file{'s' if len(files) > 1 else ''}, {size:,.1f} MB"
 
 

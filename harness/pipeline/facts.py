@@ -9,6 +9,7 @@ What a self-test found, and where it is kept for the verdicts of the same config
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from harness.artifacts import digest_json, write_atomically
 from harness.config import GateConfig
 from harness.criteria import CriterionResult, break_down, compare_metrics, evaluate
 from harness.criteria.result import State
+from harness.embedding import EsmEmbedder
 from harness.embedding.nucleotide import DnabertEmbedder
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
@@ -157,6 +159,7 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
     made = pipeline.cache.artifacts
     facts: dict[str, Any] = {
         "rehearsal_reasons": _rehearsal_reasons(pipeline),
+        "reservations": [*_unknown_weights(pipeline)],
         "looser_than_deployment": list(pipeline.config.looser_than_deployment()),
         "artifacts": _artifacts(pipeline),
     }
@@ -183,14 +186,30 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
 
 
 def _rehearsal_reasons(pipeline: Pipeline) -> list[str]:
-    reasons = [
-        f"the {side}'s weights are random"
-        for side in SIDES
-        if (embedder := pipeline.vectors.loaded_embedder(side)) is not None and embedder.is_random
-    ]
-    if not all(pipeline.vectors.loaded_embedder(side) for side in SIDES):
+    reasons = []
+    for side, embedder in _loaded(pipeline):
+        if embedder.is_random:
+            reasons.append(f"the {side}'s weights are random")
+        if embedder.stand_in:
+            reasons.append(f"the {side} stands in for {embedder.stand_in}")
+    if len(_loaded(pipeline)) < len(SIDES):
         reasons.append("not both models were loaded")
     return reasons
+
+
+def _unknown_weights(pipeline: Pipeline) -> Iterator[str]:
+    """Yield a sentence for each side whose weights are nobody's published ones."""
+    for side, embedder in _loaded(pipeline):
+        if embedder.origin == "unknown":
+            yield (
+                f"The {side}'s weights ({', '.join(embedder.files_sha256)}) are of unknown origin: "
+                "no published sha256 is theirs."
+            )
+
+
+def _loaded(pipeline: Pipeline) -> list[tuple[Side, EsmEmbedder]]:
+    found = ((side, pipeline.vectors.loaded_embedder(side)) for side in SIDES)
+    return [(side, embedder) for side, embedder in found if embedder is not None]
 
 
 def _describe_data(pipeline: Pipeline) -> dict[str, Any]:
@@ -234,7 +253,16 @@ def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
         "n_out_of_memory": embedder.n_out_of_memory if embedder else None,
         "is_random": embedder.is_random if embedder else settings.random_weights is not None,
         "model_sha256": embedder.weights_sha256 if embedder else None,
+        "weights": _describe_weights(embedder) if embedder else None,
         "may_have_seen_test_rows": bool(warn_of_brought(pipeline.config, sides=(side,))),
+    }
+
+
+def _describe_weights(embedder: EsmEmbedder) -> dict[str, Any]:
+    return {
+        "origin": embedder.origin,
+        "published_as": embedder.published_as,
+        "files_sha256": embedder.files_sha256,
     }
 
 

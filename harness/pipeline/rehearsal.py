@@ -1,9 +1,8 @@
 """The rehearsal kit: what a production run needs, where no real weights can be had.
 
-Checkpoint folders in the hub's form with seeded random weights, the embedded data set, and a
-``gate.toml``. What comes of a run on it is a rehearsal, since the checkpoints say so themselves.
-
-The small files of a rehearsal kit: ``gate.toml``, and what checkpoints hold beside weights.
+Owns the kit's folders in the hub's form (seeded random weights, and what stands beside them), its
+copy of the embedded data set, and its ``gate.toml``. What comes of a run on it is a rehearsal,
+since the weights show that nobody trained them.
 """
 
 from __future__ import annotations
@@ -142,15 +141,12 @@ class Scale:
     ----------
     baseline, candidate : RandomWeights
         The shapes, and the seeds of the weights.
-    layers_per_shard : int
-        Of the baseline, whose weights stand in several files.
     settings : mapping of str to str
         device, dtype and attempts in ``gate.toml``, and what precedes the models' names.
     """
 
     baseline: RandomWeights
     candidate: RandomWeights
-    layers_per_shard: int
     settings: Mapping[str, str]
 
     def needed_bytes(self) -> int:
@@ -167,7 +163,6 @@ SCALES = {
         candidate=RandomWeights(
             layers=33, hidden_size=1280, heads=20, intermediate_size=5120, seed=2
         ),
-        layers_per_shard=2,
         settings={
             "device": "cuda",
             "dtype": "bfloat16",
@@ -179,7 +174,6 @@ SCALES = {
     "tiny": Scale(
         baseline=RandomWeights(layers=2, hidden_size=128, heads=2, intermediate_size=512, seed=1),
         candidate=RandomWeights(layers=1, hidden_size=32, heads=1, intermediate_size=128, seed=2),
-        layers_per_shard=1,
         settings={
             "device": "cpu",
             "dtype": "float32",
@@ -281,9 +275,8 @@ def _write_data(target: Path, data: Path) -> None:
 
 
 def _write_baseline(folder: Path, scale: Scale) -> None:
-    _write_checkpoint(
-        folder, scale.baseline, ESM2_SETTINGS, layers_per_shard=scale.layers_per_shard
-    )
+    """Write two shards, as ESM2 3B is published."""
+    _write_checkpoint(folder, scale.baseline, ESM2_SETTINGS, n_shards=2)
 
 
 def _write_candidate(folder: Path, shape: RandomWeights) -> None:
@@ -292,14 +285,9 @@ def _write_candidate(folder: Path, shape: RandomWeights) -> None:
 
 
 def _write_checkpoint(
-    folder: Path,
-    shape: RandomWeights,
-    settings: Mapping[str, Any],
-    layers_per_shard: int | None = None,
+    folder: Path, shape: RandomWeights, settings: Mapping[str, Any], n_shards: int = 1
 ) -> None:
     folder.mkdir()
-    write_random_checkpoint(
-        folder, **asdict(shape), settings=settings, layers_per_shard=layers_per_shard
-    )
+    write_random_checkpoint(folder, **asdict(shape), settings=settings, n_shards=n_shards)
     for name, text in TOKENISER.items():
         (folder / name).write_text(text, encoding="utf-8")

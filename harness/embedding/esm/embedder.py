@@ -17,6 +17,7 @@ import numpy.typing as npt
 from harness.artifacts import digest_json
 from harness.embedding.esm.alphabet import MAX_RESIDUES
 from harness.embedding.esm.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
+from harness.embedding.esm.origin import published_as
 
 __all__ = [
     "EsmEmbedder",
@@ -48,7 +49,7 @@ def encoder_flop(config: Mapping[str, Any], n_residues: npt.ArrayLike) -> float:
 
 
 # Raised when the vectors of the same weights change by more than rounding.
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 
 
 class EsmEmbedder:
@@ -91,7 +92,8 @@ class EsmEmbedder:
         self.dim = checkpoint.dim
         self.dtype = dtype
         self.device = device
-        self.weights_sha256 = checkpoint.digest()
+        self.files_sha256 = checkpoint.file_digests()
+        self.weights_sha256 = checkpoint.digest(self.files_sha256)
         self.digest = digest_json(
             {
                 "weights": self.weights_sha256,
@@ -100,9 +102,18 @@ class EsmEmbedder:
                 "engine": ENGINE_VERSION,
             }
         )
-        self.is_random = checkpoint.random_seed is not None
+        self.published_as = published_as(self.files_sha256.values())
+        self.is_random = checkpoint.is_untrained()
+        self.stand_in = checkpoint.stand_in
         self.n_parameters = checkpoint.n_parameters
         self._checkpoint = checkpoint
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from: ``official``, ``untrained`` or ``unknown``."""
+        if self.is_random:
+            return "untrained"
+        return "official" if self.published_as else "unknown"
 
     @property
     def token_budget(self) -> int:
@@ -155,8 +166,6 @@ class EsmEmbedder:
 
     def flop(self, n_residues: npt.ArrayLike) -> float:
         """Return the floating-point operations of embedding proteins of so many residues."""
-        pass  # MERGED
-
         return encoder_flop(self._checkpoint.shape, n_residues)
 
     def peak_flops(self) -> float | None:
