@@ -73,6 +73,7 @@ def load_restricted(
     if is_zip and (plain := _load_plain(path)) is not None:
         return plain[0]
     extra: list[Any] = [(built, name) for name, built in (allowed or {}).items()]
+    extra.append(torch.torch_version.TorchVersion)  # text: torch.__version__, kept as metadata
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(extra):
             # About the pickle protocol: what the unpickler does not know, it refuses anyway.

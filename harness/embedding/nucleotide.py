@@ -138,9 +138,10 @@ class RemoteCheckpoint:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from harness.data.unpickle import load_restricted
+        from harness.data.unpickle import load_restricted, refuse_lfs_pointer
 
         path = self._weight_file()
+        refuse_lfs_pointer(path)
         try:
             loaded = load_file(path) if path.suffix == ".safetensors" else load_restricted(path)
         except (OSError, SafetensorError) as error:
