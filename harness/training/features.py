@@ -323,7 +323,7 @@ def label_rows(
         ``train`` or ``validation``, for messages.
     features : float array, (n_rows, n_features)
         Or rows on disk.
-    labels : int array, (n_rows,)
+    labels : int array, (n_rows,) or (n_rows, 1)
         0 or 1; both must occur.
     ids : sequence of str, (n_rows,), optional
 
@@ -335,6 +335,10 @@ def label_rows(
     """
     rows = as_rows(features)
     values = np.asarray(labels)
+    if values.shape == (rows.shape[0], 1):
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise DataError(f"{part}: expected labels of shape (rows,), got {values.shape}")
     for what, count in {
         "labels": len(values),
         "ids": rows.shape[0] if ids is None else len(ids),
@@ -363,6 +367,8 @@ def as_rows(features: Features) -> Rows:
     """
     if isinstance(features, StoredRows):
         return features
+    if not hasattr(features, "ndim"):  # a list of rows
+        features = np.asarray(features, dtype=np.float32)
     if features.ndim != 2 or 0 in features.shape:
         raise DataError(f"expected features of shape (rows, features), got {tuple(features.shape)}")
     if isinstance(features, torch.Tensor):

@@ -9,15 +9,18 @@ How many floating-point operations an encoder needs: what rates are compared wit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import digest_json
-from harness.embedding.esm.alphabet import MAX_RESIDUES
+from harness.embedding.esm.alphabet import MAX_RESIDUES, as_proteins
 from harness.embedding.esm.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
 from harness.embedding.esm.origin import published_as
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "EsmEmbedder",
@@ -136,27 +139,32 @@ class EsmEmbedder:
         return gpu_memory_bytes(self.device)
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str] | pd.Series[str],
+        *,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Return the embeddings, float32 of shape (n_sequences, dim).
+        """Return the embeddings, float32 of shape (n_sequences, dim), by position.
+
+        Case, blanks, line ends and a stop at the end count as they do in files.
 
         Raises
         ------
         DataError
-            If a protein is empty or not ASCII.
+            If a protein is empty, or holds what is no residue.
         DeviceError
             If the device's memory does not suffice for a single protein.
         """
-        return self._engine.embed(sequences, on_progress)
+        return self._engine.embed(as_proteins(sequences), on_progress)
 
     def embed_padded(
-        self, sequences: Sequence[str], *, batch_size: int = 16
+        self, sequences: Sequence[str] | pd.Series[str], *, batch_size: int = 16
     ) -> npt.NDArray[np.float32]:
         """Return the same embeddings the plain way: batches in the order given, padded.
 
         Slower where lengths differ; it exists to be timed against :meth:`embed`.
         """
-        return self._engine.embed_padded(sequences, batch_size)
+        return self._engine.embed_padded(as_proteins(sequences), batch_size)
 
     def in_dtype(self, dtype: str) -> EsmEmbedder:
         """Return an embedder of the same weights and device that computes in another dtype."""
