@@ -17,10 +17,11 @@ import pandas as pd
 from harness.criteria.result import CriterionResult, State
 from harness.embedding.embedder import Embedder, Rows
 from harness.embedding.store import EmbeddingStore
-from harness.errors import DataError
+from harness.errors import DataError, NotFiniteError
 
 __all__ = [
     "StoreInspection",
+    "fail_not_finite",
     "inspect_store",
     "judge_embeddings",
 ]
@@ -188,6 +189,19 @@ def judge_embeddings(inspections: Sequence[StoreInspection]) -> CriterionResult:
     )
 
 
+def fail_not_finite(error: NotFiniteError) -> CriterionResult:
+    """Return the FAIL of a run whose extraction stopped at vectors that are not finite."""
+    return CriterionResult(
+        id="embedding-integrity",
+        state=State.FAIL,
+        value=Fraction(1),
+        limit=Fraction(0),
+        unit="problems",
+        detail=f"{error.what}.",
+        next_steps=(f"{error.remedy}.",),
+    )
+
+
 def _stored_as(store: Rows) -> str:
     return store.dtype if isinstance(store, EmbeddingStore) else "float32"
 
@@ -256,10 +270,7 @@ def _steps_for(found: StoreInspection) -> Iterator[str]:
             f"those of one that yields {found.expected_dim}."
         )
     if found.n_not_finite:
-        yield (
-            f"Embed {found.name} again in float32 or bfloat16: float16 overflows beyond 65,504, "
-            f"and {found.n_not_finite:,} rows are not finite."
-        )
+        yield f"{found.name}: {NotFiniteError.remedy}."
         return  # the rest follows from it
     if found.n_constant == found.dim:
         yield f"Check the sequences and weights behind {found.name}: all its rows are alike."

@@ -41,12 +41,13 @@ from harness.criteria import (
     predict_labels,
 )
 from harness.criteria.advice import LearningCurve, learning_steps, lineage_steps, read_curve
+from harness.criteria.embedding_integrity import fail_not_finite
 from harness.criteria.neighbours import observe_device
 from harness.data import compare_distributions, find_leaks
 from harness.embedding import SomeColumns
 from harness.embedding.embedder import Rows
 from harness.embedding.virnucpro import DNABERT_DIM
-from harness.errors import MissingInput
+from harness.errors import MissingInput, NotFiniteError
 from harness.pipeline.facts import describe_run
 from harness.pipeline.stages import Pipeline, name_some, warn_of_brought
 from harness.pipeline.stopwatch import Stopwatch
@@ -254,7 +255,10 @@ class Judge:
         MissingInput
             If a side brings predictions alone: then there is nothing to inspect.
         """
-        return judge_embeddings(inspect_embeddings(self.pipeline))
+        try:
+            return judge_embeddings(inspect_embeddings(self.pipeline))
+        except NotFiniteError as error:
+            return fail_not_finite(error)
 
     def baseline_sanity(self) -> CriterionResult:
         """Judge that the baseline beats the constant answer by more than the allowed drop."""

@@ -32,7 +32,7 @@ import torch
 from harness.embedding.embedder import Rows as EmbeddingRows
 from harness.embedding.embedder import locate
 from harness.embedding.store import DTYPES, EmbeddingStore, widen
-from harness.errors import ArtifactError, DataError
+from harness.errors import ArtifactError, DataError, NotFiniteError
 
 __all__ = [
     "KNOWN_WIDTHS",
@@ -437,7 +437,7 @@ def _require_finite(part: str, labelled: LabelledRows) -> None:
             bad = ~block.isfinite().all(dim=1)
             wrong += (start + bad.nonzero().flatten()).tolist()
     if wrong:
-        raise DataError(
+        raise NotFiniteError(
             f"{part}: {len(wrong)} rows hold features that are not finite, such as "
-            f"{', '.join(labelled.names(wrong[:NAMED_ROWS]))}. Embed these records again"
+            f"{', '.join(labelled.names(wrong[:NAMED_ROWS]))}"
         )
