@@ -1,4 +1,5 @@
 # make accept   environment, then the acceptance gate on real sequences with tiny models (CPU)
+# make real     environment, then the deployment gate on a real pretrained model (CPU, network)
 # make test     environment, then the test suite
 # make selftest the gate on planted faults: each must be noticed
 # make samples  the sample reports in docs/samples/, made anew
@@ -9,11 +10,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: accept test selftest samples check clean
+.PHONY: accept real test selftest samples check clean
 .DELETE_ON_ERROR:
 
 accept: $(INSTALLED)
 	$(BIN)/pytest acceptance/
+
+real: $(INSTALLED)
+	$(BIN)/python tools/real_weights.py
 
 # Two processes of one thread each: threads of both would wait for each other. One that has nothing
 # left to do takes over tests of the other, since some take seconds.

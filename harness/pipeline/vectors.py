@@ -95,7 +95,7 @@ def run_on_ranks(n_processes: int, arguments: Sequence[str], say: Callable[[str]
         If one of them fails; with its message, which names the rank.
     """
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*torchrun, "--nproc-per-node", str(n_processes), "-m", "harness.cli", *arguments]
+    command = [*torchrun, "--nproc-per-node", str(n_processes), "-m", "harness", *arguments]
     with subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
