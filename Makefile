@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help accept test selftest samples check lint suite clean
+.PHONY: help accept real test selftest samples check lint suite clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -13,6 +13,9 @@ help: ## what can be made
 
 accept: $(INSTALLED) ## environment, then the acceptance gate on real sequences with tiny models (CPU)
 	$(BIN)/pytest acceptance/
+
+real: $(INSTALLED) ## environment, then the deployment gate on a real pretrained model (CPU, network)
+	$(BIN)/python tools/real_weights.py
 
 # Two processes of one thread each: threads of both would wait for each other. One that has nothing
 # left to do takes over tests of the other, since some take seconds.

@@ -48,6 +48,29 @@ class DataError(HarnessError):
     """Sequences, labels or tables that cannot be used."""
 
 
+class NotFiniteError(DataError):
+    """Vectors that hold NaN or infinity, of which nothing can be made, with what to do about it.
+
+    Parameters
+    ----------
+    what : str
+        Which vectors, and of how many.
+    """
+
+    remedy = (
+        "Embed in bfloat16 or float32 (`dtype` in gate.toml): float16 overflows beyond 65,504. "
+        "Where it was not float16, the weights hold such values: download them again"
+    )
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}. {self.remedy}")
+        self.what = what
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling, which would add the remedy a second time."""
+        return NotFiniteError, (self.what,)
+
+
 class DeviceError(HarnessError):
     """A device that cannot do what is asked of it."""
 

@@ -29,7 +29,7 @@ from harness.criteria.same_vector import (
     take_yardstick,
 )
 from harness.embedding.embedder import Embedder, Rows
-from harness.errors import DataError
+from harness.errors import DataError, NotFiniteError
 
 __all__ = [
     "FAULTS",
@@ -138,7 +138,10 @@ class StoreInspection:
 
 def judge(run: Run) -> CriterionResult:
     """Judge that every record has one sound embedding of each kind."""
-    return judge_embeddings(run.inspections())
+    try:
+        return judge_embeddings(run.inspections())
+    except NotFiniteError as error:
+        return _fail_not_finite(error)
 
 
 def inspect_store(
@@ -228,6 +231,19 @@ def judge_embeddings(inspections: Sequence[StoreInspection]) -> CriterionResult:
         ),
         next_steps=_next_steps(inspections),
         evidence={"stores": [_plain(inspection) for inspection in inspections]},
+    )
+
+
+def _fail_not_finite(error: NotFiniteError) -> CriterionResult:
+    """Return the FAIL of a run whose extraction stopped at vectors that are not finite."""
+    return CriterionResult(
+        id="embedding-integrity",
+        state=State.FAIL,
+        value=Fraction(1),
+        limit=Fraction(0),
+        unit="problems",
+        detail=f"{error.what}.",
+        next_steps=(f"{error.remedy}.",),
     )
 
 
@@ -330,10 +346,7 @@ def _steps_for(found: StoreInspection) -> Iterator[str]:
             f"those of one that yields {found.expected_dim}."
         )
     if found.n_not_finite:
-        yield (
-            f"Embed {found.name} again in float32 or bfloat16: float16 overflows beyond 65,504, "
-            f"and {found.n_not_finite:,} rows are not finite."
-        )
+        yield f"{found.name}: {NotFiniteError.remedy}."
         return  # the rest follows from it
     if found.n_constant == found.dim:
         yield f"Check the sequences and weights behind {found.name}: all its rows are alike."

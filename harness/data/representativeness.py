@@ -303,6 +303,7 @@ def compare_distributions(
     lineage of 5% (of 20 lineages) doubled in 13% / 74% / 100%. Of 1,800 honest splits by record,
     window or genome, with 225 or 500 test rows a class, 9 failed (0.5%; 95% interval 0.2 to 1.0%).
     """
+    is_test = np.asarray(is_test)  # a Series counts by position, like the records
     if is_test.shape != (len(records),) or is_test.dtype != np.bool_:
         raise ValueError(
             f"is_test must be {len(records)} bools, got {is_test.dtype} of shape {is_test.shape}"
@@ -310,7 +311,7 @@ def compare_distributions(
     return compare_traits(
         measure_traits(records),
         is_test,
-        sampling_units(records, sampling_unit) if units is None else units,
+        sampling_units(records, sampling_unit) if units is None else np.asarray(units),
         sampling_unit=sampling_unit,
         test_fraction=test_fraction,
         seed=seed,

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.inputs import named_errors
-from harness.errors import DataError
+from harness.errors import DataError, MissingInput
 
 __all__ = [
     "load_restricted",
+    "refuse_lfs_pointer",
 ]
 
 
 _ZIP_MAGIC = b"PK\x03\x04"
+_POINTER = b"version https://git-lfs.github.com/spec/"  # how a Git LFS pointer begins
 _SCANNED_BYTES = 1 << 24
 # Names that stand in every file with tensors.
 _HARMLESS = re.compile(r"torch\._utils\._rebuild\w+|torch\.\w+Storage|collections\.OrderedDict")
@@ -59,17 +61,19 @@ def load_restricted(
     Raises
     ------
     MissingInput
-        If the file is not there.
+        If the file is not there, or only Git LFS's pointer to it.
     DataError
         If it cannot be read, is damaged, or names a class that is not allowed.
     """
     import torch
 
+    refuse_lfs_pointer(path)
     with named_errors(path), path.open("rb") as file:
         is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
     if is_zip and (plain := _load_plain(path)) is not None:
         return plain[0]
     extra: list[Any] = [(built, name) for name, built in (allowed or {}).items()]
+    extra.append(torch.torch_version.TorchVersion)  # text: torch.__version__, kept as metadata
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(extra):
             # About the pickle protocol: what the unpickler does not know, it refuses anyway.
@@ -80,6 +84,20 @@ def load_restricted(
     except Exception as error:  # a damaged file makes torch raise nearly any type
         raise DataError(_explain(path, error, known=frozenset(allowed or {}))) from error
     return loaded
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Raise MissingInput if a file is the text that Git LFS keeps in place of a large file.
+
+    A clone without git-lfs leaves such texts where weights, heads and embeddings should be.
+    """
+    with named_errors(path), path.open("rb") as file:
+        is_pointer = file.read(len(_POINTER)) == _POINTER
+    if is_pointer:
+        raise MissingInput(
+            f"{path} is a Git LFS pointer, not the file itself",
+            remedy=f"Run `git lfs pull` in {path.parent}, or download the file",
+        )
 
 
 class _PlainUnpickler(pickle.Unpickler):

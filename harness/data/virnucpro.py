@@ -1,11 +1,8 @@
 """VirNucPro's ``.pt`` files: nucleotide embeddings, protein embeddings, and both merged.
 
-Owns these formats, for reading and for writing. Many merged files together are the merged folder's
-business; joining rows to records is the caller's.
-
-Folders of VirNucPro's merged files: all rows together, and the label of each file.
-
-Owns the rule that tells a label from a folder's name. The form of one file is not known here.
+Owns these formats, for reading and for writing, and folders of merged files: all their rows
+together, and the rule that tells a label from a folder's name. Tensors that were written without
+``no_grad`` hold the same numbers as others. Joining rows to records is the caller's.
 """
 
 from __future__ import annotations
@@ -117,7 +114,7 @@ def read_merged(path: Path) -> StoredFeatures:
     if not (isinstance(matrix, torch.Tensor) and matrix.ndim == 2 and matrix.is_floating_point()):
         raise DataError(f"{path}: 'data' must be a tensor of rows x features, is {_kind(matrix)}")
     _check_ids(path, ids, len(matrix))
-    features: npt.NDArray[np.float32] = matrix.float().numpy()  # (row, dim)
+    features: npt.NDArray[np.float32] = matrix.detach().float().numpy()  # (row, dim)
     return StoredFeatures(
         path=path, ids=tuple(ids), features=features, label=_own_label(path, content)
     )
@@ -249,7 +246,7 @@ def _stack(path: Path, ids: list[str], vectors: list[Any]) -> npt.NDArray[np.flo
     features = np.empty((len(vectors), len(vectors[0])), dtype=np.float32)  # (row, dim)
     for row, (name, vector) in enumerate(zip(ids, vectors, strict=True)):
         try:
-            features[row] = vector if isinstance(vector, list) else vector.float().numpy()
+            features[row] = vector if isinstance(vector, list) else vector.detach().float()
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: the vector of {name!r} does not hold numbers") from error
     return features

@@ -8,8 +8,8 @@ vectors are computed and kept does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,12 +62,28 @@ class Facts:
         Numbers that were learned.
     is_random : bool
         Whether the weights are random: then the run is a rehearsal.
+    stand_in : str or None
+        For what the model stands in, where it says that it does: a rehearsal, too.
+    files_sha256 : mapping of str to str
+        sha256 of each weight file, by its name.
+    published_as : str or None
+        Hub id and revision whose published files these are, if anybody's.
     """
 
     engine: str
     weights_sha256: str | None = None
     n_parameters: int | None = None
     is_random: bool = False
+    stand_in: str | None = None
+    files_sha256: Mapping[str, str] = field(default_factory=dict)
+    published_as: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from: ``official``, ``untrained`` or ``unknown``."""
+        if self.is_random:
+            return "untrained"
+        return "official" if self.published_as else "unknown"
 
 
 class Embedder(Protocol):

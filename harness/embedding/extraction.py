@@ -30,7 +30,7 @@ from harness.embedding.store import (
     choose_rows_per_shard,
     narrow,
 )
-from harness.errors import ArtifactError, DataError
+from harness.errors import ArtifactError, DataError, NotFiniteError
 from harness.progress import Progress, Task
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 
+NAMED_RECORDS = 3  # of those whose vectors cannot be used
 UPDATES_PER_BATCH = 64  # of the progress shown: an embedder may report single sequences
 
 
@@ -244,6 +245,8 @@ def write_store(
         If there is no such dtype.
     DataError
         If ids and sequences differ in number, or there are none.
+    NotFiniteError
+        If a vector is not finite; records and dtype are named, and its shard is not kept.
     ArtifactError
         If the folder holds a shard that is damaged or belongs elsewhere; it is named.
     """
@@ -266,7 +269,7 @@ def write_store(
     with shown.task(name, n_rows, "sequences") as task:
         scale = n_rows / max(1, n_mine)
         meter = Meter(embedder, task, scale=scale)
-        written = _write_shards(folder, plan, mine, texts, embedder, meter)
+        written = _write_shards(folder, plan, mine, names, texts, embedder, meter)
         together = add_throughputs(ranks.gather(meter.throughput()))
         task.advance(0, note=str(together))
     digests = kept | _merge(ranks.gather(written))
@@ -318,11 +321,15 @@ def _write_shards(
     folder: Path,
     plan: StorePlan,
     numbers: Sequence[int],
+    ids: pd.Series[str],
     sequences: pd.Series[str],
     embedder: Embedder,
     meter: Meter,
 ) -> Digests:
-    """Compute shards; each is written while the next is computed."""
+    """Compute shards; each is written while the next is computed.
+
+    One with a row that is not finite ends the extraction, and nothing of it is kept.
+    """
     writes: dict[int, Future[str]] = {}
     with ThreadPoolExecutor(1) as writer:
         for number in numbers:
@@ -331,11 +338,25 @@ def _write_shards(
             meter.begin(part)
             vectors = embedder.embed(part, on_progress=meter.advance)
             meter.end()
+            _require_finite(vectors, ids.iloc[rows.start : rows.stop], embedder)
             if writes:
                 next(reversed(writes.values())).result()  # one waits in memory, not all
             path = plan.path(folder, number)
             writes[number] = writer.submit(_write_shard, plan, number, path, vectors)
     return {number: write.result() for number, write in writes.items()}
+
+
+def _require_finite(
+    vectors: npt.NDArray[np.float32], ids: pd.Series[str], embedder: Embedder
+) -> None:
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        named = ", ".join(ids.iloc[bad[:NAMED_RECORDS]])
+        raise NotFiniteError(
+            f"{embedder.name} in {embedder.dtype}: the vectors of "
+            f"{len(bad):,} of {len(ids):,} records are not finite, such as those of {named}. "
+            "The extraction stopped there"
+        )
 
 
 def _write_shard(plan: StorePlan, number: int, path: Path, vectors: npt.NDArray[np.float32]) -> str:

@@ -27,7 +27,6 @@ from harness.embedding.batching import BatchRunner, Rows, padded_batches, to_dev
 from harness.embedding.devices import fitting_budget, require_device
 from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts
 from harness.embedding.esm.checkpoint import find_checkpoint
-from harness.embedding.esm.random_weights import RANDOM_MARK
 from harness.errors import CheckpointError, DataError, DeviceError, HarnessError, MissingInput
 
 __all__ = ["TransformersEmbedder", "find_weights", "naming_errors", "read_weights"]
@@ -92,11 +91,13 @@ class TransformersEmbedder(BatchRunner):
         self.name = Path(model).name
         self.dim = int(config.hidden_size)
         self.dtype = dtype
+        files = {path.name: digest_file(path) for path in weight_files}
         self.facts = Facts(
             engine="transformers",
-            weights_sha256=digest_json(sorted(map(digest_file, weight_files))),
+            weights_sha256=digest_json(sorted(files.values())),
             n_parameters=sum(value.numel() for value in self._encoder.parameters()),
-            is_random=hasattr(config, RANDOM_MARK),
+            is_random=_is_untrained(self._encoder),
+            files_sha256=files,
         )
         tables = (folder / name for name in ("config.json", *_TOKENISER_FILES))
         self.digest = digest_json(
@@ -411,3 +412,12 @@ def _silenced() -> Iterator[None]:
         logging.set_verbosity(level)
         if has_bar:
             logging.enable_progress_bar()
+
+
+def _is_untrained(encoder: torch.nn.Module) -> bool:
+    """Whether every bias is 0 and every normalisation's weight 1, as a model starts out."""
+    vectors = {name: value for name, value in encoder.named_parameters() if value.ndim == 1}
+    return all(
+        bool((value == (0 if name.endswith("bias") else 1)).all())
+        for name, value in vectors.items()
+    )

@@ -22,6 +22,7 @@ from harness.config import GateConfig, ModelConfig, load_config
 from harness.data.genbank import genbank_files
 from harness.data.inputs import require_files, size_megabytes
 from harness.data.read import source_files
+from harness.data.unpickle import refuse_lfs_pointer
 from harness.data.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding.devices import require_device
 from harness.embedding.embedder import describe_model
@@ -418,4 +419,6 @@ def _check_limits(config: GateConfig) -> list[Check]:
 
 def _count(files: tuple[Path, ...]) -> str:
     size = sum(size_megabytes(path) for path in files)  # MissingInput names one that is not there
+    for path in files:
+        refuse_lfs_pointer(path)
     return f"{len(files)} file{'s' if len(files) > 1 else ''}, {size:,.1f} MB"

@@ -8,6 +8,7 @@ verdicts of the same configuration.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from harness.config import GateConfig
 from harness.criteria import CriterionResult, State
 from harness.criteria.intervals import compare_metrics
 from harness.criteria.metrics import break_down, evaluate
-from harness.embedding.embedder import Abilities, Rows
+from harness.embedding.embedder import Abilities, Embedder, Facts, Rows
 from harness.embedding.nucleotide import DnabertEmbedder
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
@@ -160,6 +161,7 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
     samples = pipeline.samples
     facts: dict[str, Any] = {
         "rehearsal_reasons": _rehearsal_reasons(pipeline),
+        "reservations": [*_unknown_weights(pipeline)],
         "looser_than_deployment": list(pipeline.config.looser_than_deployment()),
         "artifacts": _artifacts(pipeline),
     }
@@ -185,15 +187,31 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
 
 
 def _rehearsal_reasons(pipeline: Pipeline) -> list[str]:
-    reasons = [
-        f"the {side}'s weights are random"
-        for side in SIDES
-        if (embedder := pipeline.vectors.embedder.made(side)) is not None
-        and embedder.facts.is_random
-    ]
-    if not all(pipeline.vectors.embedder.made(side) for side in SIDES):
+    reasons = []
+    for side, embedder in _loaded(pipeline):
+        if embedder.facts.is_random:
+            reasons.append(f"the {side}'s weights are random")
+        if embedder.facts.stand_in:
+            reasons.append(f"the {side} stands in for {embedder.facts.stand_in}")
+    if len(_loaded(pipeline)) < len(SIDES):
         reasons.append("not both models were loaded")
     return reasons
+
+
+def _unknown_weights(pipeline: Pipeline) -> Iterator[str]:
+    """Yield a sentence for each side whose weights are nobody's published ones."""
+    for side, embedder in _loaded(pipeline):
+        if embedder.facts.origin == "unknown":
+            files = ", ".join(embedder.facts.files_sha256) or embedder.name
+            yield (
+                f"The {side}'s weights ({files}) are of unknown origin: no published sha256 is "
+                "theirs."
+            )
+
+
+def _loaded(pipeline: Pipeline) -> list[tuple[Side, Embedder]]:
+    found = ((side, pipeline.vectors.embedder.made(side)) for side in SIDES)
+    return [(side, embedder) for side, embedder in found if embedder is not None]
 
 
 def _describe_data(pipeline: Pipeline) -> dict[str, Any]:
@@ -239,7 +257,16 @@ def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
         "n_out_of_memory": can.n_out_of_memory if can else None,
         "is_random": known.is_random if known else settings.random_weights is not None,
         "model_sha256": known.weights_sha256 if known else None,
+        "weights": _describe_weights(known) if known else None,
         "may_have_seen_test_rows": bool(warn_of_brought(pipeline.config, sides=(side,))),
+    }
+
+
+def _describe_weights(known: Facts) -> dict[str, Any]:
+    return {
+        "origin": known.origin,
+        "published_as": known.published_as,
+        "files_sha256": dict(known.files_sha256),
     }
 
 

@@ -1,7 +1,8 @@
 """The rehearsal kit: what a production run needs, where no real weights can be had.
 
-Checkpoint folders in the hub's form with seeded random weights, the embedded data set, and a
-``gate.toml``. What comes of a run on it is a rehearsal, since the checkpoints say so themselves.
+Owns the kit's folders in the hub's form (seeded random weights, and what stands beside them), its
+copy of the embedded data set, and its ``gate.toml``. What comes of a run on it is a rehearsal,
+since the weights show that nobody trained them.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ attempts = {attempts}
 """
 
 # The hub's FastESM2 brings code of its own, which a loader that trusts it would run.
-_CODE = '''\
+CODE = '''\
 """Stands where FastESM2's own code does on the hub. The gate never runs it; this would show."""
 
 from pathlib import Path
@@ -81,17 +82,18 @@ _LEFT_OUT = (
 )
 
 
-# What FastESM2's config.json says beside the sizes.
-_FASTESM_SETTINGS: dict[str, Any] = {
-    **{name: value for name, value in ESM2_SETTINGS.items() if name not in _LEFT_OUT},
-    "model_type": "fast_esm",
-    "architectures": ["FastEsmForMaskedLM"],
-    "auto_map": {
-        "AutoConfig": "modeling_fastesm.FastEsmConfig",
-        "AutoModel": "modeling_fastesm.FastEsmModel",
-        "AutoModelForMaskedLM": "modeling_fastesm.FastEsmForMaskedLM",
-    },
-}
+def fastesm_settings(esm2: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what FastESM2's ``config.json`` says beside the sizes, given what ESM2's does."""
+    own = {
+        "model_type": "fast_esm",
+        "architectures": ["FastEsmForMaskedLM"],
+        "auto_map": {
+            "AutoConfig": "modeling_fastesm.FastEsmConfig",
+            "AutoModel": "modeling_fastesm.FastEsmModel",
+            "AutoModelForMaskedLM": "modeling_fastesm.FastEsmForMaskedLM",
+        },
+    }
+    return {name: value for name, value in esm2.items() if name not in _LEFT_OUT} | own
 
 
 BASELINE, CANDIDATE = "esm2_t36_3B_UR50D", "FastESM2_650"
@@ -111,15 +113,12 @@ class Scale:
     ----------
     baseline, candidate : RandomWeights
         The shapes, and the seeds of the weights.
-    layers_per_shard : int
-        Of the baseline, whose weights stand in several files.
     settings : mapping of str to str
         device, dtype and attempts in ``gate.toml``, and what precedes the models' names.
     """
 
     baseline: RandomWeights
     candidate: RandomWeights
-    layers_per_shard: int
     settings: Mapping[str, str]
 
     def needed_bytes(self) -> int:
@@ -136,7 +135,6 @@ SCALES = {
         candidate=RandomWeights(
             layers=33, hidden_size=1280, heads=20, intermediate_size=5120, seed=2
         ),
-        layers_per_shard=2,
         settings={
             "device": "cuda",
             "dtype": "bfloat16",
@@ -148,7 +146,6 @@ SCALES = {
     "tiny": Scale(
         baseline=RandomWeights(layers=2, hidden_size=128, heads=2, intermediate_size=512, seed=1),
         candidate=RandomWeights(layers=1, hidden_size=32, heads=1, intermediate_size=128, seed=2),
-        layers_per_shard=1,
         settings={
             "device": "cpu",
             "dtype": "float32",
@@ -197,16 +194,16 @@ def write_kit(
             shutil.copyfile(data / name, partial / "data" / name)
         (partial / "gate.toml").write_text(gate_toml(scale), encoding="utf-8")
         task.advance(1)
-        (partial / CANDIDATE / "modeling_fastesm.py").write_text(_CODE, encoding="utf-8")
+        (partial / CANDIDATE / "modeling_fastesm.py").write_text(CODE, encoding="utf-8")
         write_random_checkpoint(
-            partial / CANDIDATE, **asdict(scale.candidate), settings=_FASTESM_SETTINGS
+            partial / CANDIDATE, **asdict(scale.candidate), settings=fastesm_settings(ESM2_SETTINGS)
         )
         task.advance(1)
         write_random_checkpoint(
             partial / BASELINE,
             **asdict(scale.baseline),
             settings=ESM2_SETTINGS,
-            layers_per_shard=scale.layers_per_shard,
+            n_shards=2,  # as ESM2 3B is published
         )
         task.advance(1)
     return tuple(sorted(folder.iterdir()))

@@ -41,6 +41,7 @@ from safetensors.torch import save
 import harness
 from harness.artifacts import digest_json, write_atomically
 from harness.config import TrainingConfig
+from harness.data.unpickle import refuse_lfs_pointer
 from harness.errors import ArtifactError, CheckpointError
 from harness.training.features import (
     Features,
@@ -110,6 +111,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def _opened(path: Path) -> safe_open:
+    if path.is_file():
+        refuse_lfs_pointer(path)
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:

@@ -32,7 +32,7 @@ import torch
 from harness.embedding.embedder import Rows as EmbeddingRows
 from harness.embedding.embedder import locate
 from harness.embedding.store import DTYPES, EmbeddingStore, widen
-from harness.errors import ArtifactError, DataError
+from harness.errors import ArtifactError, DataError, NotFiniteError
 
 __all__ = [
     "KNOWN_WIDTHS",
@@ -323,7 +323,7 @@ def label_rows(
         ``train`` or ``validation``, for messages.
     features : float array, (n_rows, n_features)
         Or rows on disk.
-    labels : int array, (n_rows,)
+    labels : int array, (n_rows,) or (n_rows, 1)
         0 or 1; both must occur.
     ids : sequence of str, (n_rows,), optional
 
@@ -335,6 +335,10 @@ def label_rows(
     """
     rows = as_rows(features)
     values = np.asarray(labels)
+    if values.shape == (rows.shape[0], 1):
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise DataError(f"{part}: expected labels of shape (rows,), got {values.shape}")
     for what, count in {
         "labels": len(values),
         "ids": rows.shape[0] if ids is None else len(ids),
@@ -363,6 +367,8 @@ def as_rows(features: Features) -> Rows:
     """
     if isinstance(features, StoredRows):
         return features
+    if not hasattr(features, "ndim"):  # a list of rows
+        features = np.asarray(features, dtype=np.float32)
     if features.ndim != 2 or 0 in features.shape:
         raise DataError(f"expected features of shape (rows, features), got {tuple(features.shape)}")
     if isinstance(features, torch.Tensor):
@@ -431,7 +437,7 @@ def _require_finite(part: str, labelled: LabelledRows) -> None:
             bad = ~block.isfinite().all(dim=1)
             wrong += (start + bad.nonzero().flatten()).tolist()
     if wrong:
-        raise DataError(
+        raise NotFiniteError(
             f"{part}: {len(wrong)} rows hold features that are not finite, such as "
-            f"{', '.join(labelled.names(wrong[:NAMED_ROWS]))}. Embed these records again"
+            f"{', '.join(labelled.names(wrong[:NAMED_ROWS]))}"
         )

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.errors import DataError
+from harness.errors import NotFiniteError
 from harness.training.features import Features, LabelledRows, as_rows, explain_widths, read_blocks
 
 __all__ = [
@@ -151,7 +151,7 @@ class Head(nn.Module):
         ------
         ValueError
             If the features have another width.
-        DataError
+        NotFiniteError
             If a feature is not finite, so that its row has no score.
         """
         rows = as_rows(features)
@@ -163,9 +163,9 @@ class Head(nn.Module):
             viral = torch.softmax(self.evaluation_logits(block), dim=1)[:, 1]  # (row,)
             scores[start : start + len(block)] = viral.cpu().numpy()
         if len(wrong := np.flatnonzero(~np.isfinite(scores))):
-            raise DataError(
+            raise NotFiniteError(
                 f"{len(wrong)} rows have no score, such as row {wrong[0]}: their features are not "
-                "finite. Embed these records again"
+                "finite"
             )
         return scores
 

@@ -60,6 +60,7 @@ FACTS = (
     "peak_memory_bytes",
     "artifacts",
     "rehearsal_reasons",
+    "reservations",
     "looser_than_deployment",
     "selftest",
 )

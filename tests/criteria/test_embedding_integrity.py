@@ -127,7 +127,7 @@ def test_judge_when_there_is_no_store_then_it_is_a_mistake_of_the_caller() -> No
     [
         ({"n_rows": 5}, "Embed the 3 records that k-mers lacks"),
         ({"dim": 16, "expected_dim": 1280}, "rows of 16 numbers are not those of one that yields"),
-        ({"n_not_finite": 2, "largest_share": np.nan}, "float16 overflows beyond 65,504, and"),
+        ({"n_not_finite": 2, "largest_share": np.nan}, "float16 overflows beyond 65,504"),
         ({"n_constant": 16}, "all its rows are alike"),
         ({"largest_share": 0.25}, "of 3 records embedded anew some are not the stored ones"),
         ({"n_mistaken": 1}, "of 3 records embedded anew some are not the stored ones"),

@@ -194,6 +194,22 @@ def test_file_with_changed_bytes_then_loads_or_is_refused(
         load_restricted(path)
 
 
+def test_git_lfs_pointer_then_named_as_such(tmp_path: Path) -> None:
+    """A clone without git-lfs leaves a text, which is no file to be written again."""
+    path = tmp_path / "o_ESM.pt"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 2609512812\n")
+
+    with pytest.raises(MissingInput, match=r"o_ESM\.pt is a Git LFS pointer.*`git lfs pull`"):
+        load_restricted(path)
+
+
+def test_version_of_torch_then_read_as_text(tmp_path: Path) -> None:
+    """VirNucPro keeps ``torch.__version__`` as it is, which is text of a class of its own."""
+    torch.save({"pytorch_version": torch.__version__}, tmp_path / "a.pth")
+
+    assert load_restricted(tmp_path / "a.pth") == {"pytorch_version": str(torch.__version__)}
+
+
 def test_missing_file_then_missing_input(tmp_path: Path) -> None:
     """What is not there is missing, rather than damaged."""
     with pytest.raises(MissingInput, match=r"no\.pt is not there"):

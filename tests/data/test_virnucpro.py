@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def test_files_as_virnucpro_lays_them_out_then_read(tmp_path: Path) -> None:
         stored = read_merged(path) if "merged" in path.name else read_embeddings(path)
         assert stored.ids == IDS
         np.testing.assert_array_equal(stored.features, FEATURES)
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Parameter, lambda t: t.clone().requires_grad_() * 1])
+def test_tensors_written_without_no_grad_then_their_numbers_are_read(
+    tmp_path: Path, kind: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """Parameters, and results that remember that they have a gradient."""
+    rows = torch.arange(6.0).reshape(2, 3)
+    content = {"ids": ["a", "b"], "data": kind(rows)}
+    torch.save(content, tmp_path / "o_merged.pt")
+    torch.save({"proteins": ["a", "b"], "data": [*map(kind, rows)]}, tmp_path / "o_ESM.pt")
+
+    for found in (read_merged(tmp_path / "o_merged.pt"), read_embeddings(tmp_path / "o_ESM.pt")):
+        np.testing.assert_array_equal(found.features, rows)
 
 
 def test_half_precision_features_then_read_as_float32(tmp_path: Path) -> None:

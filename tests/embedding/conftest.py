@@ -15,16 +15,20 @@ from harness.embedding.esm.random_weights import write_random_checkpoint
 def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a checkpoint of two layers with seeded random weights; not to be changed.
 
-    Its biases are not 0 and its normalisations not 1, or whoever forgot one would not be noticed.
+    Its biases are not 0, its normalisations not 1, its rotary tables not the computed ones, and its
+    queries and keys large enough for positions to count: whoever forgot one would be noticed.
     """
     folder = tmp_path_factory.mktemp("checkpoint")
     write_random_checkpoint(folder, layers=2, hidden_size=16, heads=2, intermediate_size=32, seed=1)
     path, rng = folder / "model.safetensors", np.random.default_rng(2)
-    weights = {
-        name: value + 0.2 * rng.standard_normal(value.shape).astype(value.dtype)
-        if name.endswith(("bias", "LayerNorm.weight", "norm_after.weight"))
-        else value
-        for name, value in load_file(path).items()
-    }
+
+    def changed(name: str, value: np.ndarray) -> np.ndarray:
+        if name.endswith(("bias", "LayerNorm.weight", "norm_after.weight")):
+            return value + 0.2 * rng.standard_normal(value.shape).astype(value.dtype)
+        if name.endswith("inv_freq"):
+            return 0.9 * value
+        return 20 * value if name.endswith(("query.weight", "key.weight")) else value
+
+    weights = {name: changed(name, value) for name, value in load_file(path).items()}
     save_file(weights, path, metadata={"format": "pt"})
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,6 +76,21 @@ def test_gate_when_a_model_is_not_downloaded_then_the_command_is_named(folder: P
 
     assert check.state is State.MISSING
     assert "hf download org/absent --revision abc" in check.remedy
+
+
+def test_gate_when_files_are_git_lfs_pointers_then_the_command_is_named(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Before anything is embedded: weights, and files that are brought."""
+    place = Path(shutil.copytree(folder, tmp_path / "gate"))
+    for name in ("weights/model.safetensors", "head.pth"):
+        (place / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\n")
+
+    checks = examine(place, candidate='checkpoint = "head.pth"\n')
+
+    for side in ("[baseline]", "[candidate]"):
+        assert checks[side].state is State.MISSING
+        assert "git lfs pull" in checks[side].remedy
 
 
 def test_gate_when_the_device_is_not_there_then_it_is_missing(folder: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from harness.config import load_config
 from harness.criteria import CriterionResult, State
@@ -18,10 +20,11 @@ from harness.criteria.accuracy import explain_drop
 from harness.criteria.baseline import explain_baseline
 from harness.criteria.criterion import Run
 from harness.data.virnucpro import write_merged
-from harness.errors import ArtifactError
+from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.errors import ArtifactError, NotFiniteError
 from harness.pipeline import Judge, Pipeline
 from harness.pipeline.judge import inspect_embeddings
-from tests.pipeline.conftest import write_sequences
+from tests.pipeline.conftest import SETTINGS, write_sequences
 
 LINEAGES = [{"group": "T4-like", "n": 100, "drop_points": 12.0}]
 OVERFITTED = {
@@ -169,3 +172,26 @@ def test_inspect_when_both_bring_features_then_the_nucleotides_must_be_the_same(
 
     assert (baseline.name, baseline.differs) == ("baseline features", False)
     assert (candidate.name, candidate.differs) == ("candidate features", differs)
+
+
+def test_embeddings_when_they_overflow_then_integrity_fails_and_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    """A model too large for float16 is no error of the gate's, and no record is to blame."""
+    (tmp_path / "large").mkdir()
+    write_random_checkpoint(
+        tmp_path / "large", layers=1, hidden_size=8, heads=1, intermediate_size=8, seed=2
+    )
+    path = tmp_path / "large" / "model.safetensors"
+    weights = load_file(path)
+    name = "esm.encoder.layer.0.output.dense.bias"
+    save_file(weights | {name: torch.full_like(weights[name], 1e5)}, path)
+    toml = write_sequences(tmp_path)
+    toml.write_text(SETTINGS.replace(
+        SETTINGS.splitlines()[11], 'model = "large"\ndtype = "float16"'
+    ))  # fmt: skip
+
+    result = Judge(Pipeline(load_config(toml), tmp_path / "work"))("embedding-integrity")
+
+    assert (result.state, result.next_steps) == (State.FAIL, (f"{NotFiniteError.remedy}.",))
+    assert "large in float16" in result.detail

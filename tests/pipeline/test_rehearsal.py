@@ -50,7 +50,7 @@ def test_kit_when_a_checkpoint_is_opened_then_it_is_of_the_hubs_form_and_random(
     checkpoint = open_checkpoint(kit / name)
 
     assert (checkpoint.model_type, len(checkpoint.weight_files)) == (model_type, n_files)
-    assert checkpoint.random_seed is not None
+    assert checkpoint.is_untrained()
     assert load_embedder(str(kit / name)).embed(["MKVLAAGICW"]).shape == (1, checkpoint.dim)
 
 
@@ -65,7 +65,7 @@ def test_kit_when_the_code_of_a_checkpoint_runs_then_it_shows(kit: Path, tmp_pat
 
 
 def test_kit_when_full_then_its_shapes_and_settings_are_productions(tmp_path: Path) -> None:
-    """ESM2 3B in 18 files of two layers, FastESM2_650, bfloat16 on CUDA, one attempt."""
+    """ESM2 3B, FastESM2_650, bfloat16 on CUDA, one attempt."""
     full = SCALES["full"]
     path = tmp_path / "gate.toml"
     path.write_text(gate_toml(full))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, MissingInput
 from harness.training.checkpoints import load_head, read_head_metadata, save_head, write_tensors
 from harness.training.history import digest_history
 from tests.training.conftest import QUICK, Fit, Rows, same_weights
@@ -91,4 +91,13 @@ def test_head_without_a_layer_then_error_names_the_file(fit: Fit, tmp_path: Path
     write_tensors(path, {"bn1.bias": torch.zeros(8)}, read_head_metadata(path))
 
     with pytest.raises(CheckpointError, match=r"head\.safetensors: its weights are not those of"):
+        load_head(path)
+
+
+def test_load_when_the_head_is_a_git_lfs_pointer_then_says_so(tmp_path: Path) -> None:
+    """Not a header that is too large."""
+    path = tmp_path / "head.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\n")
+
+    with pytest.raises(MissingInput, match="git lfs pull"):
         load_head(path)

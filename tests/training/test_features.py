@@ -18,7 +18,7 @@ import torch
 
 from harness.embedding import EmbeddingStore, Facts, write_store
 from harness.errors import ArtifactError, DataError
-from harness.training.features import StoredRows, TrainingData, as_rows, label_rows
+from harness.training.features import StoredRows, TrainingData, as_rows, label_rows, read_rows
 from tests.training.conftest import Fit, Rows, draw_rows, same_weights
 
 
@@ -71,6 +71,16 @@ def test_large_finite_features_then_are_accepted() -> None:
     assert len(label_rows("train", np.full((4, 2), 3e38), [0, 1, 0, 1])) == 4
 
 
+def test_lists_and_a_column_of_labels_then_rows_are_the_same() -> None:
+    """As tables and scikit-learn hand them over."""
+    features: Any = [[1.0, 2.0], [3.0, 4.0]]
+
+    labelled = label_rows("train", features, np.array([[0], [1]]))
+
+    assert labelled.labels.tolist() == [0, 1]
+    assert read_rows(labelled.features, torch.tensor([1])).tolist() == [[3.0, 4.0]]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -79,6 +89,7 @@ def test_large_finite_features_then_are_accepted() -> None:
         ({"labels": np.full(100, np.nan)}, "100 are not, such as nan of r0"),
         ({"labels": np.ones(100)}, "both classes are needed, but all 100 rows have label 1"),
         ({"labels": np.ones(99)}, "expected one of labels per row, got 99 for 100 rows"),
+        ({"labels": np.ones((50, 2))}, r"expected labels of shape \(rows,\), got \(50, 2\)"),
         ({"ids": ["a"]}, "expected one of ids per row, got 1 for 100 rows"),
         ({"features": np.zeros(100)}, r"expected features of shape \(rows, features\), got"),
         ({"validation_features": np.zeros((40, 13))}, "expected 12 features, got 13 features"),

@@ -51,7 +51,7 @@ def make_content(
         "profile": "production",
         "rehearsal": False,
         "candidate": {"name": "small", "model_sha256": "cd" * 32},
-        "artifacts": {"checkpoint": {"path": "head", "sha256": head}},
+        "artifacts": {"checkpoint": {"path": "head", "sha256": head}} if head else {},
         "split": {"directory": str(directory), "ids_sha256": {"test": ids}},
         "criteria": [
             criterion("accuracy-drop", drop, ["-0.5", "3.1"] if drop else None),

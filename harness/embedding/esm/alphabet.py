@@ -6,7 +6,8 @@ two against each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import string
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,14 @@ import numpy.typing as npt
 from harness.embedding.embedder import MAX_RESIDUES
 from harness.errors import DataError
 
-__all__ = ["MAX_TOKENS", "TOKENS", "TokenisedProteins", "token_lengths", "tokenise"]
+__all__ = [
+    "MAX_TOKENS",
+    "TOKENS",
+    "TokenisedProteins",
+    "as_proteins",
+    "token_lengths",
+    "tokenise",
+]
 
 TOKENS = (
     *("<cls>", "<pad>", "<eos>", "<unk>"),
@@ -55,6 +63,52 @@ class TokenisedProteins:
     lengths: npt.NDArray[np.int64]
     n_truncated: int
     n_replaced: int
+
+
+_BLANKS = str.maketrans("", "", string.whitespace)
+
+
+def as_proteins(sequences: Iterable[str]) -> list[str]:
+    """Return proteins in their order, as the readers of files would make them of the same text.
+
+    Parameters
+    ----------
+    sequences : iterable of str
+        In any case, with blanks, line ends, and a stop at the end; a pandas Series counts by
+        position, whatever its index.
+
+    Raises
+    ------
+    DataError
+        If one is no text, not ASCII, or holds what is no letter; the message gives its position.
+
+    Examples
+    --------
+    >>> as_proteins(["mkv la*", "MKJ"])
+    ['MKVLA', 'MKJ']
+    """
+    if isinstance(sequences, str):
+        raise TypeError(f"expected a sequence of proteins, got one text: {sequences[:40]!r}")
+    texts = list(sequences)
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(
+                f"protein {position} (counted from 0) is no text but {text!r}; remove its record"
+            )
+    letters = _residue_bytes(texts).tobytes()
+    if not letters.translate(None, string.ascii_uppercase.encode()):
+        return texts
+    return [_as_protein(text, position) for position, text in enumerate(texts)]
+
+
+def _as_protein(text: str, position: int) -> str:
+    protein = text.translate(_BLANKS).upper().removesuffix("*")
+    if others := protein.strip(string.ascii_uppercase):
+        raise DataError(
+            f"protein {position} (counted from 0) holds {others[0]!r}, which is no residue: "
+            f"{protein[:40]!r}. Leave it out, or cut it there"
+        )
+    return protein
 
 
 def tokenise(proteins: Sequence[str]) -> TokenisedProteins:

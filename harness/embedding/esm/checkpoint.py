@@ -1,12 +1,10 @@
 """ESM2 and FastESM2 checkpoints: from a transformers folder or a cached hub id to a checked model.
 
-Nothing in the folder is executed: configuration and weights are data, and FastESM2's weights are
-those of ESM2's architecture. What is in the weight files is read in ``weights``.
-
-The weights of a checkpoint: their names and shapes, and reading them onto a device.
-
-Names are those of transformers' ``EsmModel``, which ESM2's checkpoints carry as they are and
-FastESM2's behind ``esm.``. What does not fit the configuration is named before anything is read.
+Owns what such a folder may hold, in every form that transformers writes: configuration, files and
+their shards, names and shapes of the weights. Names are those of transformers' ``EsmModel``, alone
+or behind ``esm.``; heads are passed over by name, and what else does not fit is named before
+anything is read. Nothing in the folder is executed. Where the weights come from is found out in
+``origin``; what is computed with them, in ``encoder``.
 """
 
 from __future__ import annotations
@@ -14,46 +12,52 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from harness.artifacts import digest_file, digest_json
-from harness.data.unpickle import load_restricted
+from harness.data.unpickle import load_restricted, refuse_lfs_pointer
 from harness.embedding.esm.alphabet import TOKENS
-from harness.embedding.esm.random_weights import RANDOM_MARK
 from harness.errors import CheckpointError, MissingInput
 
-if TYPE_CHECKING:
-    import torch
-
 __all__ = [
+    "ROTARY_BASE",
+    "STAND_IN_MARK",
     "EsmCheckpoint",
-    "check_weights",
     "expected_shapes",
     "find_checkpoint",
     "open_checkpoint",
-    "read_weights",
+    "table_name",
 ]
 
 
 Shape: TypeAlias = tuple[int, ...]
 
-NAMED_PROBLEMS = 10
+# In config.json of a checkpoint that stands in for another model, and says so: a rehearsal.
+STAND_IN_MARK = "virnucpro_harness_stand_in"
 
-# In checkpoints, not part of the encoder: heads, pooler, tables that follow from the config.
-# Where such a table stands has changed with transformers' versions, so none is asked for.
-_KNOWN_EXTRAS = re.compile(
-    r"(lm_head|pooler|contact_head)\..*"
+NAMED_PROBLEMS = 10
+ROTARY_BASE = 10_000.0
+
+# In checkpoints, not part of the encoder: what transformers attaches to one, and learnt positions,
+# of which a rotary model makes no use.
+_HEADS = re.compile(
+    r"(lm_head|classifier|qa_outputs|pooler|contact_head)\..*"
     r"|embeddings\.(position_ids|position_embeddings\.weight)"
-    r"|(encoder\.layer\.\d+\.attention\.self\.)?rotary_embeddings\.inv_freq"
 )
+# Transformers kept a rotary table in each layer, then one for all; 5.23 writes that one as
+# "encoder.layer.*.attention...", with the asterisk.
+_TABLE = "rotary_embeddings.inv_freq"
+_SHARED_TABLES = (f"encoder.layer.*.attention.self.{_TABLE}", _TABLE)
+# Older and some newer versions of transformers call a normalisation's weight and bias so.
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 def expected_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
@@ -83,96 +87,80 @@ def expected_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
     return shapes | _norm("encoder.emb_layer_norm_after", dim)
 
 
-def check_weights(files: Sequence[Path], config: Mapping[str, Any], folder: Path) -> None:
-    """Raise CheckpointError unless the files hold the encoder's weights; all problems are named.
+def table_name(layer: int) -> str:
+    """Return what a layer's rotary table is called: its channels' inverse frequencies."""
+    return f"encoder.layer.{layer}.attention.self.{_TABLE}"
 
-    Only the files' tables of contents are read.
-    """
-    found: dict[str, Shape] = {}
+
+class _Tensor(NamedTuple):
+    """One tensor in a file, read when it is called for."""
+
+    shape: Shape
+    read: Callable[[], torch.Tensor]
+
+
+def _contents(files: Sequence[Path]) -> dict[str, _Tensor]:
+    """Return what the files hold, by today's names; only their tables of contents are read."""
+    contents: dict[str, _Tensor] = {}
     for path in files:
-        with _opened(path) as tensors:
-            found |= {_encoder_name(name): tensors.shape(name) for name in tensors.names}
-    expected = expected_shapes(config)
-    problems = [f"missing {name}" for name in expected if name not in found]
-    problems += [
-        f"{name} has shape {shape}, expected {expected[name]}"
-        for name, shape in found.items()
-        if name in expected and shape != expected[name]
-    ]
-    extras = [name for name in found if name not in expected]
-    problems += [f"unexpected {name}" for name in extras if not _KNOWN_EXTRAS.fullmatch(name)]
-    if problems:
-        listed = "; ".join(sorted(problems)[:NAMED_PROBLEMS])
-        raise CheckpointError(
-            f"{folder}: {len(problems)} weights do not fit the configuration: {listed}. "
-            "Download the checkpoint again, or name the revision it belongs to"
-        )
+        held = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+        for stored_name, tensor in held.items():
+            name = _encoder_name(stored_name)
+            if name in contents:
+                raise CheckpointError(
+                    f"{path}: {stored_name} is there under another name, too, so which of them "
+                    "counts is unknown. Download the checkpoint again"
+                )
+            contents[name] = tensor
+    return contents
 
 
-def read_weights(
-    files: Sequence[Path],
-    config: Mapping[str, Any],
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> dict[str, torch.Tensor]:
-    """Return the encoder's weights by name, one after the other put on the device.
-
-    Parameters
-    ----------
-    files : sequence of Path
-        As checked by :func:`check_weights`.
-    config : mapping
-        As for :func:`expected_shapes`.
-    """
-    expected = expected_shapes(config)
-    weights: dict[str, torch.Tensor] = {}
-    for path in files:
-        with _opened(path) as tensors:
-            for name in tensors.names:
-                if _encoder_name(name) in expected:
-                    weights[_encoder_name(name)] = tensors.read(name).to(device).to(dtype)
-    return weights
-
-
-class _Safetensors:
-    def __init__(self, path: Path) -> None:
-        file: Any = safe_open(path, framework="pt")
-        self.names: list[str] = list(file.keys())
-        self._file = file
-
-    def shape(self, name: str) -> Shape:
-        return tuple(self._file.get_slice(name).get_shape())
-
-    def read(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._file.get_tensor(name)
-        return tensor
-
-
-class _Pickled:
-    def __init__(self, path: Path) -> None:
-        loaded = load_restricted(path, is_mapped=True)
-        if not isinstance(loaded, dict):
-            found = type(loaded).__name__
-            raise CheckpointError(f"{path}: expected a dict of weights, got {found}")
-        self._tensors: dict[str, torch.Tensor] = {
-            name: value for name, value in loaded.items() if isinstance(value, torch.Tensor)
-        }
-        self.names = list(self._tensors)
-
-    def shape(self, name: str) -> Shape:
-        return tuple(self._tensors[name].shape)
-
-    def read(self, name: str) -> torch.Tensor:
-        return self._tensors[name]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[_Safetensors | _Pickled]:
+def _safetensors(path: Path) -> dict[str, _Tensor]:
     try:
-        yield _Safetensors(path) if path.suffix == ".safetensors" else _Pickled(path)
+        file: Any = safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
+    return {
+        name: _Tensor(tuple(file.get_slice(name).get_shape()), partial(file.get_tensor, name))
+        for name in file.keys()  # noqa: SIM118 - it is no dict
+    }
+
+
+def _pickled(path: Path) -> dict[str, _Tensor]:
+    loaded = load_restricted(path, is_mapped=True)
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path}: expected a dict of weights, got {type(loaded).__name__}")
+    return {
+        name: _Tensor(tuple(value.shape), value.detach)
+        for name, value in loaded.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _problems(contents: Mapping[str, _Tensor], config: Mapping[str, Any]) -> list[str]:
+    """Name each tensor that does not fit the configuration."""
+    expected = expected_shapes(config)
+    half = config["hidden_size"] // config["num_attention_heads"] // 2
+    tables = [table_name(number) for number in range(config["num_hidden_layers"])]
+    wanted = expected | dict.fromkeys((*tables, *_SHARED_TABLES), (half,))
+    required = list(expected)
+    if any(name in contents for name in tables) and not _shared_table(contents):
+        required += tables  # all layers have one, or none
+    wrong = [
+        f"{name} has shape {tensor.shape}, expected {wanted[name]}"
+        for name, tensor in contents.items()
+        if name in wanted and tensor.shape != wanted[name]
+    ]
+    extras = [name for name in contents if name not in wanted and not _HEADS.fullmatch(name)]
+    return [
+        *(f"missing {name}" for name in required if name not in contents),
+        *wrong,
+        *(f"unexpected {name}" for name in extras),
+    ]
+
+
+def _shared_table(contents: Mapping[str, _Tensor]) -> _Tensor | None:
+    return next((contents[name] for name in _SHARED_TABLES if name in contents), None)
 
 
 def _norm(name: str, dim: int) -> dict[str, Shape]:
@@ -180,7 +168,12 @@ def _norm(name: str, dim: int) -> dict[str, Shape]:
 
 
 def _encoder_name(name: str) -> str:
-    return name.removeprefix("esm.")
+    """Return a tensor's name as today's ``EsmModel`` has it."""
+    name = name.removeprefix("esm.")
+    for old, new in _OLD_NAMES.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 _MODEL_TYPES = ("esm", "fast_esm")
@@ -198,6 +191,7 @@ _FILES = (
 _ARCHITECTURE = {
     "emb_layer_norm_before": False,
     "position_embedding_type": "rotary",
+    "rope_theta": ROTARY_BASE,
     "token_dropout": True,
 }
 _SHAPE_KEYS = (
@@ -224,46 +218,85 @@ class EsmCheckpoint:
         max_position_embeddings, layer_norm_eps.
     weight_files : tuple of Path
         The files that hold the weights.
-    random_seed : int or None
-        The seed, where the weights are random.
+    stand_in : str or None
+        For what it stands in, where it says that it does.
     """
 
     folder: Path
     model_type: str
     shape: dict[str, Any]
     weight_files: tuple[Path, ...]
-    random_seed: int | None
+    stand_in: str | None
 
     @property
     def dim(self) -> int:
         """Width of the embeddings."""
         return int(self.shape["hidden_size"])
 
-    def digest(self) -> str:
-        """Return the sha256 (hex) of shape and weights, whatever the files are called."""
+    def file_digests(self) -> dict[str, str]:
+        """Return the sha256 (hex) of each weight file, by its name."""
         with ThreadPoolExecutor() as threads:  # large files, and hashing leaves the interpreter
-            files = sorted(threads.map(digest_file, self.weight_files))
-        return digest_json({"shape": self.shape, "weights": files})
+            digests = threads.map(digest_file, self.weight_files)
+            return {p.name: d for p, d in zip(self.weight_files, digests, strict=True)}
+
+    def digest(self, file_digests: Mapping[str, str] | None = None) -> str:
+        """Return the sha256 (hex) of shape and weights, whatever the files are called."""
+        files = self.file_digests() if file_digests is None else file_digests
+        return digest_json({"shape": self.shape, "weights": sorted(files.values())})
 
     @property
     def n_parameters(self) -> int:
         """Number of weights that the encoder uses."""
-        pass  # MERGED
-
         return sum(math.prod(shape) for shape in expected_shapes(self.shape).values())
 
+    def is_untrained(self) -> bool:
+        """Whether every bias is 0 and every normalisation's weight 1, as a model starts out.
+
+        Read are vectors alone, and of a trained model no more than the first.
+        """
+        contents = self._checked_contents()
+        return all(
+            bool((contents[name].read() == (0 if name.endswith(".bias") else 1)).all())
+            for name, shape in expected_shapes(self.shape).items()
+            if len(shape) == 1
+        )
+
     def read_weights(self, *, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
-        """Return the encoder's weights by transformers' names, on the device.
+        """Return the encoder's weights by transformers' names, one after the other put on a device.
+
+        Where the files have rotary tables, each layer's is among them (see :func:`table_name`), in
+        float32 whatever the dtype: published ones are rounded to half precision, and the model was
+        trained with that.
 
         Raises
         ------
         CheckpointError
-            If a weight is missing, unexpected or has another shape; all are named.
+            If a weight is missing, unexpected or has another shape (all are named), or a rotary
+            table is not finite.
         """
-        pass  # MERGED
+        contents = self._checked_contents()
+        weights = {
+            name: contents[name].read().to(device).to(dtype) for name in expected_shapes(self.shape)
+        }
+        shared = _shared_table(contents)
+        for name in map(table_name, range(self.shape["num_hidden_layers"])):
+            if (table := contents.get(name, shared)) is not None:
+                weights[name] = table.read().to(device).float()
+                if not weights[name].isfinite().all():
+                    raise CheckpointError(
+                        f"{self.folder}: {name} is not finite. Download the checkpoint again"
+                    )
+        return weights
 
-        check_weights(self.weight_files, self.shape, self.folder)
-        return read_weights(self.weight_files, self.shape, dtype=dtype, device=device)
+    def _checked_contents(self) -> dict[str, _Tensor]:
+        contents = _contents(self.weight_files)
+        if problems := _problems(contents, self.shape):
+            listed = "; ".join(sorted(problems)[:NAMED_PROBLEMS])
+            raise CheckpointError(
+                f"{self.folder}: {len(problems)} weights do not fit the configuration: {listed}. "
+                "Download the checkpoint again, or name the revision it belongs to"
+            )
+        return contents
 
 
 def find_checkpoint(model: str, revision: str | None = None) -> Path:
@@ -339,7 +372,7 @@ def open_checkpoint(folder: Path) -> EsmCheckpoint:
         model_type=model_type,
         shape=shape,
         weight_files=_weight_files(folder),
-        random_seed=config.get(RANDOM_MARK),
+        stand_in=config.get(STAND_IN_MARK),
     )
 
 
@@ -349,13 +382,19 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         ("pytorch_model.bin", "pytorch_model.bin.index.json"),
     ):
         if (folder / single).is_file():
-            return (folder / single,)
+            return _whole((folder / single,))
         if (folder / index).is_file():
-            return _sharded_files(folder / index)
+            return _whole(_sharded_files(folder / index))
     raise MissingInput(
         f"{folder} holds neither model.safetensors nor pytorch_model.bin",
         remedy="Download the checkpoint's weights into it",
     )
+
+
+def _whole(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in files:
+        refuse_lfs_pointer(path)
+    return files
 
 
 def _sharded_files(index: Path) -> tuple[Path, ...]:

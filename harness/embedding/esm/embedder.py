@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,13 @@ import numpy.typing as npt
 from harness.artifacts import digest_json
 from harness.embedding.devices import measure_product_rate
 from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts
-from harness.embedding.esm.alphabet import TokenisedProteins, tokenise
-from harness.embedding.esm.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
+from harness.embedding.esm.alphabet import TokenisedProteins, as_proteins, tokenise
+from harness.embedding.esm.checkpoint import find_checkpoint, open_checkpoint
 from harness.embedding.esm.engine import DTYPES, build_engine
+from harness.embedding.esm.origin import published_as
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "EsmEmbedder",
@@ -49,7 +53,7 @@ def encoder_flop(config: Mapping[str, Any], n_residues: npt.ArrayLike) -> float:
 
 
 # Raised when the vectors of the same weights change by more than rounding.
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 
 
 class EsmEmbedder:
@@ -90,11 +94,15 @@ class EsmEmbedder:
         self.name = checkpoint.folder.name
         self.dim = checkpoint.dim
         self.dtype = dtype
+        files = checkpoint.file_digests()
         self.facts = Facts(
             engine="packed ESM2 encoder",
-            weights_sha256=checkpoint.digest(),
+            weights_sha256=checkpoint.digest(files),
+            files_sha256=files,
+            published_as=published_as(files.values()),
             n_parameters=checkpoint.n_parameters,
-            is_random=_is_random(checkpoint),
+            is_random=checkpoint.is_untrained(),
+            stand_in=checkpoint.stand_in,
         )
         self.digest = digest_json(
             {
@@ -107,7 +115,7 @@ class EsmEmbedder:
 
     @staticmethod
     def describe(model: str, *, revision: str | None, dtype: str) -> str:
-        """Say what a checkpoint is; only its configuration is read."""
+        """Say what a checkpoint is; of its weights no more is read than shows whether trained."""
         checkpoint = open_checkpoint(find_checkpoint(model, revision))
         folder = checkpoint.folder
         gigabytes = checkpoint.n_parameters * DTYPES[dtype].itemsize / 1e9
@@ -117,7 +125,8 @@ class EsmEmbedder:
             f"layers: {checkpoint.shape['num_hidden_layers']}",
             f"width {checkpoint.dim}",
             f"{gigabytes:.2g} GB of weights in {dtype}",
-            *(["random weights, so a rehearsal"] if _is_random(checkpoint) else []),
+            *(["random weights, so a rehearsal"] if checkpoint.is_untrained() else []),
+            *(["a stand-in, so a rehearsal"] if checkpoint.stand_in else []),
         ]
         return ", ".join(parts)
 
@@ -137,29 +146,31 @@ class EsmEmbedder:
 
     def embed(
         self,
-        sequences: Sequence[str],
+        sequences: Sequence[str] | pd.Series[str],
         token_budget: int | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Return the embeddings, float32 of shape (n_sequences, dim).
+        """Return the embeddings, float32 of shape (n_sequences, dim), by position.
+
+        Case, blanks, line ends and a stop at the end count as they do in files.
 
         Raises
         ------
         DataError
-            If a protein is empty or not ASCII.
+            If a protein is empty, or holds what is no residue.
         DeviceError
             If the device's memory does not suffice for a single protein.
         """
-        return self._engine.embed(sequences, token_budget, on_progress)
+        return self._engine.embed(as_proteins(sequences), token_budget, on_progress)
 
     def embed_padded(
-        self, sequences: Sequence[str], *, batch_size: int = 16
+        self, sequences: Sequence[str] | pd.Series[str], *, batch_size: int = 16
     ) -> npt.NDArray[np.float32]:
         """Return the same embeddings the plain way: batches in the order given, padded.
 
         Slower where lengths differ; it exists to be timed against :meth:`embed`.
         """
-        return self._engine.embed_padded(sequences, batch_size)
+        return self._engine.embed_padded(as_proteins(sequences), batch_size)
 
     def tokenise(self, sequences: Sequence[str]) -> TokenisedProteins:
         """Turn proteins into token ids, as :meth:`embed` does."""
@@ -192,7 +203,3 @@ class EsmEmbedder:
         As a CPU has none, nor a GPU without memory for it.
         """
         return measure_product_rate(self._device, self.dtype)
-
-
-def _is_random(checkpoint: EsmCheckpoint) -> bool:
-    return checkpoint.random_seed is not None

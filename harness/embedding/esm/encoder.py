@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from harness.embedding.esm.alphabet import MAX_TOKENS
+from harness.embedding.esm.checkpoint import ROTARY_BASE
 
 __all__ = [
     "PLAIN",
@@ -24,6 +25,8 @@ __all__ = [
     "Linear",
     "Norm",
     "Rotation",
+    "rotate",
+    "unrounded_frequencies",
 ]
 
 
@@ -37,7 +40,6 @@ class Linear(NamedTuple):
 # In training 12% of the tokens were blanked and the others scaled up; without blanks, ESM2 scales
 # all token embeddings by what was kept.
 TOKEN_DROPOUT_SCALE = 1 - 0.15 * 0.8
-ROTARY_BASE = 10_000.0
 
 
 class Norm(NamedTuple):
@@ -49,6 +51,13 @@ class Norm(NamedTuple):
     shift: torch.Tensor | None = None  # (dim,): is added before: biases that were put off
 
 
+class Rotation(NamedTuple):
+    """By how much each pair of channels is turned at each position (rotary position embedding)."""
+
+    cosines: torch.Tensor  # (position, channel / 2), float32
+    sines: torch.Tensor  # (position, channel / 2), float32
+
+
 class Layer(NamedTuple):
     """Weights of one encoder layer."""
 
@@ -58,13 +67,7 @@ class Layer(NamedTuple):
     norm: Norm
     widen: Linear  # dim to feed-forward width
     narrow: Linear  # feed-forward width to dim
-
-
-class Rotation(NamedTuple):
-    """By how much each pair of channels is turned at each position (rotary position embedding)."""
-
-    cosines: torch.Tensor  # (position, channel / 2), float32
-    sines: torch.Tensor  # (position, channel / 2), float32
+    rotation: Rotation  # of its queries and keys
 
 
 # (token, 3, head, channel) of queries, keys and values, which may be written over, to
@@ -110,7 +113,6 @@ class Encoder:
         self._last_norm = last_norm
         self._n_heads = n_heads
         self._arithmetic = arithmetic
-        self._rotation = _rotation(self.dim // n_heads, embedding.device)
 
     @torch.no_grad()
     def __call__(self, tokens: torch.Tensor, attend: Attend) -> torch.Tensor:
@@ -135,7 +137,7 @@ class Encoder:
         normalise, multiply, _, add_product = self._arithmetic
         qkv = multiply(normalise(hidden, layer.attention_norm), layer.qkv)
         heads = qkv.view(len(qkv), 3, self._n_heads, -1)
-        attended = attend(heads, self._rotation).flatten(1)  # (token, dim)
+        attended = attend(heads, layer.rotation).flatten(1)  # (token, dim)
         return add_product(hidden, attended, layer.attended)
 
     def _feed_forward(self, hidden: torch.Tensor, layer: Layer) -> torch.Tensor:
@@ -144,11 +146,23 @@ class Encoder:
         return add_product(hidden, wide, layer.narrow)
 
 
-def _rotation(n_channels: int, device: torch.device) -> Rotation:
-    steps = torch.arange(0, n_channels, 2, device=device) / n_channels
-    positions = torch.arange(MAX_TOKENS, device=device)
-    angles = positions[:, None] * ROTARY_BASE**-steps  # (position, channel / 2)
+def rotate(frequencies: torch.Tensor) -> Rotation:
+    """Return the rotation that a checkpoint's rotary table stands for.
+
+    Parameters
+    ----------
+    frequencies : float32 tensor, (channel / 2,)
+        Radians a position.
+    """
+    positions = torch.arange(MAX_TOKENS, device=frequencies.device)
+    angles = positions[:, None] * frequencies  # (position, channel / 2)
     return Rotation(angles.cos(), angles.sin())
+
+
+def unrounded_frequencies(n_channels: int, device: torch.device) -> torch.Tensor:
+    """Return the rotary table of a model whose checkpoint brings none, float32 (channel / 2,)."""
+    steps = torch.arange(0, n_channels, 2, device=device) / n_channels
+    return ROTARY_BASE**-steps
 
 
 def _normalise(hidden: torch.Tensor, norm: Norm) -> torch.Tensor:

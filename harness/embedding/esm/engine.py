@@ -26,8 +26,17 @@ from harness.embedding.batching import (
 )
 from harness.embedding.devices import fitting_budget, require_device
 from harness.embedding.esm.alphabet import TOKENS, token_lengths, tokenise
-from harness.embedding.esm.checkpoint import EsmCheckpoint
-from harness.embedding.esm.encoder import PLAIN, Encoder, Layer, Linear, Norm, Rotation
+from harness.embedding.esm.checkpoint import EsmCheckpoint, table_name
+from harness.embedding.esm.encoder import (
+    PLAIN,
+    Encoder,
+    Layer,
+    Linear,
+    Norm,
+    Rotation,
+    rotate,
+    unrounded_frequencies,
+)
 from harness.errors import DeviceError
 
 __all__ = [
@@ -340,6 +349,15 @@ def build_encoder(
         weight, bias = (weights.pop(f"{name}.{kind}") for kind in KINDS)
         return Norm(weight, bias, config["layer_norm_eps"])
 
+    rotations: dict[tuple[float, ...], Rotation] = {}  # most often one for all layers
+
+    def rotation(number: int) -> Rotation:
+        table = weights.pop(table_name(number), None)
+        if table is None:
+            n_channels = config["hidden_size"] // config["num_attention_heads"]
+            table = unrounded_frequencies(n_channels, embedding.device)
+        return rotations.setdefault(tuple(table.tolist()), rotate(table))
+
     def layer(number: int) -> Layer:
         prefix = f"encoder.layer.{number}"
         heads = f"{prefix}.attention.self"
@@ -350,8 +368,10 @@ def build_encoder(
             norm=norm(f"{prefix}.LayerNorm"),
             widen=linear(f"{prefix}.intermediate.dense"),
             narrow=linear(f"{prefix}.output.dense"),
+            rotation=rotation(number),
         )
 
+    embedding = weights.pop("embeddings.word_embeddings.weight")
     layers = [layer(number) for number in range(config["num_hidden_layers"])]
     last_norm = norm("encoder.emb_layer_norm_after")
     arithmetic = PLAIN
@@ -361,7 +381,7 @@ def build_encoder(
         layers, last_norm = kernels.put_off_biases(layers, last_norm)
         arithmetic = kernels.FUSED
     return Encoder(
-        weights.pop("embeddings.word_embeddings.weight"),
+        embedding,
         layers,
         last_norm,
         n_heads=config["num_attention_heads"],

@@ -1,6 +1,7 @@
-"""ESM2-shaped checkpoints with seeded random weights, marked as such, for rehearsals and tests.
+"""ESM2-shaped checkpoints with seeded random weights, for rehearsals and tests.
 
-They are written shard by shard in the hub's form, so that no large model is ever whole in memory.
+They are written file by file in the hub's form, so that no large model is ever whole in memory.
+That they are untrained is seen in the weights themselves: every bias is 0, every normalisation 1.
 Reading a checkpoint belongs to ``harness.embedding.esm.checkpoint``.
 """
 
@@ -13,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,7 @@ import numpy.typing as npt
 from harness.config import RandomWeights
 from harness.embedding.esm.alphabet import TOKENS
 
-__all__ = ["ESM2_SETTINGS", "RANDOM_MARK", "weight_bytes", "write_random_checkpoint"]
-
-# Written into config.json of checkpoints that hold random weights: such a run is a rehearsal.
-RANDOM_MARK = "virnucpro_harness_random_seed"
+__all__ = ["ESM2_SETTINGS", "weight_bytes", "write_random_checkpoint"]
 
 INITIAL_STD = 0.02  # of ESM2's own initialisation (initializer_range)
 MAX_POSITIONS = 1026
@@ -63,10 +62,10 @@ def write_random_checkpoint(
     heads: int,
     intermediate_size: int,
     seed: int,
-    layers_per_shard: int | None = None,
+    n_shards: int = 1,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an ESM2 checkpoint with seeded random weights, marked as such, for rehearsals.
+    """Write an ESM2 checkpoint with seeded random weights, for rehearsals.
 
     Parameters
     ----------
@@ -76,8 +75,9 @@ def write_random_checkpoint(
         The encoder's shape.
     seed : int
         Decides the weights, each tensor's by its name.
-    layers_per_shard : int, optional
-        How many layers stand in one file, with an index beside them; default: a single file.
+    n_shards : int
+        In how many ``pytorch_model-...bin`` with an index, as 3B is published; 1: in one
+        ``model.safetensors``, as smaller ones are.
     settings : mapping of JSON values, optional
         What ``config.json`` says beside the sizes; default: what ESM2's says.
 
@@ -85,7 +85,8 @@ def write_random_checkpoint(
     -----
     Matrices are normal with the standard deviation that ESM2 was initialised with, 0.02; biases are
     0 and layer norms 1. So embeddings are finite and differ between sequences, and know nothing.
-    The files also hold what the hub's hold and an encoder has no use for: heads and tables.
+    Rotary tables are rounded to half precision, as published ones are. The files also hold what the
+    hub's hold and an encoder has no use for: heads, and positions.
     """
     shape = RandomWeights(
         layers=layers,
@@ -99,14 +100,13 @@ def write_random_checkpoint(
         "hidden_size": hidden_size,
         "num_attention_heads": heads,
         "intermediate_size": intermediate_size,
-        RANDOM_MARK: seed,
     }
     _write_json(folder / "config.json", {**(settings or ESM2_SETTINGS), **config})
     (folder / "vocab.txt").write_text("\n".join(TOKENS), encoding="utf-8")
-    if layers_per_shard is None:
-        _write_shard(folder / "model.safetensors", _joined(_parts(shape)), seed)
+    if n_shards == 1:
+        _write_safetensors(folder / "model.safetensors", _joined(_parts(shape)), seed)
     else:
-        _write_shards(folder, _shards(_parts(shape), layers_per_shard), seed)
+        _write_shards(folder, _shards(_parts(shape), n_shards), seed)
 
 
 def weight_bytes(shape: RandomWeights) -> int:
@@ -115,29 +115,41 @@ def weight_bytes(shape: RandomWeights) -> int:
 
 
 def _write_shards(folder: Path, shards: list[Shapes], seed: int) -> None:
-    names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
+    names = [f"pytorch_model-{n:05d}-of-{len(shards):05d}.bin" for n in range(1, len(shards) + 1)]
     for name, sizes in zip(names, shards, strict=True):
-        _write_shard(folder / name, sizes, seed)
+        _write_pickle(folder / name, sizes, seed)
     index = {
         "metadata": {"total_size": sum(map(_n_bytes, shards))},
         "weight_map": {key: n for n, shard in zip(names, shards, strict=True) for key in shard},
     }
-    _write_json(folder / "model.safetensors.index.json", index)
+    _write_json(folder / "pytorch_model.bin.index.json", index)
 
 
-def _write_shard(path: Path, sizes: Shapes, seed: int) -> None:
-    """Draw the tensors side by side, which their own seeds make safe, and write them."""
+def _write_safetensors(path: Path, sizes: Shapes, seed: int) -> None:
     from safetensors.numpy import save_file
 
+    save_file(_draw(sizes, seed), path, metadata={"format": "pt"})
+
+
+def _write_pickle(path: Path, sizes: Shapes, seed: int) -> None:
+    import torch
+
+    tensors = _draw(sizes, seed).items()
+    torch.save({name: torch.from_numpy(tensor) for name, tensor in tensors}, path)
+
+
+def _draw(sizes: Shapes, seed: int) -> dict[str, Tensor]:
+    """Draw tensors side by side, which their own seeds make safe."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         tensors = pool.map(partial(_tensor, seed=seed), sizes, sizes.values())
-        save_file(dict(zip(sizes, tensors, strict=True)), path, metadata={"format": "pt"})
+        return dict(zip(sizes, tensors, strict=True))
 
 
-def _shards(parts: list[Shapes], layers_per_shard: int) -> list[Shapes]:
+def _shards(parts: list[Shapes], n_shards: int) -> list[Shapes]:
     """Return what stands in each file: embeddings and heads are added to the last layers."""
     outside, *layers = parts
-    groups = [layers[n : n + layers_per_shard] for n in range(0, len(layers), layers_per_shard)]
+    bounds = [len(layers) * n // n_shards for n in range(n_shards + 1)]
+    groups = [layers[start:stop] for start, stop in pairwise(bounds)]
     groups[-1] = [*groups[-1], outside]
     return [_joined(group) for group in groups]
 
@@ -154,6 +166,7 @@ def _parts(shape: RandomWeights) -> list[Shapes]:
 def _outside(shape: RandomWeights) -> Iterator[tuple[str, tuple[int, ...]]]:
     width, n_tokens = shape.hidden_size, len(TOKENS)
     yield "esm.embeddings.word_embeddings.weight", (n_tokens, width)
+    yield "esm.embeddings.position_embeddings.weight", (MAX_POSITIONS, width)
     yield "esm.embeddings.position_ids", (1, MAX_POSITIONS)
     yield from _norm("esm.encoder.emb_layer_norm_after", width)
     yield from _linear("esm.contact_head.regression", 1, shape.layers * shape.heads)
@@ -195,7 +208,7 @@ def _tensor(name: str, size: tuple[int, ...], *, seed: int) -> Tensor:
         return np.arange(size[-1], dtype=np.int64)[None]
     if name.endswith("inv_freq"):
         exponents = np.arange(0, 2 * size[0], 2, dtype=np.float32) / (2 * size[0])
-        return np.asarray(10_000.0**-exponents, dtype=np.float32)
+        return np.asarray(10_000.0**-exponents, dtype=np.float16).astype(np.float32)
     if name.endswith(".bias"):
         return np.zeros(size, dtype=np.float32)
     if "norm" in name.lower():

@@ -11,7 +11,7 @@ from transformers import EsmTokenizer
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 
 from harness.embedding.embedder import MAX_RESIDUES
-from harness.embedding.esm.alphabet import TOKENS, tokenise
+from harness.embedding.esm.alphabet import TOKENS, as_proteins, tokenise
 from harness.errors import DataError
 
 PROTEINS = st.text("ACDEFGHIKLMNPQRSTVWYXBUZO", min_size=1, max_size=60)
@@ -73,3 +73,27 @@ def test_tokenise_when_a_protein_is_unusable_then_its_position_is_named(
     """An empty or non-ASCII protein is an error."""
     with pytest.raises(DataError, match=message):
         tokenise(["ACD", protein])
+
+
+@pytest.mark.parametrize(
+    ("protein", "message"),
+    [
+        ("MK*LV", r"protein 1 .* holds '\*', which is no residue"),
+        ("MK-LV", "holds '-'"),
+        ("MK1", "holds '1'"),
+        ("stra\u00dfe", "protein 1 .* is not ASCII"),
+        (None, "protein 1 .* is no text but None"),
+    ],
+)
+def test_as_proteins_when_the_readers_would_reject_one_then_it_is_refused(
+    protein: str, message: str
+) -> None:
+    """No letter becomes X in silence: a stop inside, a gap, what is missing."""
+    with pytest.raises(DataError, match=message):
+        as_proteins(["MKL", protein])
+
+
+def test_as_proteins_when_it_is_one_text_then_refused() -> None:
+    """Or each of its residues would be a protein."""
+    with pytest.raises(TypeError, match="got one text: 'MKL'"):
+        as_proteins("MKL")

@@ -1,23 +1,34 @@
-"""Loading checkpoints: what fits, what is named when it does not, what never runs.
-
-Weights by transformers' names, from every form that checkpoints come in.
-"""
+"""Loading checkpoints: every form that fits, what is named when one does not, what never runs."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import EsmConfig, EsmModel
+from transformers import (
+    EsmConfig,
+    EsmForMaskedLM,
+    EsmForSequenceClassification,
+    EsmForTokenClassification,
+    EsmModel,
+    PreTrainedModel,
+)
 
 from harness.embedding import load_embedder
-from harness.embedding.esm.alphabet import TOKENS
-from harness.embedding.esm.checkpoint import expected_shapes, find_checkpoint, open_checkpoint
+from harness.embedding.esm.alphabet import TOKENS, tokenise
+from harness.embedding.esm.checkpoint import (
+    expected_shapes,
+    find_checkpoint,
+    open_checkpoint,
+    table_name,
+)
 from harness.errors import CheckpointError, DataError, MissingInput
 
 PROTEINS = ["MKVLAAGICW", "ACDEFGHIKLMNPQRSTVWY"]
@@ -72,35 +83,86 @@ def test_load_when_there_is_code_in_the_folder_then_it_never_runs(folder: Path) 
     assert not trace.exists()
 
 
-def test_load_when_one_table_stands_for_all_layers_then_the_embedding_is_the_same(
-    folder: Path, checkpoint_folder: Path
+@pytest.mark.parametrize(
+    "kind",
+    [EsmModel, EsmForMaskedLM, EsmForSequenceClassification, EsmForTokenClassification],
+)
+def test_load_when_transformers_wrote_it_then_it_is_what_transformers_computes(
+    kind: type[PreTrainedModel], checkpoint_folder: Path, tmp_path: Path
 ) -> None:
-    """The hub's ESM2 keeps rotary frequencies in each layer; transformers writes one table."""
-    layer = "esm.encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
-    assert layer.format(0) in load_file(folder / "model.safetensors")
-    edit_weights(
-        folder,
-        **{layer.format(number): None for number in range(2)},
-        **{"esm.rotary_embeddings.inv_freq": torch.ones(4)},
-    )
+    """With whatever head, and under this version's names: gamma, beta, one table for all layers."""
+    model = kind.from_pretrained(checkpoint_folder).eval()
+    model.save_pretrained(tmp_path)
+
+    found = load_embedder(str(tmp_path)).embed(PROTEINS)
+
+    np.testing.assert_allclose(found, pooled(model.base_model, PROTEINS), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["", "esm."])
+def test_load_when_each_layer_has_its_own_table_then_each_turns_by_it(
+    prefix: str, folder: Path, checkpoint_folder: Path
+) -> None:
+    """As transformers once computed, with a table in each layer; alone or behind a prefix."""
+    tables = [torch.tensor([1.0, 0.5, 0.03, 0.002]), torch.tensor([0.7, 0.2, 0.1, 0.0])]
+    edit_weights(folder, **{f"esm.{table_name(n)}": table for n, table in enumerate(tables)})
+    weights = load_file(folder / "model.safetensors")
+    save_file({prefix + n.removeprefix("esm."): w for n, w in weights.items()},
+              folder / "model.safetensors")  # fmt: skip
+    model = EsmModel.from_pretrained(checkpoint_folder, add_pooling_layer=False).eval()
+    for layer, table in zip(model.encoder.layer, tables, strict=True):
+        layer.register_forward_pre_hook(partial(turn_by, table), with_kwargs=True)
 
     found = load_embedder(str(folder)).embed(PROTEINS)
 
-    assert (found == load_embedder(str(checkpoint_folder)).embed(PROTEINS)).all()
+    np.testing.assert_allclose(found, pooled(model, PROTEINS), rtol=1e-4, atol=1e-5)
 
 
-def test_load_when_known_extras_are_there_then_they_are_ignored(
+def turn_by(
+    table: torch.Tensor, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give a layer of transformers' model angles of its own."""
+    n_tokens = args[0].shape[1]
+    angles = torch.arange(n_tokens)[:, None] * torch.cat((table, table))
+    return args, kwargs | {"position_embeddings": (angles.cos()[None], angles.sin()[None])}
+
+
+def pooled(model: EsmModel, proteins: list[str]) -> np.ndarray:
+    """Return what transformers' model makes of proteins, each on its own."""
+    rows = []
+    for protein in proteins:
+        tokens = torch.from_numpy(tokenise([protein]).tokens).long()[None]
+        with torch.no_grad():
+            rows.append(model(tokens).last_hidden_state[0, 1:-1].mean(dim=0))
+    return np.stack(rows)
+
+
+def test_load_when_there_is_no_table_then_the_computed_one_serves(
     folder: Path, checkpoint_folder: Path
 ) -> None:
-    """Heads, pooler and tables that follow from the configuration are no part of the encoder."""
+    """As transformers does where a checkpoint leaves it out."""
+    edit_weights(folder, **{f"esm.{table_name(number)}": None for number in range(2)})
+    reference = EsmModel.from_pretrained(folder, add_pooling_layer=False).eval()
+
+    found = load_embedder(str(folder)).embed(PROTEINS)
+
+    np.testing.assert_allclose(found, pooled(reference, PROTEINS), rtol=1e-4, atol=1e-5)
+    assert np.abs(found - load_embedder(str(checkpoint_folder)).embed(PROTEINS)).max() > 1e-3
+
+
+def test_load_when_heads_are_there_then_they_are_passed_over(
+    folder: Path, checkpoint_folder: Path
+) -> None:
+    """Whatever transformers attaches to an encoder is no part of it, nor are learnt positions."""
     edit_weights(
         folder,
         **{
             "lm_head.bias": torch.zeros(33),
+            "classifier.out_proj.weight": torch.zeros(2, 16),
+            "qa_outputs.bias": torch.zeros(2),
             "esm.contact_head.regression.bias": torch.zeros(1),
             "esm.pooler.dense.bias": torch.zeros(16),
             "esm.embeddings.position_ids": torch.arange(4),
-            "esm.encoder.layer.0.attention.self.rotary_embeddings.inv_freq": torch.ones(4),
         },
     )
 
@@ -115,6 +177,11 @@ def test_load_when_known_extras_are_there_then_they_are_ignored(
         ("esm.encoder.layer.1.output.dense.weight", None, "missing encoder.layer.1.output.dense"),
         ("esm.encoder.layer.9.output.dense.bias", torch.zeros(1), "unexpected encoder.layer.9"),
         ("esm.embeddings.word_embeddings.weight", torch.zeros(5, 16), r"shape \(5, 16\), expected"),
+        (f"esm.{table_name(0)}", torch.ones(8), r"inv_freq has shape \(8,\), expected \(4,\)"),
+        (f"esm.{table_name(1)}", None, "missing encoder.layer.1.attention.self.rotary"),
+        (f"esm.{table_name(1)}", torch.full((4,), torch.nan), "inv_freq is not finite"),
+        ("decoder.bias", torch.zeros(3), "unexpected decoder.bias"),
+        (table_name(0), torch.ones(4), "is there under another name, too"),
     ],
 )
 def test_load_when_weights_do_not_fit_then_they_are_named(
@@ -133,6 +200,7 @@ def test_load_when_weights_do_not_fit_then_they_are_named(
         ({"model_type": "bert"}, "model_type is 'bert'; expected"),
         ({"hidden_size": "16"}, "hidden_size must be a whole number"),
         ({"position_embedding_type": "absolute"}, "position_embedding_type is 'absolute'"),
+        ({"rope_theta": 500.0}, "rope_theta is 500.0"),
         ({"vocab_size": 20}, "vocab_size is 20; ESM2 has 33"),
     ],
 )
@@ -229,9 +297,29 @@ def test_find_checkpoint_when_it_is_nowhere_then_says_how_to_get_it(
         find_checkpoint("some/model", "abc")
 
 
-def test_open_when_the_weights_are_random_then_it_knows(checkpoint_folder: Path) -> None:
-    """The mark in config.json makes a rehearsal."""
-    assert open_checkpoint(checkpoint_folder).random_seed == 1
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_open_when_weights_are_a_git_lfs_pointer_then_says_so(folder: Path, name: str) -> None:
+    """A clone without git-lfs holds a text in place of each large file."""
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\n")
+
+    with pytest.raises(MissingInput, match=rf"{name} is a Git LFS pointer.*`git lfs pull`"):
+        open_checkpoint(folder)
+
+
+def test_is_untrained_when_one_bias_is_not_0_then_it_is_not(folder: Path) -> None:
+    """What nobody trained is seen in the weights, not in what a config says."""
+    weights = load_file(folder / "model.safetensors")
+    fresh = {name: torch.zeros_like(w) for name, w in weights.items() if name.endswith("bias")}
+    fresh |= {name: torch.ones_like(w) for name, w in weights.items() if "norm" in name.lower()
+              and name.endswith("weight")}  # fmt: skip
+    trained = open_checkpoint(folder).is_untrained()
+
+    edit_weights(folder, **fresh)
+    untrained = open_checkpoint(folder).is_untrained()
+    edit_weights(folder, **{"esm.encoder.layer.1.output.dense.bias": torch.full((16,), 1e-6)})
+
+    assert (trained, untrained, open_checkpoint(folder).is_untrained()) == (False, True, False)
 
 
 CPU = torch.device("cpu")
@@ -364,7 +452,9 @@ def test_read_when_several_weights_do_not_fit_then_all_are_named(folder_weights:
 
 
 def test_read_when_another_dtype_is_asked_for_then_weights_have_it(folder_weights: Path) -> None:
-    """Converted one after the other, as they are read."""
+    """All but rotary tables, which half of a bfloat16 would turn elsewhere."""
     weights = open_checkpoint(folder_weights).read_weights(dtype=torch.bfloat16, device=CPU)
 
-    assert {value.dtype for value in weights.values()} == {torch.bfloat16}
+    tables = {table_name(0), table_name(1)}
+    assert {weights[name].dtype for name in tables} == {torch.float32}
+    assert {w.dtype for name, w in weights.items() if name not in tables} == {torch.bfloat16}

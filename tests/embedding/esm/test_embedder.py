@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -112,6 +113,28 @@ def test_embed_when_a_protein_is_empty_then_its_position_is_named(embedder: EsmE
     """Nothing is embedded in place of an empty protein."""
     with pytest.raises(DataError, match="protein 1 "):
         embedder.embed(["ACD", ""])
+
+
+@pytest.mark.parametrize("index", [[2, 1, 0], [5, 7, 9], list("abc")])
+def test_embed_when_proteins_are_a_series_then_rows_follow_its_order(
+    index: list[object], embedder: EsmEmbedder
+) -> None:
+    """By position, whatever the index says: of a sorted, a filtered, a named table."""
+    proteins = ["MKTAYIAKQR", "ACDEF", "WWWWYYYYFF"]
+
+    found = embedder.embed(pd.Series(proteins, index=index))
+
+    np.testing.assert_array_equal(found, embedder.embed(proteins))
+    np.testing.assert_array_equal(
+        embedder.embed_padded(pd.Series(proteins, index=index)), embedder.embed_padded(proteins)
+    )
+
+
+def test_embed_when_text_is_as_in_files_then_it_counts_as_there(embedder: EsmEmbedder) -> None:
+    """Lower case, blanks, line ends and the stop at the end are no residues called X."""
+    found = embedder.embed(["mkt ayi\r\nAKQR*"])
+
+    np.testing.assert_array_equal(found, embedder.embed(["MKTAYIAKQR"]))
 
 
 def test_digest_when_dtype_differs_then_it_differs(checkpoint_folder: Path) -> None:

@@ -142,7 +142,7 @@ def test_put_off_biases_then_the_next_normalisation_has_them(fused: Arithmetic) 
 
     dim = 16
     square = Linear(draw(dim, dim, seed=8), draw(dim, seed=9))
-    plain = Layer(draw_norm(dim), square, square, draw_norm(dim), square, square)
+    plain = Layer(draw_norm(dim), square, square, draw_norm(dim), square, square, draw_rotation(8))
     without = plain._replace(narrow=square._replace(bias=None))
     (first, second), last = put_off_biases([plain, without], draw_norm(dim))
     bias = draw(dim, seed=9)
@@ -165,7 +165,7 @@ def test_put_off_biases_when_in_half_precision_then_their_sum_is_not() -> None:
     small = Linear(draw(4, 4, seed=8).half(), torch.full((4,), 2.0**-12).half())
     large = small._replace(bias=torch.ones(4).half())
     half_norm = Norm(torch.ones(4).half(), torch.zeros(4).half(), 1e-5)
-    layer = Layer(half_norm, large, large, half_norm, large, small)
+    layer = Layer(half_norm, large, large, half_norm, large, small, draw_rotation(8))
 
     _, last = put_off_biases([layer], half_norm)
 

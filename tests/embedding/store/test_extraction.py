@@ -35,7 +35,7 @@ from harness.embedding.devices import join_ranks
 from harness.embedding.embedder import Counts
 from harness.embedding.extraction import Meter, Throughput, add_throughputs
 from harness.embedding.store import choose_rows_per_shard
-from harness.errors import ArtifactError, DataError, HarnessError
+from harness.errors import ArtifactError, DataError, HarnessError, NotFiniteError
 from harness.pipeline.cache import StageCache
 from tests.embedding.store.conftest import (
     CONTEXT,
@@ -91,6 +91,38 @@ def test_write_store_when_interrupted_then_it_goes_on_without_repeating(tmp_path
 
     assert rest.asked == SEQUENCES[6:]
     assert contents(tmp_path / "halved") == contents(tmp_path / "whole")
+
+
+class Overflowing(KmerProfile):
+    """Has no number for the longest sequence but one."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__(k)
+        self.dtype = "float16"
+
+    def embed(
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Embed, and overflow."""
+        vectors = super().embed(sequences, token_budget, on_progress)
+        vectors[[text == SEQUENCES[8] for text in sequences], 0] = np.inf
+        return vectors
+
+
+def test_write_store_when_a_row_is_not_finite_then_it_stops_and_keeps_nothing_of_the_shard(
+    tmp_path: Path,
+) -> None:
+    """Records and dtype are named; the shards before are sound."""
+    expected = "2-mer profile in float16: the vectors of 1 of 3 records.*r8.*Embed in bfloat16"
+    with pytest.raises(NotFiniteError, match=expected):
+        write(tmp_path, Overflowing(2))
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"shard-{number:06d}.safetensors" for number in range(2)
+    ]
 
 
 def test_write_store_then_the_manifest_tells_settings_and_digests(folder: Path) -> None:
