@@ -200,9 +200,7 @@ def _columns_by_name(path: Path, header: list[str]) -> dict[str, int]:
 
 
 def _is_header(fields: list[str]) -> bool:
-    """Whether a line names columns: that of accessions, or two others; a lineage may be any word."""
-    names = {*map(_normalised, fields)} & _ALL_NAMES
-    return len(fields) > 1 and (len(names) > 1 or not names.isdisjoint(_NAMES["accession"]))
+    return len(fields) > 1 and not _ALL_NAMES.isdisjoint(map(_normalised, fields))
 
 
 def _normalised(name: str) -> str:
