@@ -1,42 +1,45 @@
-# make accept   environment, then the acceptance gate on real sequences with tiny models (CPU)
-# make real     environment, then the deployment gate on a real pretrained model (CPU, network)
-# make test     environment, then the test suite
-# make selftest the gate on planted faults: each must be noticed
-# make samples  the sample reports in docs/samples/, made anew
-# make check    everything that a pull request must pass
-# make clean    remove what these left behind
+# What one does with a checkout; `make help` lists the targets.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: accept real test selftest samples check clean
+.PHONY: help accept real test selftest samples check lint suite clean
+.DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-accept: $(INSTALLED)
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+accept: $(INSTALLED) ## environment, then the acceptance gate on real sequences with tiny models (CPU)
 	$(BIN)/pytest acceptance/
 
-real: $(INSTALLED)
+real: $(INSTALLED) ## environment, then the gate on a real pretrained model (CPU; needs a network)
 	$(BIN)/python tools/real_weights.py
 
 # Two processes of one thread each: threads of both would wait for each other. One that has nothing
 # left to do takes over tests of the other, since some take seconds.
-test: $(INSTALLED)
+test: $(INSTALLED) ## environment, then the test suite
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-selftest: $(INSTALLED)
+selftest: $(INSTALLED) ## the gate on planted faults: each must be noticed
 	$(BIN)/harness selftest
 
 # The reports under docs/samples/, from three runs of the gate.
-samples: $(INSTALLED)
+samples: $(INSTALLED) ## the sample reports in docs/samples/, made anew
 	$(BIN)/python docs/samples/make.py
 
-check: $(INSTALLED)
+# The files first, then the whole suite with what is slow, then the gate itself.
+check: lint suite accept selftest ## everything that a pull request must pass; CI runs just this
+
+lint: $(INSTALLED) ## format, lint, types, import contracts, dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+suite: $(INSTALLED) ## the suite with its slow tests, and what it covers
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not gpu" --cov --cov-report=term:skip-covered
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -46,6 +49,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-clean:
+clean: ## remove what these left behind
 	rm -rf .venv work reports .benchmarks .coverage* htmlcov .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,9 @@ from harness.config import GateConfig, ModelConfig, load_config
 from harness.embedding import Embedder, load_embedder
 from harness.pipeline import Judge, Pipeline, Side, compute_threads
 from harness.pipeline.cache import StageLog
+
+if TYPE_CHECKING:
+    from harness.embedding.esm.embedder import EsmEmbedder
 
 WARM_UP_SEQUENCES = 1000
 PEAK_RESET = "5"  # what Linux takes in clear_refs to forget the peak so far
@@ -88,19 +92,23 @@ class Sampled:
     def __init__(self, embedder: Embedder, n_measured: int) -> None:
         self.name, self.dim = embedder.name, embedder.dim
         self.digest = f"{embedder.digest} of {n_measured}"
+        self.dtype, self.facts = embedder.dtype, embedder.facts
         self.embedded_seconds = 0.0
         self.n_embedded = 0
         self._embedder, self._n_measured = embedder, n_measured
         self._latest = np.empty((0, embedder.dim), dtype=np.float32)
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return vectors: as many as are still to be measured, then copies of these."""
         n_left = min(len(sequences), self._n_measured - self.n_embedded)
         if n_left > 0:
             started = time.perf_counter()
-            self._latest = self._embedder.embed(sequences[:n_left], on_progress=on_progress)
+            self._latest = self._embedder.embed(sequences[:n_left], token_budget, on_progress)
             self.embedded_seconds += time.perf_counter() - started
             self.n_embedded += n_left
         return self._latest[np.arange(len(sequences)) % len(self._latest)]
@@ -162,7 +170,7 @@ def _measure(config: GateConfig, options: argparse.Namespace) -> list[StageCost]
     with ledger.stage("split", n_rows):
         pipeline.samples.split()
     with ledger.stage("embed nucleotide", n_rows):
-        pipeline.vectors.nucleotide_embeddings()
+        pipeline.vectors.nucleotides()
     sizes: dict[Side, int] = {
         "baseline": options.embed_baseline,
         "candidate": options.embed_candidate,
@@ -171,7 +179,8 @@ def _measure(config: GateConfig, options: argparse.Namespace) -> list[StageCost]
         _embed(pipeline, ledger, side, min(n_measured, n_rows))
     for side in sizes:
         with ledger.stage(f"train {side}", n_rows):
-            seconds = [epoch["elapsed_seconds"] for epoch in pipeline.training(side)["history"]]
+            history = pipeline.heads.training(side)["history"]
+            seconds = [epoch["elapsed_seconds"] for epoch in history]
         ledger.costs[-1] = replace(
             ledger.costs[-1],
             n_epochs=len(seconds),
@@ -199,7 +208,7 @@ def _embed(pipeline: Pipeline, ledger: Ledger, side: Side, n_measured: int) -> N
         )
         loaded.embed(proteins[:WARM_UP_SEQUENCES].tolist())
     sampled = Sampled(loaded, n_measured)
-    pipeline.cache.once(f"embedder {side}", lambda: sampled)
+    pipeline.vectors.embedder.take(cast("EsmEmbedder", sampled), side)
     with ledger.stage(f"embed {side}", len(proteins)):
         pipeline.vectors.embeddings(side)
     ledger.costs[-1] = replace(

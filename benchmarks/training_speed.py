@@ -163,9 +163,7 @@ def _our_contenders(rows: LabelledRows, device: torch.device) -> list[Contender]
         ]
     loops = {
         "ours, float32": our_loop(rows, device),
-        "ours, TF32": our_loop(rows, device, allows_tf32=True),
         "ours, float32, streamed": our_loop(rows, device, is_streamed=True),
-        "ours, TF32, streamed": our_loop(rows, device, is_streamed=True, allows_tf32=True),
     }
     return [steps_of(name, loop, n_steps=CAPTURED_STEPS) for name, loop in loops.items()]
 

@@ -138,8 +138,7 @@ DEPLOYMENT_RUNS = 3
 DEPLOYMENT_SEQUENCES = 1000  # or all of the test set, if it has fewer
 
 SAMPLING_UNITS = ("record", "window", "genome")
-# float8: bfloat16, with the linear layers in float8, on GPUs that multiply it.
-DTYPES = ("float32", "bfloat16", "float16", "float8")
+DTYPES = ("float32", "bfloat16", "float16")
 STORE_DTYPES = ("float32", "float16", "bfloat16")
 NUCLEOTIDE_KINDS = ("model", "embeddings", "kmer")
 
@@ -186,6 +185,7 @@ class ModelConfig:
     """One side of the comparison: a protein embedder, or what it already produced."""
 
     name: str
+    kind: str = "esm"  # or "transformers", or that of another package's embedder
     model: str | None = None
     revision: str | None = None
     dtype: str = "float32"
@@ -202,6 +202,11 @@ class ModelConfig:
             not (self.model and self.random_weights),
             self.name,
             "give a model or random_weights, not both",
+        )
+        _require(
+            self.kind == "esm" or not self.random_weights,
+            f"kind of {self.name}",
+            f'random_weights are of kind "esm"; got {self.kind!r}',
         )
         _require(
             not (self.features and self.embeddings),
@@ -258,7 +263,6 @@ class TrainingConfig:
     min_improvement: Fraction = Fraction(0)
     validation_fraction: Fraction = Fraction(1, 10)
     save_best: bool = False
-    allows_tf32: bool = False  # a GPU's products may be rounded to TF32 in training: quicker
 
     def __post_init__(self) -> None:
         for name in ("epochs", "hidden_dim", "lr_step", "patience"):

@@ -1,6 +1,8 @@
 """What a pytest command line asks of the gate, and what the acceptance tests are told of it.
 
-Plain values in, plain values out; pytest itself is the plugin's matter.
+Where work/, reports/ and gate.toml lie unless an option says otherwise is decided here, for pytest
+and for the command ``harness`` alike. Plain values in, plain values out; pytest itself is the
+plugin's matter.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.progress import Progress
 
-__all__ = ["GateSession", "Invocation", "Provider"]
+__all__ = ["GateSession", "Invocation", "Provider", "find_root"]
 
 # These show something and run nothing, so they touch no report.
 INSPECTIONS = (
@@ -32,6 +34,23 @@ DEFAULT_TIMER, DEVICE_TIMER = "time.perf_counter", "harness.criteria.speed.read_
 TIMERS = (None, DEFAULT_TIMER, DEVICE_TIMER)  # None: pytest-benchmark is switched off
 
 Provider = Callable[[], dict[str, Any]]
+
+
+def find_root(directory: Path) -> Path:
+    """Return where work/, reports/ and gate.toml lie for whoever calls from a directory.
+
+    Parameters
+    ----------
+    directory : Path
+        An absolute path.
+
+    Returns
+    -------
+    Path
+        The nearest folder with a ``pytest.ini``, from the directory upwards; without one, itself.
+    """
+    folders = (directory, *directory.parents)
+    return next((folder for folder in folders if (folder / "pytest.ini").is_file()), directory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +90,7 @@ class Invocation:
     Attributes
     ----------
     root : Path
-        The project's root directory.
+        pytest's root directory, in which acceptance/ lies.
     directory : Path
         Where pytest was called.
     options : Namespace
@@ -166,4 +185,6 @@ class Invocation:
     def _path(self, name: str, default: str) -> Path:
         """Return a path: if given, relative to where pytest was called; by default, to the root."""
         given = self._value(name)
-        return self.root / default if given is None else self.directory / Path(given).expanduser()
+        if given is None:
+            return find_root(self.directory) / default
+        return self.directory / Path(given).expanduser()

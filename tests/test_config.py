@@ -41,6 +41,10 @@ def test_config_when_only_the_needed_is_given_then_defaults_are_virnucpros() -> 
         ({"device": "tpu"}, "device: expected 'cpu', 'cuda' or one GPU.*; got 'tpu'"),
         ({"device": "cuda:x"}, "device: expected 'cpu', 'cuda' or one GPU.*; got 'cuda:x'"),
         ({"seed": -1}, "seed: must not be negative, got -1"),
+        (
+            {"candidate": {"name": "c", "dtype": "float8"}},
+            "dtype of c: expected one of float32, bfloat16, float16; got 'float8'",
+        ),
         ({"store_dtype": "float8"}, "store_dtype: expected one of float32, float16, bfloat16"),
         ({"seed": "42"}, "seed: expected int, got '42'"),
         ({"seed": True}, "seed: expected int, got True"),

@@ -59,12 +59,20 @@ def test_profile_when_asked_for_by_marker_then_is_known_before_collection(
     assert invocation(tmp_path, markexpr=expression).profile == profile
 
 
-def test_paths_when_not_given_then_lie_in_the_root(tmp_path: Path) -> None:
-    """Wherever pytest was called."""
-    call = invocation(tmp_path, directory=tmp_path / "elsewhere", report_dir=None)
-    assert call.report_dir == tmp_path / "reports"
-    assert call.config_path == tmp_path / "gate.toml"
-    assert call.work_dir == tmp_path / "work"
+@pytest.mark.parametrize(("marked", "expected"), [("a", "a"), ("a/b", "a/b"), (None, "a/b/c")])
+def test_paths_when_not_given_then_lie_in_the_nearest_folder_with_a_pytest_ini(
+    tmp_path: Path, marked: str | None, expected: str
+) -> None:
+    """From where pytest was called upwards; in that very folder if there is none."""
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    if marked:
+        (tmp_path / marked / "pytest.ini").touch()
+
+    call = invocation(tmp_path, directory=tmp_path / "a/b/c", report_dir=None)
+
+    root = tmp_path / expected
+    assert (call.report_dir, call.work_dir) == (root / "reports", root / "work")
+    assert call.config_path == root / "gate.toml"
 
 
 def test_paths_when_given_then_start_from_where_pytest_was_called(

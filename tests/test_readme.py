@@ -1,4 +1,4 @@
-"""What README.md shows can be done: its example runs, and what it names is there."""
+"""What README.md and docs/ show can be done: examples run, and what is named is there."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from harness.pipeline.rehearsal import SCALES, write_kit
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS, COMMANDS_PAGE, EXAMPLE = (
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("settings", "commands", "python")
+)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 TARGETS = sorted({*re.findall(r"(?:`|^)make ([a-z]+)", README, flags=re.M)})
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined] # it is a group
 
 
-def block(language: str) -> str:
-    """Return README's only code block of a language, without the indentation of its list."""
-    (found,) = re.findall(rf"^ *```{language}\n(.*?)^ *```$", README, flags=re.M | re.S)
-    return re.sub(r"^   (?=\S)", "", found, flags=re.M)
+def block(page: str, language: str) -> str:
+    """Return a page's only code block of a language."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.M | re.S)
+    return str(found)
 
 
-def test_readme_when_its_example_is_run_then_it_works(
+def test_example_when_it_is_run_then_it_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As printed, from a folder that looks like a checkout with a kit."""
@@ -36,23 +40,25 @@ def test_readme_when_its_example_is_run_then_it_works(
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
 
-    exec(compile(block("python"), "README.md", "exec"), names)
+    exec(compile(block(EXAMPLE, "python"), "python.md", "exec"), names)
 
     assert names["vectors"].shape == (4520, 32)  # type: ignore[attr-defined]
     assert names["y_pred"].shape == (452,)  # type: ignore[attr-defined]
 
 
-def test_readme_when_its_settings_are_read_then_they_are_a_deployments() -> None:
+def test_settings_when_they_are_read_then_they_are_a_deployments() -> None:
     """Whoever starts from them is not looser than a deployment allows."""
-    config = GateConfig.from_dict(tomllib.loads(block("toml")))
+    config = GateConfig.from_dict(tomllib.loads(block(SETTINGS, "toml")))
 
     assert config.looser_than_deployment() == ()
     assert config.nucleotide.kind == "embeddings"
 
 
-def test_readme_when_commands_are_listed_then_all_of_them_and_their_options_are() -> None:
+def test_commands_when_they_are_listed_then_all_of_them_and_their_options_are() -> None:
     """The table has a row for each command, and no row or option that is not there."""
-    (table,) = re.findall(r"^\| `harness \.\.\.` [^\n]*\n(.*?)\n\n", README, flags=re.M | re.S)
+    (table,) = re.findall(
+        r"^\| `harness \.\.\.` [^\n]*\n(.*?)\n\n", COMMANDS_PAGE, flags=re.M | re.S
+    )
     rows = re.findall(r"^\| `([a-z]+)(.*)", table, flags=re.M)
 
     assert {name for name, _ in rows} == {*COMMANDS}

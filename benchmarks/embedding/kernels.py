@@ -19,7 +19,6 @@ KINDS = {
     "rotary embedding": r"^turn_keys",
     "normalisation": r"^normalise",
     "GELU": r"^activate",
-    "rounding to float8": r"^round_rows",
 }
 REST, IDLE = "the rest", "nothing: waiting for the host"
 

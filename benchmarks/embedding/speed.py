@@ -49,7 +49,6 @@ def main(
     rounds: int = 3,
     dtype: Annotated[str, typer.Option(help="Of the engine.")] = "bfloat16",
     budget: Annotated[list[int] | None, typer.Option(help="Tokens in a batch.")] = None,
-    with_float8: bool = False,
     with_slow: Annotated[bool, typer.Option(help="Also float32 in file order.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="All raw values.")] = None,
 ) -> None:
@@ -66,7 +65,7 @@ def main(
             proteins = draw_proteins(name, sequences)
             # The works hold models, so they are given no name that would outlive the contest.
             seconds = take_turns(
-                contest.works(proteins, with_float8=with_float8, with_slow=with_slow),
+                contest.works(proteins, with_slow=with_slow),
                 rounds,
                 device,
             )
@@ -96,7 +95,7 @@ class Contest:
         self._reference = weights.to(getattr(torch, plain))
         self._plain = plain
 
-    def works(self, proteins: list[str], *, with_float8: bool, with_slow: bool) -> dict[str, Work]:
+    def works(self, proteins: list[str], *, with_slow: bool) -> dict[str, Work]:
         """Return what each contender runs in a round; the engine is the first."""
         works: dict[str, Work] = {
             f"engine, {self._dtype}, {engine.token_budget} tokens": partial(engine.embed, proteins)
@@ -105,11 +104,6 @@ class Contest:
         plain, padded = self._plain, (self._reference, proteins)
         works[f"transformers, {plain}, 16 in file order"] = partial(embed_in_file_order, *padded)
         works[f"transformers, {plain}, 128 sorted"] = partial(embed_sorted, *padded)
-        if with_float8:
-            rounded = build_engine(
-                self._shape, self._reference, dtype="float8", device=self._device
-            )
-            works["engine, float8"] = partial(rounded.embed, proteins)
         if with_slow:
             exact = build_reference(self._shape, dtype="float32", device=self._device)
             few = proteins[: len(proteins) // 10]

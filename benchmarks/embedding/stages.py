@@ -6,15 +6,9 @@ import time
 
 import torch
 
+from harness.embedding.batching import equal_length_batches, packed_batches, to_device
 from harness.embedding.esm.alphabet import token_lengths, tokenise
-from harness.embedding.esm.engine import (
-    Engine,
-    EqualLengths,
-    Packed,
-    equal_length_batches,
-    packed_batches,
-    to_device,
-)
+from harness.embedding.esm.engine import Engine, EqualLengths, Packed
 
 __all__ = ["measure_stages"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -106,11 +105,10 @@ def our_loop(
     device: torch.device,
     *,
     is_streamed: bool = False,
-    allows_tf32: bool = False,
 ) -> Steps:
     """Take the steps of ``fit_head``, and look at the losses as often."""
     head = Head(rows.n_features).to(device)
-    engine = choose_engine(head, replace(RECIPE, allows_tf32=allows_tf32))
+    engine = choose_engine(head, RECIPE)
     feed = BatchFeed(rows, batch_size=RECIPE.batch_size, device=device, is_streamed=is_streamed)
     n_usable = n_usable_rows(len(rows), RECIPE.batch_size)
     losses = EpochLosses(n_rows=n_usable, batch_size=RECIPE.batch_size, device=device)

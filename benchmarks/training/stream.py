@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness.embedding.embedder import Facts
 from harness.embedding.extraction import write_store
 
 __all__ = ["peak_memory_gibibytes", "write_stream"]
@@ -22,13 +23,18 @@ class SameShard:
     """An embedder that computes nothing."""
 
     name = digest = "the same shard"
+    dtype = "float32"
+    facts = Facts(engine="none")
 
     def __init__(self, width: int) -> None:
         self.dim = width
         self._vectors = np.random.default_rng(0).random((ROWS_PER_SHARD, width), dtype=np.float32)
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,  # noqa: ARG002 - there are no batches
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return random vectors, the same for every shard."""
         if on_progress is not None:

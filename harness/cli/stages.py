@@ -1,24 +1,17 @@
-"""The stages one by one, for work that takes hours: prepare, split, embed, train.
+"""The stages one by one, for work that takes hours: prepare, split, embed, train; and export.
 
-``pytest acceptance/`` then finds their artifacts in the work directory.
-
-What several commands share: their options, and the pipeline of a ``gate.toml``.
-
-``harness export``: a head, or a run's embeddings, in the form that another program reads.
-
-What is given decides what is exported: a ``.safetensors`` file is a head, a ``.toml`` file stands
-for the embeddings of its run. Each pair of source and format has one function; a new form is one
-more entry of ``_exporters``.
+``pytest acceptance/`` then finds their artifacts in the work directory. What all commands share is
+here, too: their options, where these point unless given, and the pipeline of a ``gate.toml``.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,20 +19,24 @@ import typer
 
 from harness.config import load_config
 from harness.errors import MissingInput
+from harness.invocation import find_root
 
 if TYPE_CHECKING:
     from harness.config import ModelConfig
     from harness.embedding.devices import Ranks
     from harness.embedding.embedder import Rows
     from harness.pipeline import Pipeline, Side
+    from harness.pipeline.vectors import Embedded
     from harness.progress import Progress
 
 __all__ = [
+    "GATE_TOML",
+    "WORK",
     "ConfigOption",
-    "VerdictOption",
     "WorkOption",
     "embed",
     "export",
+    "from_root",
     "open_pipeline",
     "open_progress",
     "prepare",
@@ -48,15 +45,22 @@ __all__ = [
 ]
 
 
+def from_root(context: typer.Context, parameter: typer.CallbackParam, path: Path) -> Path:
+    """Return a path as it was given; a default lies where pytest looks for it, too."""
+    source = context.get_parameter_source(str(parameter.name))
+    is_given = source is None or source.name != "DEFAULT"
+    return path if is_given else Path(os.path.relpath(find_root(Path.cwd()) / path))
+
+
 ConfigOption = Annotated[
-    Path, typer.Option("--gate-config", help="Settings of the run.", metavar="PATH")
+    Path,
+    typer.Option("--gate-config", callback=from_root, help="Settings of the run.", metavar="PATH"),
 ]
 WorkOption = Annotated[
-    Path, typer.Option("--work-dir", help="Where artifacts are kept.", metavar="DIR")
+    Path,
+    typer.Option("--work-dir", callback=from_root, help="Where artifacts are kept.", metavar="DIR"),
 ]
-VerdictOption = Annotated[Path, typer.Option("--verdict", help="The verdict.", metavar="PATH")]
-
-GATE_TOML, WORK, VERDICT = Path("gate.toml"), Path("work"), Path("reports/verdict.json")
+GATE_TOML, WORK = Path("gate.toml"), Path("work")
 
 
 def open_pipeline(gate_config: Path, work_dir: Path, *, ranks: Ranks | None = None) -> Pipeline:
@@ -89,7 +93,6 @@ class Format(StrEnum):
     """Who is to read it."""
 
     VIRNUCPRO = "virnucpro"
-    ONNX = "onnx"
 
 
 class ExportedSide(StrEnum):
@@ -99,13 +102,6 @@ class ExportedSide(StrEnum):
     CANDIDATE = "candidate"
 
 
-class Source(StrEnum):
-    """What can be exported."""
-
-    HEAD = "head"
-    RUN = "run"
-
-
 def export(
     source: Annotated[
         Path, typer.Argument(help="A head (.safetensors), or a run's settings (gate.toml).")
@@ -113,23 +109,13 @@ def export(
     target: Annotated[
         Path, typer.Argument(help="The file to write; for a run's embeddings, the folder.")
     ],
-    fmt: Annotated[Format, typer.Option("--format", help="Who is to read it.")],
+    fmt: Annotated[Format, typer.Option("--format", help="Who is to read it.")] = Format.VIRNUCPRO,
     side: Annotated[
         ExportedSide, typer.Option("--side", help="Whose protein embeddings, of a run's.")
     ] = ExportedSide.CANDIDATE,
     work_dir: WorkOption = WORK,
 ) -> None:
-    """Write a head, or a run's embeddings, as VirNucPro takes it; a head as ONNX, too."""
-    kind, exporters = _kind_of(source), _exporters(side, work_dir)
-    exporter = exporters.get((kind, fmt))
-    if exporter is None:
-        known = ", ".join(form for of, form in exporters if of is kind)
-        raise typer.BadParameter(f"{source} is a {kind}: its formats are {known}; got {fmt}")
-    exporter(source, target)
-    typer.echo(f"{fmt}: {target}")
-
-
-def _kind_of(source: Path) -> Source:
+    """Write a head, or a run's embeddings, as VirNucPro takes it."""
     if not source.exists():
         raise MissingInput(
             f"There is no {source}",
@@ -139,43 +125,30 @@ def _kind_of(source: Path) -> Source:
         raise typer.BadParameter(
             f"{source} is a folder; expected a head (.safetensors) or a run's settings (.toml)"
         )
-    return Source.RUN if source.suffix == ".toml" else Source.HEAD
+    if source.suffix == ".toml":
+        _export_embeddings(open_pipeline(source, work_dir), side.value, target)
+    else:
+        _export_head(source, target)
+    typer.echo(f"{fmt}: {target}")
 
 
-def _exporters(
-    side: ExportedSide, work_dir: Path
-) -> Mapping[tuple[Source, Format], Callable[[Path, Path], None]]:
-    return {
-        (Source.HEAD, Format.VIRNUCPRO): _head_for_virnucpro,
-        (Source.HEAD, Format.ONNX): _head_as_onnx,
-        (Source.RUN, Format.VIRNUCPRO): partial(_run_for_virnucpro, side=side, work_dir=work_dir),
-    }
-
-
-def _head_for_virnucpro(source: Path, target: Path) -> None:
+def _export_head(source: Path, target: Path) -> None:
     from harness.training.foreign import export_virnucpro
 
     written = datetime.fromtimestamp(source.stat().st_mtime, UTC)
     export_virnucpro(source, target, training_date=written.date().isoformat())
 
 
-def _head_as_onnx(source: Path, target: Path) -> None:
-    from harness.training.onnx_export import export_onnx
-
-    export_onnx(source, target)
-
-
-def _run_for_virnucpro(source: Path, target: Path, *, side: ExportedSide, work_dir: Path) -> None:
+def _export_embeddings(pipeline: Pipeline, side: Side, target: Path) -> None:
     from harness.data.virnucpro import NUCLEOTIDE_ENDING
     from harness.embedding.virnucpro import export_embeddings
     from harness.pipeline import compute_threads
 
-    pipeline = open_pipeline(source, work_dir)
     vectors = pipeline.vectors
-    if vectors.merged(side.value) is not None:
+    if vectors.merged(side) is not None:
         raise typer.BadParameter(f"[{side}] brings features, which are VirNucPro's files already")
     with compute_threads(pipeline.config.threads):
-        nucleotide, protein = vectors.nucleotide_embeddings(), vectors.proteins(side.value)
+        nucleotide, protein = vectors.feature_stores(side)
     records = pipeline.samples.records()
     with open_progress().task("write embeddings", len(records), "records") as task:
         endings = export_embeddings(records, nucleotide, protein, target, task=task)
@@ -208,7 +181,7 @@ class Part(StrEnum):
 def prepare(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) -> None:
     """Read the sequences into one record table; what cannot be used stands in rejected.csv."""
     pipeline = open_pipeline(gate_config, work_dir)
-    folder = pipeline.samples.folder()
+    folder = pipeline.samples.stored().path
     typer.echo((folder / "summary.txt").read_text(encoding="utf-8").rstrip())
     typer.echo(f"records: {folder}")
 
@@ -222,10 +195,10 @@ def split(
 ) -> None:
     """Draw the test set, and the validation part from the rest; what was drawn before stays."""
     pipeline = open_pipeline(gate_config, work_dir)
-    drawn = pipeline.samples.split(redraw=redraw)
+    drawn = pipeline.samples.drawn(redraw=redraw)
     for name in ("train", "validation", "test"):
-        typer.echo(f"{name}: {len(getattr(drawn, name)):,} records")
-    typer.echo(f"split: {pipeline.cache.artifacts['split'].path}")
+        typer.echo(f"{name}: {len(getattr(drawn.split, name)):,} records")
+    typer.echo(f"split: {drawn.path}")
 
 
 def embed(
@@ -256,7 +229,7 @@ def _embed_nucleotides(pipeline: Pipeline) -> str:
     """Return what there is to say of them; they are part of the features that a side brings."""
     if pipeline.config.baseline.features and pipeline.config.candidate.features:
         return "nucleotide: both sides bring features; nothing is embedded"
-    return _describe(pipeline, "nucleotide", pipeline.vectors.nucleotide_embeddings())
+    return _describe("nucleotide", pipeline.vectors.nucleotides())
 
 
 def _embed_proteins(pipeline: Pipeline, side: Side) -> str:
@@ -267,12 +240,12 @@ def _embed_proteins(pipeline: Pipeline, side: Side) -> str:
         brought = brought or settings.predictions or settings.metrics
     if brought is not None:
         return f"{side}: brings {brought}; nothing is embedded"
-    return _describe(pipeline, side, pipeline.vectors.embeddings(side))
+    return _describe(side, pipeline.vectors.embeddings(side))
 
 
-def _describe(pipeline: Pipeline, name: str, embedded: Rows) -> str:
-    folder = pipeline.cache.artifacts[f"embeddings {name}"].path
-    return f"{name}: {len(embedded):,} x {embedded.dim} in {folder}"
+def _describe(name: str, embedded: Embedded[Rows]) -> str:
+    store = embedded.store
+    return f"{name}: {len(store):,} x {store.dim} in {embedded.path}"
 
 
 def _show(pipeline: Pipeline, line: str) -> None:
@@ -287,10 +260,6 @@ def train(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Also train the seeds after the declared one.")
     ] = 1,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option("--tensorboard", help="Write TensorBoard event files.", metavar="DIR"),
-    ] = None,
 ) -> None:
     """Train the heads on the training part, as the gate would; what was stopped goes on.
 
@@ -299,7 +268,6 @@ def train(
     the gate judges the declared seed, whatever the others reach.
     """
     from harness.pipeline import compute_threads
-    from harness.training.history import EpochRecord, replay_events
 
     pipeline = open_pipeline(gate_config, work_dir)
     threads = compute_threads(pipeline.config.threads)
@@ -310,10 +278,8 @@ def train(
             if brought is not None:
                 typer.echo(f"{side}: brings {brought}; no head is trained")
                 continue
-            head = pipeline.heads.head(side, takes_signals=True, events=tensorboard)
-            facts = pipeline.training(side)
-            if tensorboard is not None and head.is_reused:
-                replay_events(tensorboard / side, [EpochRecord(**row) for row in facts["history"]])
+            head = pipeline.heads.head(side, takes_signals=True)
+            facts = pipeline.heads.training(side)
             typer.echo(f"{side}: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")
             if seeds > 1:
                 _show_spread(side, pipeline.heads.spread(side, seeds, takes_signals=True))
@@ -340,9 +306,5 @@ def _explained_stop() -> Iterator[None]:
 
 
 def _sides(which: Which) -> tuple[Side, ...]:
-    sides: dict[Which, tuple[Side, ...]] = {
-        Which.BOTH: ("baseline", "candidate"),
-        Which.BASELINE: ("baseline",),
-        Which.CANDIDATE: ("candidate",),
-    }
-    return sides[which]
+    sides: tuple[Side, ...] = ("baseline", "candidate")
+    return tuple(side for side in sides if which in (Which.BOTH, side))

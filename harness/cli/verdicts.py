@@ -1,8 +1,6 @@
-"""What is done with a finished verdict, and a test of the gate itself.
+"""What is done with a finished verdict: report, verify, history; and what proves the gate itself.
 
-``harness doctor``: what this machine can run, and what a gate still lacks.
-
-A rehearsal kit for the deployment gate, where no real weights can be had.
+That is the self-test, the rehearsal kit for where no real weights can be had, and the doctor.
 """
 
 from __future__ import annotations
@@ -19,11 +17,10 @@ from rich.text import Text
 
 from harness.cli.stages import (
     GATE_TOML,
-    VERDICT,
     WORK,
     ConfigOption,
-    VerdictOption,
     WorkOption,
+    from_root,
     open_pipeline,
     open_progress,
 )
@@ -44,6 +41,8 @@ __all__ = [
 ]
 
 
+VERDICT, TINY = Path("reports/verdict.json"), Path("acceptance/profiles/tiny.toml")
+EMBEDDED_DATA = Path("acceptance/data")
 _COLOURS = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
 
@@ -88,9 +87,6 @@ def _list(checks: Sequence[Check]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-EMBEDDED_DATA = Path("acceptance/data")
-
-
 class Size(StrEnum):
     """How large the models are."""
 
@@ -104,7 +100,8 @@ def rehearse(
         Size, typer.Option("--scale", help="The real shapes on a GPU, or a laptop's.")
     ] = Size.FULL,
     data: Annotated[
-        Path, typer.Option("--data", help="The embedded data set.", metavar="DIR")
+        Path,
+        typer.Option("--data", callback=from_root, help="The embedded data set.", metavar="DIR"),
     ] = EMBEDDED_DATA,
 ) -> None:
     """Write models with random weights, real sequences and a gate.toml, to rehearse production."""
@@ -120,9 +117,6 @@ def rehearse(
     )
 
 
-TINY = Path("acceptance/profiles/tiny.toml")
-
-
 class Format(StrEnum):
     """How a verdict is rendered."""
 
@@ -134,7 +128,7 @@ class Format(StrEnum):
 
 
 def report(
-    verdict: Annotated[Path, typer.Argument(help="A verdict.json.")] = VERDICT,
+    verdict: Annotated[Path, typer.Argument(callback=from_root, help="A verdict.json.")] = VERDICT,
     fmt: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.MARKDOWN,
 ) -> None:
     """Render a verdict again, without running anything.
@@ -180,7 +174,10 @@ def _render_terminal(content: dict[str, Any], folder: Path) -> str:
 
 def verify(
     checkpoint: Annotated[Path, typer.Argument(help="The head that is to be deployed.")],
-    verdict: VerdictOption = VERDICT,
+    verdict: Annotated[
+        Path,
+        typer.Option("--verdict", callback=from_root, help="The verdict.", metavar="PATH"),
+    ] = VERDICT,
 ) -> None:
     """Exit 0 only if a verdict authorises this very file."""
     from harness.verdict.verdict import authorise

@@ -27,10 +27,8 @@ __all__ = [
 ]
 
 
-# One sequence alone against the same in a batch: the same function, summed in another order. With
-# float8 products a last bit decides to which of few values an activation is rounded: between 0.11,
-# measured for a 12-layer model against float32, and 0.74, the nearest that another protein came.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2, "float8": 0.25}
+# One sequence alone against the same in a batch: the same function, summed in another order.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 # The same sequences embedded elsewhere, maybe in half precision; others differ by far more.
 NUCLEOTIDE_TOLERANCE = 5e-2
 ROWS_AT_A_TIME = 65_536

@@ -1,10 +1,9 @@
-"""What the engine needs to know of its device: is it there, how much fits, how fast is it.
+"""Where embeddings are computed: the processes that share the work, and what their device can do.
 
-The processes that embed together: which one this is, and what they tell each other.
-
-torchrun starts them and ends them all when one fails; ``torch.distributed`` carries their messages,
-on the CPU (gloo), since only digests and paths are exchanged. Without torchrun there is one rank,
-and torch is not imported.
+torchrun starts the processes (ranks) and ends them all when one fails; ``torch.distributed``
+carries their messages, on the CPU (gloo), since only digests and paths are exchanged. Of a device
+it is told here whether it is there, how much fits and how fast it is; batches are ``batching``'s
+business.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from typing import Any, TypeVar
 import torch
 
 from harness.artifacts import Artifact
-from harness.embedding.esm.alphabet import MAX_TOKENS
 from harness.errors import ConfigError, HarnessError, MissingInput
 
 __all__ = [
@@ -178,7 +176,7 @@ def _named_errors(ranks: Ranks) -> Iterator[None]:
 # hidden states of a batch should stay in the caches.
 GPU_TOKENS = 32_768
 CPU_TOKENS = 2_048
-SMALLEST_BUDGET = MAX_TOKENS
+SMALLEST_BUDGET = 1_024  # the longest protein that is embedded
 
 # Side of the square product that a device's rate is measured with, how often it is run without a
 # pause, and how often that is repeated: clocks fall under load and rise again.
@@ -201,11 +199,6 @@ def require_device(device: str, dtype: str = "float32") -> None:
             f"{dtype} on a GPU needs Triton, which is not installed",
             remedy="Install PyTorch's CUDA build for Linux, which brings it, or set "
             'dtype = "float32"',
-        )
-    if dtype == "float8" and not _has_float8(place):
-        raise MissingInput(
-            f"The device {device!r} does not multiply float8",
-            remedy='Use a Hopper GPU or a newer one, or set dtype = "bfloat16"',
         )
 
 
@@ -237,15 +230,14 @@ def measure_product_rate(device: str, dtype: str) -> float | None:
     device : str
         A torch device; None is returned if it is no GPU, or has no memory left for the product.
     dtype : str
-        float32, bfloat16 or float16; for float8 it is bfloat16's rate.
+        float32, bfloat16 or float16.
     """
     place = torch.device(device)
     if place.type != "cuda":
         return None
-    kind = torch.bfloat16 if dtype == "float8" else getattr(torch, dtype)
     with torch.cuda.device(place):
         try:
-            return _time_products(place, kind)
+            return _time_products(place, getattr(torch, dtype))
         except torch.OutOfMemoryError:
             return None
 
@@ -268,7 +260,3 @@ def gpu_memory_bytes(device: str) -> int | None:
     """Return the most that tensors took there since it was last reset; None if it is no GPU."""
     place = torch.device(device)
     return torch.cuda.max_memory_allocated(place) if place.type == "cuda" else None
-
-
-def _has_float8(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)

@@ -1,9 +1,9 @@
 """Extraction: embed records and write them shard by shard, alone or together with other ranks.
 
 A shard appears whole or not at all. What an interrupted extraction left is checked and kept; the
-rest is divided among the ranks that are there now. The first rank writes index and manifest.
-
-How fast embedding is, and what it took: rates, the share of the device's peak, its memory.
+rest is divided among the ranks that are there now. The first rank writes index and manifest. How
+fast it is, and what it took, is measured here as well; how vectors are computed is the embedder's
+business.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ import pandas as pd
 
 from harness.artifacts import digest_columns, digest_file, write_atomically
 from harness.embedding.devices import Ranks
-from harness.embedding.embedder import Embedder
+from harness.embedding.embedder import Abilities, Counts, Embedder
 from harness.embedding.store import (
     DTYPES,
     INDEX,
@@ -35,10 +34,7 @@ from harness.errors import ArtifactError, DataError, NotFiniteError
 from harness.progress import Progress, Task
 
 __all__ = [
-    "CountsFlop",
-    "HalvesBatches",
     "Meter",
-    "TakesGpuMemory",
     "Throughput",
     "add_throughputs",
     "write_store",
@@ -49,34 +45,6 @@ NAMED_RECORDS = 3  # of those whose vectors cannot be used
 UPDATES_PER_BATCH = 64  # of the progress shown: an embedder may report single sequences
 
 
-@runtime_checkable
-class CountsFlop(Protocol):
-    """What an embedder may offer beside ``Embedder``: how much arithmetic it does."""
-
-    def flop(self, lengths: Sequence[int]) -> float:
-        """Return the floating-point operations that sequences of so many letters take."""
-
-    def peak_flops(self) -> float | None:
-        """Return the most operations a second that its device does; None if that is not known."""
-
-
-@runtime_checkable
-class HalvesBatches(Protocol):
-    """What an embedder may do beside ``Embedder``: go on where its device's memory runs out."""
-
-    @property
-    def n_out_of_memory(self) -> int:
-        """How often that was."""
-
-
-@runtime_checkable
-class TakesGpuMemory(Protocol):
-    """What an embedder may offer beside ``Embedder``: what its process takes of a GPU."""
-
-    def gpu_memory_bytes(self) -> int | None:
-        """Return the most that was taken, since this was last reset; None if it is no GPU's."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
     """What was embedded in what time.
@@ -85,6 +53,8 @@ class Throughput:
     ----------
     n_sequences, n_tokens : int
         What was embedded; no tokens where they are not counted.
+    n_truncated, n_replaced : int
+        Sequences that were cut; letters that were read as X.
     flop : float
         Floating-point operations; 0 where they are not counted.
     peak_flops : float or None
@@ -107,6 +77,8 @@ class Throughput:
     n_processes: int = 1
     gpu_memory_bytes: int | None = None
     n_out_of_memory: int = 0
+    n_truncated: int = 0
+    n_replaced: int = 0
 
     def __str__(self) -> str:
         """Return it for people, such as ``1,234 sequences/s, 98,765 tokens/s``."""
@@ -137,6 +109,8 @@ def add_throughputs(parts: Iterable[Throughput]) -> Throughput:
         n_processes=len(listed),
         gpu_memory_bytes=max(memory, default=None),
         n_out_of_memory=sum(part.n_out_of_memory for part in listed),
+        n_truncated=sum(part.n_truncated for part in listed),
+        n_replaced=sum(part.n_replaced for part in listed),
     )
 
 
@@ -146,11 +120,9 @@ class Meter:
     Parameters
     ----------
     embedder : Embedder
-        May also be ``CountsFlop``, ``HalvesBatches``, ``TakesGpuMemory``.
+        What else it offers (``Abilities``) decides what is shown.
     task : Task
         Shows how far it is.
-    count_tokens : callable, optional
-        From the letters of a sequence to its tokens.
     scale : float
         How many sequences to show for each that is counted: other processes do their share.
     clock : callable
@@ -162,30 +134,25 @@ class Meter:
         embedder: Embedder,
         task: Task,
         *,
-        count_tokens: Callable[[int], int] | None = None,
         scale: float = 1.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._counts_flop = embedder if isinstance(embedder, CountsFlop) else None
-        self._halves_batches = embedder if isinstance(embedder, HalvesBatches) else None
-        self._takes_memory = embedder if isinstance(embedder, TakesGpuMemory) else None
-        self._n_out_of_memory_before = self._count_out_of_memory()
+        self._abilities = Abilities(embedder)
+        self._n_out_of_memory_before = self._abilities.n_out_of_memory
         self._task = task
-        self._count_tokens = count_tokens
         self._scale = scale
         self._clock = clock
         self._started = clock()
-        self._n_sequences = self._n_tokens = 0
+        self._n_sequences = self._n_tokens = self._n_truncated = self._n_replaced = 0
         self._flop = 0.0
         self._lengths: list[int] = []
-        self._batch_tokens = self._n_reported = self._n_shown = 0
+        self._counts = Counts()
+        self._n_reported = self._n_shown = 0
 
     def begin(self, sequences: Sequence[str]) -> None:
         """Say which sequences are embedded next."""
         self._lengths = [len(sequence) for sequence in sequences]
-        self._batch_tokens = (
-            sum(map(self._count_tokens, self._lengths)) if self._count_tokens is not None else 0
-        )
+        self._counts = self._abilities.count(sequences)
         self._n_shown = self._n_reported = 0
 
     def advance(self, n_sequences: int) -> None:
@@ -198,33 +165,33 @@ class Meter:
         """Say that all of them are done."""
         self._show(len(self._lengths))
         self._n_sequences += len(self._lengths)
-        self._n_tokens += self._batch_tokens
-        if self._counts_flop is not None:
-            self._flop += self._counts_flop.flop(self._lengths)
+        self._n_tokens += self._counts.n_tokens
+        self._n_truncated += self._counts.n_truncated
+        self._n_replaced += self._counts.n_replaced
+        self._flop += self._abilities.flop(self._lengths)
 
     def throughput(self) -> Throughput:
         """Return what has been done until now."""
         elapsed_seconds = self._clock() - self._started
         # before the peak is measured, which takes memory itself
-        gpu_memory_bytes = self._takes_memory.gpu_memory_bytes() if self._takes_memory else None
+        gpu_memory_bytes = self._abilities.gpu_memory_bytes()
         return Throughput(
             n_sequences=self._n_sequences,
             n_tokens=self._n_tokens,
             elapsed_seconds=elapsed_seconds,
             flop=self._flop,
-            peak_flops=self._counts_flop.peak_flops() if self._counts_flop and self._flop else None,
+            peak_flops=self._abilities.peak_flops() if self._flop else None,
             gpu_memory_bytes=gpu_memory_bytes,
-            n_out_of_memory=self._count_out_of_memory() - self._n_out_of_memory_before,
+            n_out_of_memory=self._abilities.n_out_of_memory - self._n_out_of_memory_before,
+            n_truncated=self._n_truncated,
+            n_replaced=self._n_replaced,
         )
-
-    def _count_out_of_memory(self) -> int:
-        return self._halves_batches.n_out_of_memory if self._halves_batches else 0
 
     def _show(self, n_done: int) -> None:
         """Show that ``n_done`` of the batch are done; their tokens are taken to be its average."""
         so_far = Throughput(
             n_sequences=self._n_sequences + n_done,
-            n_tokens=self._n_tokens + self._batch_tokens * n_done // len(self._lengths),
+            n_tokens=self._n_tokens + self._counts.n_tokens * n_done // len(self._lengths),
             elapsed_seconds=self._clock() - self._started,
         )
         self._task.advance((n_done - self._n_shown) * self._scale, note=str(so_far))
@@ -245,7 +212,6 @@ def write_store(
     ranks: Ranks | None = None,
     progress: Progress | None = None,
     name: str = "embed",
-    count_tokens: Callable[[int], int] | None = None,
 ) -> Throughput:
     """Embed records and write them; shards that are already there are not computed again.
 
@@ -267,8 +233,6 @@ def write_store(
         Shows how far it is; the first rank's does, for all.
     name : str
         What progress calls it.
-    count_tokens : callable, optional
-        From the letters of a sequence to its tokens, to be shown as a rate.
 
     Returns
     -------
@@ -304,7 +268,7 @@ def write_store(
     shown = progress if progress is not None and ranks.is_first else Progress()
     with shown.task(name, n_rows, "sequences") as task:
         scale = n_rows / max(1, n_mine)
-        meter = Meter(embedder, task, count_tokens=count_tokens, scale=scale)
+        meter = Meter(embedder, task, scale=scale)
         written = _write_shards(folder, plan, mine, names, texts, embedder, meter)
         together = add_throughputs(ranks.gather(meter.throughput()))
         task.advance(0, note=str(together))
@@ -389,7 +353,7 @@ def _require_finite(
     if len(bad):
         named = ", ".join(ids.iloc[bad[:NAMED_RECORDS]])
         raise NotFiniteError(
-            f"{embedder.name} in {getattr(embedder, 'dtype', 'float32')}: the vectors of "
+            f"{embedder.name} in {embedder.dtype}: the vectors of "
             f"{len(bad):,} of {len(ids):,} records are not finite, such as those of {named}. "
             "The extraction stopped there"
         )

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import digest_file, digest_json
+from harness.embedding.embedder import Facts
 from harness.errors import CheckpointError, DataError, MissingInput
 
 if TYPE_CHECKING:
@@ -319,6 +320,8 @@ class DnabertEmbedder:
         self._model = checkpoint.load_model().to(self._device)
         self.name = checkpoint.model
         self.dim = int(self._model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.dtype = "float32"
+        self.facts = Facts(engine="the checkpoint's own code")
         self.code_sha256 = checkpoint.code_digest()
         self.digest = digest_json(
             {"files": checkpoint.digest(), "dtype": "float32", "pooling": "mean over tokens"}
@@ -331,7 +334,10 @@ class DnabertEmbedder:
         return gpu_memory_bytes(str(self._device))
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return the embeddings, float32 of shape (n_sequences, dim).
 
@@ -344,7 +350,7 @@ class DnabertEmbedder:
 
         tokens = [self._token_ids(text, row) for row, text in enumerate(sequences)]
         embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
-        for rows in _equal_lengths([len(ids) for ids in tokens]):
+        for rows in _equal_lengths([len(ids) for ids in tokens], token_budget or TOKENS_PER_BATCH):
             batch = torch.tensor([tokens[row] for row in rows], device=self._device)
             with torch.inference_mode():
                 # Called as VirNucPro calls it; a tuple or an output whose first part is the states.
@@ -394,11 +400,11 @@ def load_dnabert(
     return DnabertEmbedder(checkpoint, device=device)
 
 
-def _equal_lengths(lengths: Sequence[int]) -> Iterator[npt.NDArray[np.intp]]:
+def _equal_lengths(lengths: Sequence[int], budget: int) -> Iterator[npt.NDArray[np.intp]]:
     """Yield rows with equally many tokens, at most a token budget at a time."""
     for length in np.unique(lengths):
         rows = np.flatnonzero(np.asarray(lengths) == length)
-        step = max(1, TOKENS_PER_BATCH // int(length))
+        step = max(1, budget // int(length))
         yield from np.split(rows, range(step, len(rows), step))
 
 
@@ -424,10 +430,15 @@ class KmerProfile:
         self.k = k
         self.name = f"{k}-mer profile"
         self.dim = 4**k
+        self.dtype = "float32"
+        self.facts = Facts(engine="k-mer counts")
         self.digest = digest_json({"embedder": "kmer", "k": k, "version": 1})
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,  # noqa: ARG002 - there are no batches
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return the profiles, float32 of shape (n_sequences, 4**k).
 

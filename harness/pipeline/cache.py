@@ -1,6 +1,6 @@
-"""What a run has made so far: each artifact obtained once and logged, each table loaded once.
+"""How stages are run: each once, its artifact obtained from the work directory, its time logged.
 
-Which stages ran, for how long, with how much of a GPU, and whether they were reused.
+What a stage makes stays with the object whose method it is; this module knows no stage by name.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from harness import __version__
 from harness.artifacts import Artifact, ArtifactStore, Build
 from harness.embedding.devices import Ranks
 
 __all__ = [
+    "Once",
     "StageCache",
     "StageLog",
     "StageTime",
+    "once",
     "peak_memory_bytes",
     "take_gpu_peak",
 ]
@@ -115,7 +118,46 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Owner = TypeVar("Owner")
+
+
+class Once(Generic[P, T]):
+    """A stage that is run when it is first asked for, and then answers with what it made.
+
+    Called with a stage's arguments it returns what was made from them; keywords say how to make it,
+    and decide nothing if it is there already.
+    """
+
+    def __init__(self, make: Callable[P, T]) -> None:
+        self._make = make
+        self._made: dict[tuple[object, ...], T] = {}
+
+    def __call__(self, *arguments: P.args, **how: P.kwargs) -> T:
+        """Return what the stage makes from these arguments."""
+        if arguments not in self._made:
+            self._made[arguments] = self._make(*arguments, **how)
+        return self._made[arguments]
+
+    def made(self, *arguments: object) -> T | None:
+        """Return what this run has made from these arguments so far; makes nothing."""
+        return self._made.get(arguments)
+
+    def take(self, value: T, *arguments: object) -> None:
+        """Take a value for made, as a copy of a run does with what another run has made."""
+        self._made[arguments] = value
+
+
+def once(method: Callable[Concatenate[Owner, P], T]) -> cached_property[Once[P, T]]:
+    """Make a method a stage: each object runs it once for each of its arguments."""
+
+    @wraps(method)
+    def bind(owner: Owner) -> Once[P, T]:
+        return Once(lambda *arguments, **how: method(owner, *arguments, **how))
+
+    return cached_property(bind)
+
 
 # Another version of this package may do a stage otherwise, so it does all of them anew; but not the
 # embeddings, which take hours and carry the version of what computes them, nor random models.
@@ -123,7 +165,7 @@ LASTING = ("embeddings", "models")
 
 
 class StageCache:
-    """The artifacts and tables of one run.
+    """The work directory as one run sees it: obtains artifacts, and logs which and for how long.
 
     Parameters
     ----------
@@ -137,19 +179,19 @@ class StageCache:
     ----------
     work_dir, ranks
         As given.
-    artifacts : dict of str to Artifact
-        What this run has obtained, by name.
     log : StageLog
-        How long each took.
+        How long each stage took.
+    obtained : dict of str to Artifact
+        What this run has obtained, by the names under which the verdict lists it. Stages do not
+        look here for what others made.
     """
 
     def __init__(self, work_dir: Path, ranks: Ranks | None = None) -> None:
         self.work_dir = work_dir
         self.ranks = ranks or Ranks()
-        self.artifacts: dict[str, Artifact] = {}
         self.log = StageLog()
+        self.obtained: dict[str, Artifact] = {}
         self._store = ArtifactStore(work_dir)
-        self._made: dict[str, Any] = {}
 
     def obtain(
         self,
@@ -162,12 +204,12 @@ class StageCache:
         resumes: bool = False,
         is_shared: bool = False,
     ) -> Artifact:
-        """Return an artifact, made or reused once a run.
+        """Return an artifact, made or reused.
 
         Parameters
         ----------
         name : str
-            Its name in ``artifacts``.
+            What the verdict calls it.
         inputs, build, resumes
             As for ``ArtifactStore.obtain``.
         stage : str, optional
@@ -177,21 +219,14 @@ class StageCache:
         is_shared : bool
             Whether all ranks call ``build`` together, rather than the first alone.
         """
-
-        def make() -> Artifact:
+        with self.log.stage(stage) if stage else nullcontext(StageTime(name=name)) as entry:
             if self.ranks.is_first:
-                return self._make(kind or name, inputs, build, resumes, is_shared)
-            return self._join(build)
-
-        if name not in self.artifacts:
-            if stage is None:
-                artifact = make()
+                artifact = self._make(kind or name, inputs, build, resumes, is_shared)
             else:
-                with self.log.stage(stage) as entry:
-                    artifact = make()
-                    entry.is_reused = artifact.is_reused
-            self.artifacts[name] = artifact
-        return self.artifacts[name]
+                artifact = self._join(build)
+            entry.is_reused = artifact.is_reused
+        self.obtained[name] = artifact
+        return artifact
 
     def holds(self, kind: str, inputs: Mapping[str, Any]) -> bool:
         """Whether an artifact is there, made from ``inputs``."""
@@ -201,17 +236,6 @@ class StageCache:
         """Return artifacts of this version that are there, as ``ArtifactStore.find`` does."""
         version = _version(kind).items()
         return self._store.find(kind, lambda made: version <= made.items() and is_wanted(made))
-
-    def once(self, name: str, make: Callable[[], T]) -> T:
-        """Return what ``make`` returns, calling it once a run."""
-        if name not in self._made:
-            self._made[name] = make()
-        made: T = self._made[name]
-        return made
-
-    def made(self, name: str) -> Any:
-        """Return what ``once`` has made under this name, or None."""
-        return self._made.get(name)
 
     def _make(
         self,

@@ -1,9 +1,8 @@
 """What a run has found out, in the form that ``verdict.json`` holds.
 
 Only what the stages have already made is described; nothing is computed for the report's sake but
-the metrics of predictions that are there.
-
-What a self-test found, and where it is kept for the verdicts of the same configuration.
+the metrics of predictions that are there. What a self-test found is kept here, too, for the
+verdicts of the same configuration.
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from harness.artifacts import digest_json, write_atomically
 from harness.config import GateConfig
 from harness.criteria import CriterionResult, break_down, compare_metrics, evaluate
 from harness.criteria.result import State
-from harness.embedding import EsmEmbedder
+from harness.embedding.embedder import Abilities, Facts, Rows
 from harness.embedding.nucleotide import DnabertEmbedder
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
+from harness.pipeline.samples import DrawnSplit
 from harness.pipeline.stages import Pipeline, warn_of_brought
-from harness.pipeline.vectors import SIDES, Side
+from harness.pipeline.vectors import SIDES, Embedded, Side
 
 __all__ = [
     "FaultOutcome",
@@ -156,27 +156,26 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
     dict of JSON values
         Top-level keys of ``verdict.json``; what is not known yet is left out.
     """
-    made = pipeline.cache.artifacts
+    samples = pipeline.samples
     facts: dict[str, Any] = {
         "rehearsal_reasons": _rehearsal_reasons(pipeline),
         "reservations": [*_unknown_weights(pipeline)],
         "looser_than_deployment": list(pipeline.config.looser_than_deployment()),
         "artifacts": _artifacts(pipeline),
     }
-    if "records" in made:
+    if samples.stored.made() is not None:
         facts["data"] = _describe_data(pipeline)
-    if "split" in made:
-        facts["split"] = _describe_split(pipeline)
+    if (drawn := samples.drawn.made()) is not None:
+        facts["split"] = _describe_split(drawn, samples.directory())
     facts |= {side: _describe_side(pipeline, side) for side in SIDES}
     if trainings := pipeline.trainings():
         facts["training"] = dict(trainings)
-    if "predictions" in made:
-        facts = _with_metrics(facts, pipeline)
+    if (table := pipeline.predictions.made()) is not None:
+        facts = _with_metrics(facts, table, samples.genomes(table["id"]))
     if timing is not None:
         facts["timing"] = {k: v for k, v in timing.evidence.items() if k in _TIMING_KEYS}
         facts["timing"]["interval"] = list(timing.interval) if timing.interval else None
-    work_dir = made["config"].path.parents[1]
-    if selftest := summarise_kept_selftest(work_dir, pipeline.config):
+    if selftest := summarise_kept_selftest(pipeline.cache.work_dir, pipeline.config):
         facts["selftest"] = selftest
     if extraction := _describe_extraction(pipeline):
         facts["extraction"] = extraction
@@ -186,30 +185,32 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
 
 
 def _rehearsal_reasons(pipeline: Pipeline) -> list[str]:
+    known = _known(pipeline)
     reasons = []
-    for side, embedder in _loaded(pipeline):
-        if embedder.is_random:
+    for side, facts in known.items():
+        if facts.is_random:
             reasons.append(f"the {side}'s weights are random")
-        if embedder.stand_in:
-            reasons.append(f"the {side} stands in for {embedder.stand_in}")
-    if len(_loaded(pipeline)) < len(SIDES):
+        if facts.stand_in:
+            reasons.append(f"the {side} stands in for {facts.stand_in}")
+    if len(known) < len(SIDES):
         reasons.append("not both models were loaded")
     return reasons
 
 
 def _unknown_weights(pipeline: Pipeline) -> Iterator[str]:
     """Yield a sentence for each side whose weights are nobody's published ones."""
-    for side, embedder in _loaded(pipeline):
-        if embedder.origin == "unknown":
+    for side, facts in _known(pipeline).items():
+        if facts.origin == "unknown":
+            files = f" ({', '.join(facts.files_sha256)})" if facts.files_sha256 else ""
             yield (
-                f"The {side}'s weights ({', '.join(embedder.files_sha256)}) are of unknown origin: "
-                "no published sha256 is theirs."
+                f"The {side}'s weights{files} are of unknown origin: no published sha256 is theirs."
             )
 
 
-def _loaded(pipeline: Pipeline) -> list[tuple[Side, EsmEmbedder]]:
-    found = ((side, pipeline.vectors.loaded_embedder(side)) for side in SIDES)
-    return [(side, embedder) for side, embedder in found if embedder is not None]
+def _known(pipeline: Pipeline) -> dict[Side, Facts]:
+    """Return what is known of the embedders that this run has loaded."""
+    made = {side: pipeline.vectors.embedder.made(side) for side in SIDES}
+    return {side: embedder.facts for side, embedder in made.items() if embedder is not None}
 
 
 def _describe_data(pipeline: Pipeline) -> dict[str, Any]:
@@ -226,8 +227,8 @@ def _describe_data(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _describe_split(pipeline: Pipeline) -> dict[str, Any]:
-    split = pipeline.samples.split()
+def _describe_split(drawn: DrawnSplit, directory: Path) -> dict[str, Any]:
+    split = drawn.split
     test = {count.label: count.n_test for count in split.counts}
     return split.to_dict() | {
         "n_train": len(split.train),
@@ -235,50 +236,50 @@ def _describe_split(pipeline: Pipeline) -> dict[str, Any]:
         "n_test": len(split.test),
         "test_viral": test[1],
         "test_nonviral": test[0],
-        "seeds_tried": pipeline.samples.seeds_tried(),
-        "directory": str(pipeline.samples.directory()),
+        "seeds_tried": list(drawn.seeds_tried),
+        "directory": str(directory),
     }
 
 
 def _describe_side(pipeline: Pipeline, side: Side) -> dict[str, Any]:
     settings = getattr(pipeline.config, side)
-    embedder = pipeline.vectors.loaded_embedder(side)
+    embedder = pipeline.vectors.embedder.made(side)
+    known, can = (embedder.facts, Abilities(embedder)) if embedder else (None, None)
     return {
         "name": settings.name,
         "model": settings.model,
         "dtype": settings.dtype,
         "dim": embedder.dim if embedder else None,
-        "parameters": embedder.n_parameters if embedder else None,
-        "token_budget": embedder.token_budget if embedder else None,
-        "n_out_of_memory": embedder.n_out_of_memory if embedder else None,
-        "is_random": embedder.is_random if embedder else settings.random_weights is not None,
-        "model_sha256": embedder.weights_sha256 if embedder else None,
-        "weights": _describe_weights(embedder) if embedder else None,
+        "engine": known.engine if known else None,
+        "parameters": known.n_parameters if known else None,
+        "token_budget": can.token_budget if can else None,
+        "n_out_of_memory": can.n_out_of_memory if can else None,
+        "is_random": known.is_random if known else settings.random_weights is not None,
+        "model_sha256": known.weights_sha256 if known else None,
+        "weights": _describe_weights(known) if known else None,
         "may_have_seen_test_rows": bool(warn_of_brought(pipeline.config, sides=(side,))),
     }
 
 
-def _describe_weights(embedder: EsmEmbedder) -> dict[str, Any]:
+def _describe_weights(facts: Facts) -> dict[str, Any]:
     return {
-        "origin": embedder.origin,
-        "published_as": embedder.published_as,
-        "files_sha256": embedder.files_sha256,
+        "origin": facts.origin,
+        "published_as": facts.published_as,
+        "files_sha256": dict(facts.files_sha256),
     }
 
 
 def _describe_extraction(pipeline: Pipeline) -> dict[str, Any]:
     """Return how each store of embeddings was made, in this run or an earlier one."""
-    made = pipeline.cache.artifacts
-    return {
-        name: dict(made[artifact].notes)
-        for name in (*SIDES, "nucleotide")
-        if (artifact := f"embeddings {name}") in made and made[artifact].notes
-    }
+    vectors = pipeline.vectors
+    embedded: dict[str, Embedded[Rows] | None] = {s: vectors.embeddings.made(s) for s in SIDES}
+    embedded["nucleotide"] = vectors.nucleotides.made()
+    return {name: dict(made.notes) for name, made in embedded.items() if made and made.notes}
 
 
-def _with_metrics(facts: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
-    table = pipeline.predictions()
-    groups = pipeline.samples.genomes(table["id"])
+def _with_metrics(
+    facts: dict[str, Any], table: pd.DataFrame, groups: pd.Series[str] | None
+) -> dict[str, Any]:
     scores = {side: table[f"{side}_score"] for side in SIDES}
     compared = compare_metrics(
         table["label"], scores["baseline"], scores["candidate"], groups=groups
@@ -297,14 +298,14 @@ def _artifacts(pipeline: Pipeline) -> dict[str, dict[str, str]]:
     """Return path and digest of what a reader may want to open, and of the file to deploy."""
     found = {
         name: {"path": str(artifact.path), "sha256": artifact.sha256}
-        for name, artifact in pipeline.cache.artifacts.items()
+        for name, artifact in pipeline.cache.obtained.items()
     }
     return found | _foreign_code(pipeline) | pipeline.files()
 
 
 def _foreign_code(pipeline: Pipeline) -> dict[str, dict[str, str]]:
     """Return which code out of a checkpoint this run has run, if any."""
-    embedder = pipeline.cache.made("embedder nucleotide")
+    embedder = pipeline.vectors.nucleotide_embedder.made()
     if not isinstance(embedder, DnabertEmbedder):
         return {}
     return {"nucleotide code": {"path": embedder.name, "sha256": embedder.code_sha256}}

@@ -20,22 +20,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.artifacts import Artifact
 from harness.config import GateConfig, Thresholds
 from harness.criteria import CriterionResult, State, predict_labels
 from harness.criteria.speed import time_rounds
 from harness.data import Split
-from harness.embedding import Embedder
+from harness.embedding import Embedder, EmbeddingStore
 from harness.pipeline.judge import Judge
+from harness.pipeline.samples import DrawnSplit
 from harness.pipeline.stages import Pipeline
-from harness.pipeline.stopwatch import BatchingEmbedder, Stopwatch
-from harness.pipeline.vectors import SIDES, Side
+from harness.pipeline.stopwatch import Stopwatch
+from harness.pipeline.vectors import SIDES, Embedded, Side
 from harness.training import load_head
 
 __all__ = [
@@ -83,30 +82,29 @@ class Bench:
         self,
         *,
         config: GateConfig | None = None,
-        made: Mapping[str, Any] | None = None,
-        artifacts: Mapping[str, Artifact] | None = None,
+        drawn: DrawnSplit | None = None,
+        embedders: Mapping[Side, Embedder] | None = None,
+        embeddings: Mapping[Side, Embedded[EmbeddingStore]] | None = None,
     ) -> Judge:
-        """Return the criteria of a copy of the run.
+        """Return the criteria of a copy of the run; what it takes for made is not made anew.
 
         Parameters
         ----------
-        config : GateConfig, optional
-            Settings in place of the run's.
-        made, artifacts : mapping, optional
-            What the copy takes for made, besides records, split and identities: by cache name.
+        config, drawn : optional
+            Settings and split in place of the run's. Records and identities are the run's own.
+        embedders, embeddings : mappings by side, optional
+            What the copy takes for loaded and for embedded.
         """
         honest, folder = self.honest, Path(tempfile.mkdtemp(dir=self._scratch))
         copied = Pipeline(config or self.config, folder)
-        names = ("records", "split")
-        copied.cache.artifacts.update({name: honest.cache.artifacts[name] for name in names})
-        copied.cache.artifacts.update(artifacts or {})
-        tables = {
-            "records": honest.samples.records(),
-            "split": honest.cache.made("split"),
-            "identity": honest.samples.identity(),
-        }
-        for name, value in (tables | dict(made or {})).items():
-            copied.cache.once(name, lambda value=value: value)  # type: ignore[misc] # bound here
+        copied.samples.stored.take(honest.samples.stored())
+        copied.samples.records.take(honest.samples.records())
+        copied.samples.drawn.take(drawn or honest.samples.drawn())
+        copied.samples.identity.take(honest.samples.identity())
+        for side, embedder in (embedders or {}).items():
+            copied.vectors.embedder.take(embedder, side)
+        for side, embedded in (embeddings or {}).items():
+            copied.vectors.embeddings.take(embedded, side)
         return Judge(copied)
 
     def with_predictions(self, baseline: pd.DataFrame, candidate: pd.DataFrame) -> Judge:
@@ -130,21 +128,15 @@ class Bench:
 
     def with_split(self, split: Split) -> Judge:
         """Return the criteria of a copy that has drawn another split."""
-        drawn = replace(self.honest.cache.made("split"), split=split)
-        return self.copy(made={"split": drawn})
+        return self.copy(drawn=replace(self.honest.samples.drawn(), split=split))
 
     def with_embedders(self, embedders: Mapping[Side, Embedder]) -> Judge:
         """Return the criteria of a copy with other embedders; each side keeps its own store."""
-        honest = self.honest
-        stores: dict[str, Any] = {
-            f"store {side}": honest.vectors.embeddings(side) for side in SIDES
-        }
-        stores["store nucleotide"] = honest.vectors.nucleotide_embeddings()
-        names = ("embeddings baseline", "embeddings candidate", "embeddings nucleotide")
-        return self.copy(
-            made=stores | {f"embedder {side}": x for side, x in embedders.items()},
-            artifacts={name: honest.cache.artifacts[name] for name in names},
-        )
+        vectors = self.honest.vectors
+        stores = {side: vectors.embeddings(side) for side in SIDES}
+        copied = self.copy(embedders=embedders, embeddings=stores)
+        copied.pipeline.vectors.nucleotides.take(vectors.nucleotides())
+        return copied
 
 
 # Rows cut off a predictions file: few enough for an error to name them all.
@@ -257,7 +249,7 @@ def _swapped_checkpoint(bench: Bench) -> CriterionResult:
         bench.honest.vectors.embedder("baseline"),
         bench.config.candidate.random_weights,
     )
-    other: Embedder = baseline
+    other = baseline
     if shape is not None:
         other_weights = replace(
             bench.config.candidate, random_weights=replace(shape, seed=shape.seed + 1)
@@ -298,16 +290,12 @@ ATTEMPTS = 5
 
 def same_model(bench: Bench) -> CriterionResult:
     """Time the baseline against itself, by the bench's clock."""
-    honest = bench.honest
-    own = bench.config.timing
+    vectors, own = bench.honest.vectors, bench.config.timing
     timing = replace(own, sequences=min(TIMED_SEQUENCES, own.sequences), attempts=ATTEMPTS)
     copied = bench.copy(
         config=replace(bench.config, candidate=bench.config.baseline, timing=timing),
-        made={f"embedder {side}": honest.vectors.embedder("baseline") for side in SIDES}
-        | {f"store {side}": honest.vectors.embeddings("baseline") for side in SIDES},
-        artifacts={
-            f"embeddings {side}": honest.cache.artifacts["embeddings baseline"] for side in SIDES
-        },
+        embedders=dict.fromkeys(SIDES, vectors.embedder("baseline")),
+        embeddings=dict.fromkeys(SIDES, vectors.embeddings("baseline")),
     )
     with copied.stopwatch() as stopwatch:
         return _measure(stopwatch, bench.clock)
@@ -316,23 +304,20 @@ def same_model(bench: Bench) -> CriterionResult:
 class _SlowedEmbedder:
     """An embedder whose every call moves a clock on by a given time."""
 
-    n_out_of_memory = 0
-
-    def __init__(self, embedder: BatchingEmbedder, seconds: float, now: list[float]) -> None:
+    def __init__(self, embedder: Embedder, seconds: float, now: list[float]) -> None:
         self._embedder, self._seconds, self._now = embedder, seconds, now
         self.name, self.dim, self.digest = embedder.name, embedder.dim, embedder.digest
-        self.token_budget = embedder.token_budget
-
-    def limit_tokens(self, token_budget: int) -> None:
-        """Let no batch hold more tokens than this."""
-        self._embedder.limit_tokens(token_budget)
+        self.dtype, self.facts = embedder.dtype, embedder.facts
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Embed, and let the time pass."""
         self._now[0] += self._seconds
-        return self._embedder.embed(sequences, on_progress=on_progress)
+        return self._embedder.embed(sequences, token_budget, on_progress)
 
 
 def at_percent(percent: int) -> Callable[[Bench], CriterionResult]:
@@ -345,7 +330,7 @@ def at_percent(percent: int) -> Callable[[Bench], CriterionResult]:
         stopwatch = Stopwatch(
             {s: _SlowedEmbedder(vectors.embedder(s), seconds[s], now) for s in SIDES},
             sample["protein"].tolist(),
-            {side: vectors.proteins(side).rows(sample["id"]) for side in SIDES},
+            {side: vectors.proteins(side).store.rows(sample["id"]) for side in SIDES},
             limit_ratio=bench.config.thresholds.max_time_ratio,
             runs=bench.config.timing.runs,
             attempts=1,

@@ -1,11 +1,8 @@
 """The heads of a run: trained once for the declared seed, and, on request, for others beside it.
 
 The gate judges the head of the declared seed. Of the other seeds only validation numbers are kept,
-so that no other head can be judged or deployed in its place.
-
-Where a side's features lie while a head sees them: in memory, or on disk if they are too many.
-
-The numbers are the same either way.
+so that no other head can be judged or deployed in its place. Whether a side's features lie in
+memory or on disk while a head sees them is decided here, too; the numbers are the same either way.
 """
 
 from __future__ import annotations
@@ -13,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +20,13 @@ import pandas as pd
 
 from harness.artifacts import Artifact, write_atomically
 from harness.config import GateConfig
-from harness.pipeline.cache import StageCache
+from harness.pipeline.cache import StageCache, once
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import Side, Vectors
 from harness.progress import Progress
 from harness.training import HeadTrainer, save_head
 from harness.training.features import Features, StoredRows
-from harness.training.history import EpochRecord, tensorboard_events, write_history
+from harness.training.history import write_history
 
 __all__ = [
     "HEAD_FILE",
@@ -70,8 +67,7 @@ def feature_rows(
     float32 array or StoredRows, (n_ids, n_features)
         Rows on disk, if those wanted at once would take more than a quarter of the memory.
     """
-    merged = vectors.merged(side)
-    stores = [merged] if merged else [vectors.nucleotide_embeddings(), vectors.proteins(side)]
+    stores = vectors.feature_stores(side)
     n_features = sum(store.dim for store in stores)
     n_bytes = (n_rows or len(ids)) * n_features * np.dtype(np.float32).itemsize
     if n_bytes > RESIDENT_SHARE * memory_bytes():
@@ -126,9 +122,8 @@ class Heads:
         self._keeps_rows = False
         self._kept: dict[Side, HeadTrainer] = {}
 
-    def head(
-        self, side: Side, *, takes_signals: bool = False, events: Path | None = None
-    ) -> Artifact:
+    @once
+    def head(self, side: Side, *, takes_signals: bool = False) -> Artifact:
         """Return a side's head for the declared seed.
 
         Its folder holds ``head.safetensors``, the head that is to be evaluated, ``training.json``
@@ -139,19 +134,16 @@ class Heads:
         side : Side
         takes_signals : bool
             On SIGINT or SIGTERM stop after the step, save, and raise ``TrainingInterrupted``.
-        events : Path, optional
-            Folder for TensorBoard's event files, one folder a side.
         """
         inputs = self._inputs(side)
         recipe = inputs["recipe"]
 
         def build(folder: Path) -> None:
-            with _events(events and events / side) as on_epoch, _resumable(folder) as unfinished:
+            with _resumable(folder) as unfinished:
                 trained = self._trainer(side).fit(
                     seed=self._config.seed,
                     folder=unfinished,
                     name=_name(side, self._config.seed),
-                    on_epoch=on_epoch,
                     takes_signals=takes_signals,
                 )
                 save_head(folder / HEAD_FILE, trained, {"inputs": inputs})
@@ -232,9 +224,8 @@ class Heads:
 
     def _inputs(self, side: Side) -> dict[str, Any]:
         """Return everything that a side's head depends on."""
-        self._samples.split()
         return self._vectors.feature_digests(side) | {
-            "split": self._cache.artifacts["split"].sha256,
+            "split": self._samples.drawn().sha256,
             "recipe": self._config.to_dict()["training"],
             "seed": self._config.seed,
             "device": self._config.device,
@@ -289,12 +280,6 @@ def _resumable(folder: Path) -> Iterator[Path]:
 
 def _name(side: Side, seed: int) -> str:
     return f"train {side}, seed {seed}"
-
-
-def _events(
-    folder: Path | None,
-) -> AbstractContextManager[Callable[[EpochRecord], None] | None]:
-    return nullcontext() if folder is None else tensorboard_events(folder)
 
 
 def _validation_result(facts: dict[str, Any]) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def _nucleotides(pipeline: Pipeline) -> Rows:
     """Return the nucleotide embeddings of the run: the baseline's where both bring features."""
     vectors, baseline = pipeline.vectors, pipeline.vectors.merged("baseline")
     if baseline is None or vectors.merged("candidate") is None:
-        return vectors.nucleotide_embeddings()
+        return vectors.nucleotides().store
     has_model = vectors.has_model("baseline")
     width = baseline.dim - vectors.embedder("baseline").dim if has_model else DNABERT_DIM
     return SomeColumns(baseline, slice(width))
@@ -180,13 +180,13 @@ def _nucleotides(pipeline: Pipeline) -> Rows:
 def _inspect_proteins(pipeline: Pipeline, side: Side) -> StoreInspection:
     vectors = pipeline.vectors
     embedder = vectors.embedder(side) if vectors.has_model(side) else None
-    store = vectors.proteins(side)
+    proteins = vectors.proteins(side)
     return inspect_store(
         side,
-        store,
+        proteins.store,
         pipeline.samples.records()["id"],
-        expected_dim=embedder.dim if embedder else store.dim,
-        sha256=vectors.protein_digest(side),
+        expected_dim=embedder.dim if embedder else proteins.store.dim,
+        sha256=proteins.sha256,
         embedder=embedder,
         sample=_sample(pipeline, "protein"),
         dtype=getattr(pipeline.config, side).dtype,
@@ -195,13 +195,13 @@ def _inspect_proteins(pipeline: Pipeline, side: Side) -> StoreInspection:
 
 def _inspect_nucleotides(pipeline: Pipeline) -> StoreInspection:
     embedder = pipeline.vectors.nucleotide_embedder()
-    store = pipeline.vectors.nucleotide_embeddings()
+    nucleotides = pipeline.vectors.nucleotides()
     return inspect_store(
         "nucleotide",
-        store,
+        nucleotides.store,
         pipeline.samples.records()["id"],
-        expected_dim=embedder.dim if embedder else store.dim,
-        sha256=pipeline.cache.artifacts["embeddings nucleotide"].sha256,
+        expected_dim=embedder.dim if embedder else nucleotides.store.dim,
+        sha256=nucleotides.sha256,
         embedder=embedder,
         sample=_sample(pipeline, "nucleotides"),
     )
@@ -331,15 +331,18 @@ class Judge:
         sample = spread_rows(pipeline.samples.part("test"), timing.sequences)
         deployed, candidate = (pipeline.vectors.embedder(side) for side in SIDES)
         self._stopwatch = Stopwatch(
-            {"baseline": deployed.in_dtype(candidate.dtype), "candidate": candidate},
+            {
+                "baseline": pipeline.vectors.embedder("baseline", candidate.dtype),
+                "candidate": candidate,
+            },
             sample["protein"].tolist(),
-            {side: pipeline.vectors.proteins(side).rows(sample["id"]) for side in SIDES},
+            {side: pipeline.vectors.proteins(side).store.rows(sample["id"]) for side in SIDES},
             limit_ratio=pipeline.config.thresholds.max_time_ratio,
             runs=timing.runs,
             attempts=timing.attempts,
             dtype=candidate.dtype,
             deployed=deployed,
-            observe=partial(observe_device, candidate.device),
+            observe=partial(observe_device, pipeline.config.device),
         )
         with pipeline.cache.log.stage("time the embedding"):
             yield self._stopwatch

@@ -1,13 +1,12 @@
 """The rehearsal kit: what a production run needs, where no real weights can be had.
 
-Owns the kit's folders in the hub's form (seeded random weights, and what stands beside them), its
-copy of the embedded data set, and its ``gate.toml``. What comes of a run on it is a rehearsal,
-since the weights show that nobody trained them.
+Owns the kit's folders in the hub's form (seeded random weights, as they are published: 3B in two
+shards), its copy of the embedded data set, and its ``gate.toml``. What comes of a run on it is a
+rehearsal, since the weights show that nobody trained them.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,18 +24,10 @@ from harness.embedding.esm.random_weights import (
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 
-__all__ = [
-    "CODE",
-    "GATE_TOML",
-    "SCALES",
-    "TOKENISER",
-    "Scale",
-    "fastesm_settings",
-    "write_kit",
-]
+__all__ = ["CODE", "FASTESM_SETTINGS", "SCALES", "Scale", "gate_toml", "write_kit"]
 
 
-GATE_TOML = """\
+_GATE_TOML = """\
 # A rehearsal of the deployment gate: production's settings, and models with random weights. What
 # comes of it is marked REHEARSAL and authorises nothing.
 seed = 42
@@ -72,25 +63,6 @@ sequences = 1000
 attempts = {attempts}
 """
 
-# What the hub's folders hold for tokenisers; the harness has its own, and reads vocab.txt alone.
-TOKENISER = {
-    "special_tokens_map.json": json.dumps(
-        {
-            "cls_token": "<cls>",
-            "eos_token": "<eos>",
-            "mask_token": "<mask>",
-            "pad_token": "<pad>",
-            "unk_token": "<unk>",
-        },
-        indent=2,
-    )
-    + "\n",
-    "tokenizer_config.json": json.dumps(
-        {"model_max_length": 1_000_000_000_000_000_000, "tokenizer_class": "EsmTokenizer"}, indent=2
-    )
-    + "\n",
-}
-
 # The hub's FastESM2 brings code of its own, which a loader that trusts it would run.
 CODE = '''\
 """Stands where FastESM2's own code does on the hub. The gate never runs it; this would show."""
@@ -110,18 +82,17 @@ _LEFT_OUT = (
 )
 
 
-def fastesm_settings(esm2: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what FastESM2's ``config.json`` says beside the sizes, given what ESM2's does."""
-    own = {
-        "model_type": "fast_esm",
-        "architectures": ["FastEsmForMaskedLM"],
-        "auto_map": {
-            "AutoConfig": "modeling_fastesm.FastEsmConfig",
-            "AutoModel": "modeling_fastesm.FastEsmModel",
-            "AutoModelForMaskedLM": "modeling_fastesm.FastEsmForMaskedLM",
-        },
-    }
-    return {name: value for name, value in esm2.items() if name not in _LEFT_OUT} | own
+# What FastESM2's config.json says beside the sizes.
+FASTESM_SETTINGS: dict[str, Any] = {
+    **{name: value for name, value in ESM2_SETTINGS.items() if name not in _LEFT_OUT},
+    "model_type": "fast_esm",
+    "architectures": ["FastEsmForMaskedLM"],
+    "auto_map": {
+        "AutoConfig": "modeling_fastesm.FastEsmConfig",
+        "AutoModel": "modeling_fastesm.FastEsmModel",
+        "AutoModelForMaskedLM": "modeling_fastesm.FastEsmForMaskedLM",
+    },
+}
 
 
 BASELINE, CANDIDATE = "esm2_t36_3B_UR50D", "FastESM2_650"
@@ -216,12 +187,23 @@ def write_kit(
     _check_target(folder, scale.needed_bytes())
     progress = progress or Progress()
     with _built_beside(folder) as partial, progress.task("write the kit", 3, "parts") as task:
-        _write_data(partial / "data", data)
+        for place in ("data", CANDIDATE, BASELINE):
+            (partial / place).mkdir()
+        for name in DATA_FILES:
+            shutil.copyfile(data / name, partial / "data" / name)
         (partial / "gate.toml").write_text(gate_toml(scale), encoding="utf-8")
         task.advance(1)
-        _write_candidate(partial / CANDIDATE, scale.candidate)
+        (partial / CANDIDATE / "modeling_fastesm.py").write_text(CODE, encoding="utf-8")
+        write_random_checkpoint(
+            partial / CANDIDATE, **asdict(scale.candidate), settings=FASTESM_SETTINGS
+        )
         task.advance(1)
-        _write_baseline(partial / BASELINE, scale)
+        write_random_checkpoint(
+            partial / BASELINE,
+            **asdict(scale.baseline),
+            settings=ESM2_SETTINGS,
+            n_shards=2,
+        )
         task.advance(1)
     return tuple(sorted(folder.iterdir()))
 
@@ -229,7 +211,7 @@ def write_kit(
 def gate_toml(scale: Scale) -> str:
     """Return the settings of a kit."""
     threads = "\nthreads = 1" if scale.settings["device"] == "cpu" else ""
-    return GATE_TOML.format(
+    return _GATE_TOML.format(
         **scale.settings, threads=threads, baseline=BASELINE, candidate=CANDIDATE
     )
 
@@ -266,28 +248,3 @@ def _built_beside(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial)
         raise
-
-
-def _write_data(target: Path, data: Path) -> None:
-    target.mkdir()
-    for name in DATA_FILES:
-        shutil.copyfile(data / name, target / name)
-
-
-def _write_baseline(folder: Path, scale: Scale) -> None:
-    """Write two shards, as ESM2 3B is published."""
-    _write_checkpoint(folder, scale.baseline, ESM2_SETTINGS, n_shards=2)
-
-
-def _write_candidate(folder: Path, shape: RandomWeights) -> None:
-    _write_checkpoint(folder, shape, fastesm_settings(ESM2_SETTINGS))
-    (folder / "modeling_fastesm.py").write_text(CODE, encoding="utf-8")
-
-
-def _write_checkpoint(
-    folder: Path, shape: RandomWeights, settings: Mapping[str, Any], n_shards: int = 1
-) -> None:
-    folder.mkdir()
-    write_random_checkpoint(folder, **asdict(shape), settings=settings, n_shards=n_shards)
-    for name, text in TOKENISER.items():
-        (folder / name).write_text(text, encoding="utf-8")

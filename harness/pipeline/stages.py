@@ -1,15 +1,9 @@
-"""The last stages of a gate run: heads, and their predictions of the test rows.
+"""The last stages of a gate run: the scores of the test rows, of both sides, joined by record id.
 
 Each stage is computed when it is first asked for and kept as an immutable artifact, so that a
-second run reuses what is unchanged. What the results mean is judged elsewhere.
-
-What a side brings in place of what would be made here, and what must be said about it.
-
-A head or predictions from elsewhere can be judged, but where they were trained is not known.
-
-Predictions and metrics that come from elsewhere: reading them, joining them by record id.
-
-A row that is missing, doubled or unreadable is an error that names some; nothing is dropped.
+second run reuses what is unchanged. A side may bring a head, predictions or bare metrics instead:
+these are read here, and what must be said about them is said here; a row that is missing, doubled
+or unreadable is an error that names some. What the results mean is judged elsewhere.
 """
 
 from __future__ import annotations
@@ -29,7 +23,7 @@ from harness.artifacts import Artifact, digest_file, require_unchanged, write_at
 from harness.config import GateConfig, ModelConfig
 from harness.embedding.devices import Ranks
 from harness.errors import DataError, MissingInput
-from harness.pipeline.cache import StageCache
+from harness.pipeline.cache import StageCache, once
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import SIDES, Side, Vectors
@@ -198,7 +192,7 @@ def read_metrics(path: Path) -> ReportedMetrics:
     DataError
         If it is no such object.
     """
-    _require_file(path)
+    require_brought(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_float=Fraction)
     except (OSError, ValueError) as error:
@@ -253,7 +247,7 @@ def join_predictions(
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    _require_file(path)
+    require_brought(path)
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
@@ -262,13 +256,6 @@ def _read_table(path: Path) -> pd.DataFrame:
     except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' and Arrow's too
         raise DataError(f"{path}: cannot be read: {error}") from error
     raise DataError(f"{path}: expected a file named .csv, .csv.gz or .parquet")
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise MissingInput(
-            f"{path}: no such file", remedy="Put it there, or correct the path in gate.toml"
-        )
 
 
 def _refuse(path: Path, ids: pd.Series[str], is_bad: pd.Series[bool], problem: str) -> None:
@@ -336,86 +323,84 @@ class Pipeline:
         progress: Progress | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self.config = config
-        self.cache = StageCache(work_dir, ranks)
-        self._progress = progress or Progress()
-        self.samples = Samples(config, work_dir, self.cache, self._progress)
-        self.vectors = Vectors(config, self.samples, self.cache, self._progress)
-        self.heads = Heads(config, self.samples, self.vectors, self.cache, self._progress)
-        self.cache.obtain("config", config.to_dict(), self._write_config)
-
-    def training(self, side: Side) -> dict[str, Any]:
-        """Return how a side's head was trained: stopping, sizes, history, spread over seeds."""
-        return self.heads.training(side)
+        self.config, self.cache = config, StageCache(work_dir, ranks)
+        progress = progress or Progress()
+        self._config_file = _keep_config(config, self.cache)
+        self.samples = Samples(config, self.cache, progress)
+        self.vectors = Vectors(config, self._config_file.path, self.samples, self.cache, progress)
+        self.heads = Heads(config, self.samples, self.vectors, self.cache, progress)
 
     def trainings(self) -> dict[Side, dict[str, Any]]:
         """Return how the heads were trained that this run has so far; trains none."""
-        return {
-            side: self.training(side) for side in SIDES if f"head {side}" in self.cache.artifacts
-        }
+        return {side: self.heads.training(side) for side in SIDES if self.heads.head.made(side)}
 
     def scores(self, side: Side) -> pd.DataFrame:
         """Return a side's scores of the test records: id, score (probability of viral)."""
-        own: Path | None = getattr(self.config, side).predictions
+        return self._scored(side).table
 
-        def read() -> pd.DataFrame:
-            if own is not None:
-                return self._read_brought(own, read_predictions)
-            return read_predictions(self._scores(side).path / "scores.parquet")
-
-        return self.cache.once(f"scores {side}", read)
-
+    @once
     def reported_metrics(self) -> ReportedMetrics | None:
         """Return the metrics that the baseline brings in place of predictions, if it does."""
         path = self.config.baseline.metrics
-        if path is None:
-            return None
-        return self.cache.once("reported metrics", lambda: self._read_brought(path, read_metrics))
+        return None if path is None else self._read_brought(path, read_metrics)
 
+    @once
     def predictions(self) -> pd.DataFrame:
         """Return the test records with the scores of both sides, joined by id.
 
         Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, and,
         where MMseqs2 is there, identity (percent; 0 without a hit, NaN where not measured).
         """
-        path = self._predictions().path / "predictions.parquet"
-        return self.cache.once("predictions", lambda: pd.read_parquet(path))
+        return pd.read_parquet(self._joined().path)
 
     def files(self) -> dict[str, dict[str, str]]:
         """Return path and sha256 of the files to deploy and to read, as far as they are there.
 
         The sha256 is that of what was judged, whatever has become of the file since.
         """
-        places = {
-            "checkpoint": ("head candidate", HEAD_FILE),
-            "predictions": ("predictions", "predictions.parquet"),
-            "config": ("config", "config.json"),
+        head = self.heads.head.made("candidate")
+        made = {
+            "checkpoint": _file(head, HEAD_FILE) if head else None,
+            "predictions": self._joined.made(),
+            "config": self._config_file,
         }
-        made = self.cache.artifacts
-        found = {
-            key: {"path": str(made[name].path / file), "sha256": made[name].files[file]}
-            for key, (name, file) in places.items()
-            if name in made
-        }
-        return found | {
-            name: {"path": str(path), "sha256": self._brought_sha256(path)}
+        brought = {
+            name: _File(path=path, sha256=self._brought_sha256(path))
             for name, path in brought_files(self.config).items()
             if path.is_file()
         }
+        return {
+            name: {"path": str(file.path), "sha256": file.sha256}
+            for name, file in (made | brought).items()
+            if file is not None
+        }
 
-    def _write_config(self, folder: Path) -> None:
-        text = json.dumps(self.config.to_dict(), indent=1)
-        write_atomically(folder / "config.json", text)
+    @once
+    def _scored(self, side: Side) -> _Scored:
+        """Return a side's scores: those that it brings, or those of its head."""
+        own: Path | None = getattr(self.config, side).predictions
+        if own is not None:
+            table = self._read_brought(own, read_predictions)
+            return _Scored(table=table, sha256=self._brought_sha256(own))
+        made = self._predict(side)
+        table = read_predictions(made.path / "scores.parquet")
+        return _Scored(table=table, sha256=made.sha256)
 
-    def _scores(self, side: Side) -> Artifact:
+    def _predict(self, side: Side) -> Artifact:
         brought: Path | None = getattr(self.config, side).checkpoint
-        inputs = {"head": self.heads.head(side).sha256} if brought is None else self._brought(side)
+        drawn = self.samples.drawn()
+        if brought is None:
+            trained = self.heads.head(side)
+            inputs = {"head": trained.sha256}
+        else:
+            own = self._brought_sha256(require_brought(brought))
+            digests = self.vectors.feature_digests(side)
+            inputs = {"split": drawn.sha256, "head": own} | digests
 
         def build(folder: Path) -> None:
-            ids = self.samples.split().test
+            ids = drawn.split.test
             features = feature_rows(self.vectors, side, ids)
             if brought is None:
-                trained = self.heads.head(side)
                 head = load_head(trained.path / HEAD_FILE)
                 require_unchanged(trained.path / HEAD_FILE, trained.files[HEAD_FILE])
             else:
@@ -428,15 +413,10 @@ class Pipeline:
             f"scores {side}", inputs, build, stage=f"predict {side}", kind="scores"
         )
 
-    def _brought(self, side: Side) -> dict[str, str]:
-        """Return the sha256 of all that the scores of a side with a head of its own hang on."""
-        path = require_brought(getattr(self.config, side).checkpoint)
-        self.samples.split()
-        made = {"split": self.cache.artifacts["split"].sha256, "head": self._brought_sha256(path)}
-        return made | self.vectors.feature_digests(side)
-
-    def _predictions(self) -> Artifact:
-        baseline, candidate = self.scores("baseline"), self.scores("candidate")
+    @once
+    def _joined(self) -> _File:
+        """Return the table that accuracy is judged by."""
+        baseline, candidate = (self._scored(side) for side in SIDES)
         identity = self.samples.identity()
 
         def build(folder: Path) -> None:
@@ -444,24 +424,26 @@ class Pipeline:
             rows = test[["id", "label", "lineage", "genome"]].assign(
                 length=test["nucleotides"].str.len()
             )
-            table = join_predictions(rows, baseline, candidate)
+            table = join_predictions(rows, baseline.table, candidate.table)
             if identity.is_measured:
                 percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
                 table["identity"] = percent.reindex(table["id"]).to_numpy()
             table.to_parquet(folder / "predictions.parquet")
 
-        inputs: dict[str, str] = {side: self._score_digest(side) for side in SIDES}
-        inputs["identity"] = identity.version
-        inputs |= {name: self.cache.artifacts[name].sha256 for name in ("records", "split")}
-        return self.cache.obtain("predictions", inputs, build)
+        inputs = {
+            "baseline": baseline.sha256,
+            "candidate": candidate.sha256,
+            "identity": identity.version,
+            "records": self.samples.stored().sha256,
+            "split": self.samples.drawn().sha256,
+        }
+        made = self.cache.obtain("predictions", inputs, build)
+        return _file(made, "predictions.parquet")
 
-    def _score_digest(self, side: Side) -> str:
-        own: Path | None = getattr(self.config, side).predictions
-        return self._brought_sha256(own) if own else self.cache.artifacts[f"scores {side}"].sha256
-
+    @once
     def _brought_sha256(self, path: Path) -> str:
         """Return the sha256 of a file that a side brings, as it was when this run first saw it."""
-        return self.cache.once(f"sha256 of {path}", lambda: digest_file(path))
+        return digest_file(path)
 
     def _read_brought(self, path: Path, read: Callable[[Path], T]) -> T:
         """Return what a file that a side brings holds; ArtifactError if it is another by now."""
@@ -469,3 +451,32 @@ class Pipeline:
         content = read(path)
         require_unchanged(path, sha256)
         return content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """A file of this run, and its sha256 when it was written or first read."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    """A side's scores of the test rows, and the digest of where they stand."""
+
+    table: pd.DataFrame
+    sha256: str
+
+
+def _file(artifact: Artifact, name: str) -> _File:
+    return _File(path=artifact.path / name, sha256=artifact.files[name])
+
+
+def _keep_config(config: GateConfig, cache: StageCache) -> _File:
+    settings = config.to_dict()
+    text = json.dumps(settings, indent=1)
+    made = cache.obtain(
+        "config", settings, lambda folder: write_atomically(folder / "config.json", text)
+    )
+    return _file(made, "config.json")

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,52 +40,23 @@ from harness.criteria.speed import (
     read_clock,
     time_rounds,
 )
-from harness.embedding import Embedder, tokenise
+from harness.embedding.embedder import Abilities, Embedder
 from harness.errors import ArtifactError
 
 __all__ = [
-    "BatchingEmbedder",
     "Causes",
-    "PaddingEmbedder",
     "Stopwatch",
     "compute_threads",
-    "equalise_batches",
     "measure_causes",
     "observe_batches",
+    "shared_budget",
 ]
 
 
-class BatchingEmbedder(Embedder, Protocol):
-    """An embedder whose batches hold a known number of tokens at most."""
-
-    @property
-    def token_budget(self) -> int:
-        """Most tokens in a batch: halved each time that the device's memory did not suffice."""
-
-    @property
-    def n_out_of_memory(self) -> int:
-        """How often the device's memory did not suffice."""
-
-    def limit_tokens(self, token_budget: int) -> None:
-        """Let no batch hold more tokens than this; a smaller budget stays."""
-
-
-class PaddingEmbedder(Embedder, Protocol):
-    """An embedder that can also batch the plain way."""
-
-    dtype: str
-
-    def embed_padded(
-        self, sequences: Sequence[str], *, batch_size: int = 16
-    ) -> npt.NDArray[np.float32]:
-        """Return the embeddings, from padded batches in the order given."""
-
-
-def equalise_batches(embedders: Collection[BatchingEmbedder]) -> None:
-    """Give all embedders the smallest budget of tokens that one of them has."""
-    smallest = min(embedder.token_budget for embedder in embedders)
-    for embedder in embedders:
-        embedder.limit_tokens(smallest)
+def shared_budget(abilities: Iterable[Abilities]) -> int | None:
+    """Return the smallest budget of tokens that an embedder has; None if none says."""
+    budgets = (ability.token_budget for ability in abilities)
+    return min((budget for budget in budgets if budget is not None), default=None)
 
 
 def observe_batches(token_budgets: Collection[int]) -> Observation:
@@ -111,7 +82,7 @@ class Stopwatch:
 
     Parameters
     ----------
-    embedders : mapping of side to BatchingEmbedder
+    embedders : mapping of side to Embedder
         ``baseline`` and ``candidate``, both in the candidate's dtype. They are given equal batches.
     proteins : sequence of str
         What each run embeds, in this order.
@@ -125,7 +96,7 @@ class Stopwatch:
         How often an inconclusive measurement is made in all.
     dtype : str
         What both embedders compute in.
-    deployed : PaddingEmbedder, optional
+    deployed : Embedder, optional
         The baseline in its own dtype, to tell the causes of the speed-up apart.
     observe : callable
         Looks at what else uses the device; called before and after each side's rounds.
@@ -135,7 +106,7 @@ class Stopwatch:
 
     def __init__(
         self,
-        embedders: Mapping[str, BatchingEmbedder],
+        embedders: Mapping[str, Embedder],
         proteins: Sequence[str],
         stored: Mapping[str, Vectors],
         *,
@@ -143,12 +114,14 @@ class Stopwatch:
         runs: int,
         attempts: int,
         dtype: str = "float32",
-        deployed: PaddingEmbedder | None = None,
+        deployed: Embedder | None = None,
         observe: Callable[[], Observation] = Observation,
         clock: Callable[[], float] = read_clock,
     ) -> None:
         self.runs = runs
         self._embedders = embedders
+        self._abilities = {side: Abilities(embedder) for side, embedder in embedders.items()}
+        self._shared_budget: int | None = None  # most tokens in a batch of either side
         self._proteins = list(proteins)
         self._stored = stored
         self._limit_ratio = limit_ratio
@@ -172,16 +145,16 @@ class Stopwatch:
 
         def embed() -> None:
             embedder, cpu_started = self._embedders[side], time.process_time()
-            self._budgets.append(embedder.token_budget)
-            self._latest[side] = embedder.embed(self._proteins)
+            self._budgets += self._budget(side)
+            self._latest[side] = embedder.embed(self._proteins, token_budget=self._shared_budget)
             self._cpu_seconds[side].append(time.process_time() - cpu_started)
-            self._budgets.append(embedder.token_budget)
+            self._budgets += self._budget(side)
 
         return embed
 
     def warmed_up(self, side: str) -> Callable[[], None]:
         """Run a side until two consecutive runs are alike, at most ten times; return its work."""
-        equalise_batches(self._embedders.values())
+        self._shared_budget = shared_budget(self._abilities.values())
         work, n_counted = self.work(side), len(self._budgets)
         seconds = list(time_rounds(work, 2, clock=self._clock))
         while len(seconds) < MAX_WARM_UPS and not _is_steady(seconds):
@@ -214,7 +187,7 @@ class Stopwatch:
         for side in self._stored:
             self._check(side, self._latest[side], self._tolerances[side])
         result = replace(result, evidence=result.evidence | self._workload())
-        result = self._with_causes(result)
+        result = self._with_causes(self._with_engines(result))
         if result.state is State.FAIL:
             steps = advise_on_slowness(result.evidence)
             result = replace(result, next_steps=(*result.next_steps, *steps))
@@ -235,7 +208,7 @@ class Stopwatch:
         )
 
     def _another_attempt(self) -> Attempt:
-        equalise_batches(self._embedders.values())
+        self._shared_budget = shared_budget(self._abilities.values())
         self._budgets.clear()
         before = self._observe()
         seconds = {
@@ -248,6 +221,23 @@ class Stopwatch:
         }
         seen = [before, self._observe(), observe_batches(self._budgets)]
         return Attempt.observed(seen, **seconds)
+
+    def _budget(self, side: str) -> list[int]:
+        """Return the most tokens in a batch of a side, if it says."""
+        own = self._abilities[side].token_budget
+        return [] if own is None else [min(own, self._shared_budget or own)]
+
+    def _with_engines(self, result: CriterionResult) -> CriterionResult:
+        """Add a warning where the sides do not run in the same engine."""
+        engines = {side: embedder.facts.engine for side, embedder in self._embedders.items()}
+        if len(set(engines.values())) == 1:
+            return result
+        warning = (
+            "The two sides run in different engines "
+            f"({', '.join(f'{side}: {engine}' for side, engine in engines.items())}), so the ratio "
+            "speaks of the engines as well as of the models"
+        )
+        return replace(result, warnings=(*result.warnings, warning))
 
     def _check(self, side: str, timed: Vectors, tolerance: float) -> None:
         """Raise unless the vectors are the stored ones, relative to the largest stored value."""
@@ -280,7 +270,7 @@ class Stopwatch:
             warnings=(*result.warnings, warning) if is_slow else result.warnings,
         )
 
-    def _measure_causes(self, deployed: PaddingEmbedder, result: CriterionResult) -> Causes:
+    def _measure_causes(self, deployed: Embedder, result: CriterionResult) -> Causes:
         def work() -> None:
             self._check("baseline", deployed.embed(self._proteins), TOLERANCE[deployed.dtype])
 
@@ -295,16 +285,23 @@ class Stopwatch:
         )
 
     def _workload(self) -> dict[str, Any]:
-        tokenising = time_rounds(lambda: tokenise(self._proteins), self.runs, clock=self._clock)
+        budgets = {side: self._budget(side) for side in self._embedders}
         return {
             "n_sequences": len(self._proteins),
             "n_residues": sum(map(len, self._proteins)),
-            "tokenisation_seconds": list(tokenising),
+            "tokenisation_seconds": self._time_tokenisation(),
             "cpu_seconds": {side: list(x) for side, x in self._cpu_seconds.items()},
             "warm_up_seconds": self._warm_ups,
-            "token_budget": {side: e.token_budget for side, e in self._embedders.items()},
-            "n_out_of_memory": {side: e.n_out_of_memory for side, e in self._embedders.items()},
+            "token_budget": {side: own[0] if own else None for side, own in budgets.items()},
+            "n_out_of_memory": {side: a.n_out_of_memory for side, a in self._abilities.items()},
         }
+
+    def _time_tokenisation(self) -> list[float]:
+        """Return the seconds of the candidate's tokenisation alone, if it can be had alone."""
+        tokenise = self._abilities["candidate"].tokenise
+        if tokenise is None:
+            return []
+        return list(time_rounds(lambda: tokenise(self._proteins), self.runs, clock=self._clock))
 
 
 def _is_steady(seconds: Sequence[float]) -> bool:
@@ -329,7 +326,7 @@ class Causes:
     deployed_seconds : tuple of float
         The baseline in its own dtype; the matched rounds where the dtypes agree.
     n_batching_sequences : int
-        What the two batchings of the deployed baseline were timed on.
+        What the two batchings of the deployed baseline were timed on; 0 if it has but one.
     batched_seconds, padded_seconds : tuple of float
         Our batches; padded batches of 16 in the order of the file.
     """
@@ -363,7 +360,7 @@ class Causes:
 
 
 def measure_causes(
-    deployed: PaddingEmbedder,
+    deployed: Embedder,
     proteins: Sequence[str],
     *,
     candidate_dtype: str,
@@ -376,7 +373,7 @@ def measure_causes(
 
     Parameters
     ----------
-    deployed : PaddingEmbedder
+    deployed : Embedder
         The baseline in its own dtype.
     proteins : sequence of str
         What the timed rounds embed.
@@ -391,7 +388,8 @@ def measure_causes(
     """
     matched = tuple(matched_seconds)
     is_matched = deployed.dtype == candidate_dtype
-    few = list(proteins)[:BATCHING_SEQUENCES]
+    padded = Abilities(deployed).embed_padded
+    few = list(proteins)[:BATCHING_SEQUENCES] if padded else []
     return Causes(
         baseline_dtype=deployed.dtype,
         candidate_dtype=candidate_dtype,
@@ -399,8 +397,8 @@ def measure_causes(
         candidate_seconds=tuple(candidate_seconds),
         deployed_seconds=matched if is_matched else _warm_rounds(deployed_work, clock),
         n_batching_sequences=len(few),
-        batched_seconds=_warm_rounds(lambda: deployed.embed(few), clock),
-        padded_seconds=_warm_rounds(lambda: deployed.embed_padded(few), clock),
+        batched_seconds=_warm_rounds(lambda: deployed.embed(few), clock) if padded else (),
+        padded_seconds=_warm_rounds(lambda: padded(few), clock) if padded else (),
     )
 
 
@@ -411,7 +409,7 @@ def _warm_rounds(work: Callable[[], object], clock: Callable[[], float]) -> tupl
 
 def _quotient(above: Sequence[float], below: Sequence[float]) -> float | None:
     are_times = all(math.isfinite(x) and x > 0 for x in (*above, *below))
-    return fmean(above) / fmean(below) if are_times else None
+    return fmean(above) / fmean(below) if are_times and above and below else None
 
 
 @contextmanager

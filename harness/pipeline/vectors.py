@@ -1,8 +1,7 @@
 """The embeddings of a run: which embedder each side has, what it stored, and a side's features.
 
-A run's embedding stores: made on every GPU there is, or by the ranks that are there already.
-
-One process a GPU: how many there are to be, and torchrun, which starts them and ends them.
+A store is made on every GPU there is, by one process each, which torchrun starts and ends; or by
+the ranks that are there already. How vectors are computed and stored is ``harness.embedding``'s.
 """
 
 from __future__ import annotations
@@ -12,23 +11,22 @@ import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.artifacts import Build, digest_file
+from harness.artifacts import digest_file
 from harness.config import GateConfig, ModelConfig, RandomWeights
 from harness.data.inputs import require_files
 from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding import (
     Embedder,
     EmbeddingStore,
-    EsmEmbedder,
     KmerProfile,
     MergedFeatures,
     SomeColumns,
@@ -37,19 +35,18 @@ from harness.embedding import (
 )
 from harness.embedding.devices import is_under_torchrun
 from harness.embedding.embedder import Rows
-from harness.embedding.esm.alphabet import MAX_RESIDUES
 from harness.embedding.esm.random_weights import write_random_checkpoint
 from harness.embedding.nucleotide import load_dnabert
 from harness.embedding.store import LAYOUT
 from harness.embedding.virnucpro import DNABERT_DIM, ImportedEmbeddings, import_embeddings
 from harness.errors import HarnessError, MissingInput
-from harness.pipeline.cache import StageCache
+from harness.pipeline.cache import StageCache, once
 from harness.pipeline.samples import Samples
 from harness.progress import Progress
 
 __all__ = [
     "SIDES",
-    "Extraction",
+    "Embedded",
     "Part",
     "Side",
     "Vectors",
@@ -137,114 +134,33 @@ def _explain(exit_code: int, lines: Iterable[str], arguments: Sequence[str]) -> 
     )
 
 
-Part = Literal["nucleotide", "protein"]
-COLUMNS: dict[Part, str] = {"nucleotide": "nucleotides", "protein": "protein"}
-
-
-class Extraction:
-    """Embeds all records of a run.
-
-    Parameters
-    ----------
-    samples : Samples
-        The records.
-    cache : StageCache
-        Keeps what is made.
-    progress : Progress
-        Shows how far embedding is.
-    dtype : str
-        What the vectors are stored as.
-    """
-
-    def __init__(
-        self, samples: Samples, cache: StageCache, progress: Progress, *, dtype: str
-    ) -> None:
-        self._samples = samples
-        self._cache = cache
-        self._progress = progress
-        self._dtype = dtype
-
-    def embed(self, name: str, part: Part, embedder: Embedder, *, device: str) -> EmbeddingStore:
-        """Return the embeddings of all records.
-
-        Parameters
-        ----------
-        name : str
-            ``baseline``, ``candidate`` or ``nucleotide``.
-        part : str
-            What is embedded of each record.
-        embedder : Embedder
-            Computes the vectors.
-        device : str
-            What it computes on; ``cuda`` with several GPUs is one process for each.
-        """
-        records = self._samples.records()
-        column = COLUMNS[part]
-        inputs: dict[str, Any] = {
-            "records": self._samples.content_sha256(),
-            "column": column,
-            "embedder": embedder.digest,
-            "layout": LAYOUT,
-            "dtype": self._dtype,
-        }
-        if not self._cache.holds("embeddings", inputs):
-            self._embed_on_all_gpus(name, part, device)
-
-        def build(folder: Path) -> dict[str, Any] | None:
-            pace = write_store(
-                folder,
-                records["id"],
-                records[column],
-                embedder,
-                dtype=self._dtype,
-                ranks=self._cache.ranks,
-                progress=self._progress,
-                name=f"embed {name}",
-                count_tokens=_count_tokens if part == "protein" else None,
-            )
-            return asdict(pace) | {"n_rows": len(records)} if pace.n_sequences else None
-
-        return self._obtain(name, inputs, build)
-
-    def _obtain(self, name: str, inputs: dict[str, Any], build: Build) -> EmbeddingStore:
-        artifact = self._cache.obtain(
-            f"embeddings {name}",
-            inputs,
-            build,
-            stage=f"embed {name}",
-            kind="embeddings",
-            resumes=True,
-            is_shared=True,
-        )
-        return self._cache.once(
-            f"store {name}",
-            # the artifact's own digests have just been compared, or just been made
-            lambda: EmbeddingStore(artifact.path, check_digests=False),
-        )
-
-    def _embed_on_all_gpus(self, name: str, part: Part, device: str) -> None:
-        """Have one process for each GPU make the store; this one then finds it."""
-        import torch
-
-        n_processes = count_processes(
-            device, n_gpus=torch.cuda.device_count(), is_rank=is_under_torchrun()
-        )
-        if n_processes == 1:
-            return
-        config = self._cache.artifacts["config"].path / "config.json"
-        side = "both" if part == "nucleotide" else name
-        options = ["--gate-config", str(config), "--work-dir", str(self._cache.work_dir)]
-        with self._cache.log.stage(f"embed {name} on {n_processes} GPUs"):
-            run_on_ranks(n_processes, ["embed", side, "--only", part, *options], self._progress.say)
-
-
-def _count_tokens(n_residues: int) -> int:
-    """Return how many tokens a protein becomes: those of its residues, the beginning, the end."""
-    return min(n_residues, MAX_RESIDUES) + 2
-
-
 Side = Literal["baseline", "candidate"]
 SIDES: tuple[Side, Side] = ("baseline", "candidate")
+Part = Literal["nucleotide", "protein"]
+COLUMNS: dict[Part, str] = {"nucleotide": "nucleotides", "protein": "protein"}
+Store = TypeVar("Store", bound=Rows, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded(Generic[Store]):
+    """Embeddings of all records: computed here, or brought.
+
+    Attributes
+    ----------
+    store : Rows
+        Read access to the vectors.
+    path : Path
+        Their folder.
+    sha256 : str
+        Digest of the files.
+    notes : mapping of JSON values
+        How they were made, such as the pace; empty where that is not known.
+    """
+
+    store: Store
+    path: Path
+    sha256: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Vectors:
@@ -254,6 +170,8 @@ class Vectors:
     ----------
     config : GateConfig
         Names the models, or what they already produced.
+    config_file : Path
+        The same, for the processes that are started to embed.
     samples : Samples
         The records.
     cache : StageCache
@@ -263,108 +181,116 @@ class Vectors:
     """
 
     def __init__(
-        self, config: GateConfig, samples: Samples, cache: StageCache, progress: Progress
+        self,
+        config: GateConfig,
+        config_file: Path,
+        samples: Samples,
+        cache: StageCache,
+        progress: Progress,
     ) -> None:
-        self._config = config
-        self._samples = samples
-        self._cache = cache
-        self._progress = progress
-        self._extraction = Extraction(samples, cache, progress, dtype=config.store_dtype)
+        self._config, self._config_file = config, config_file
+        self._samples, self._cache, self._progress = samples, cache, progress
 
     def has_model(self, side: Side) -> bool:
         """Whether a side names a protein embedder."""
         settings = self._settings(side)
         return bool(settings.model or settings.random_weights)
 
-    def embedder(self, side: Side) -> EsmEmbedder:
+    @once
+    def embedder(self, side: Side, dtype: str | None = None) -> Embedder:
         """Return a side's protein embedder, loaded on the configured device.
+
+        Parameters
+        ----------
+        side : str
+        dtype : str, optional
+            What it computes in, if not what the settings say.
 
         Raises
         ------
         MissingInput
             If the side names none, or its weights or the device are not there.
         """
-        return self._cache.once(f"embedder {side}", lambda: self._load_embedder(side))
+        own = self._settings(side).dtype
+        if dtype == own:
+            return self.embedder(side)
+        return self._load_embedder(side, dtype or own)
 
-    def loaded_embedder(self, side: Side) -> EsmEmbedder | None:
-        """Return a side's embedder if this run has loaded it; loads nothing."""
-        loaded: EsmEmbedder | None = self._cache.made(f"embedder {side}")
-        return loaded
+    @once
+    def embeddings(self, side: Side) -> Embedded[EmbeddingStore]:
+        """Return the protein embeddings of all records that a side's embedder computes."""
+        return self._embed(side, "protein", self.embedder(side), device=self._config.device)
 
-    def embeddings(self, side: Side) -> EmbeddingStore:
-        """Return a side's protein embeddings of all records."""
-        device, embedder = self._config.device, self.embedder(side)
-        return self._extraction.embed(side, "protein", embedder, device=device)
-
+    @once
     def nucleotide_embedder(self) -> Embedder | None:
         """Return what embeds the nucleotides of both sides; None where embeddings are brought."""
-        is_brought = self._config.nucleotide.embeddings is not None
-        return None if is_brought else self._nucleotide_embedder()
+        settings = self._config.nucleotide
+        if settings.embeddings is not None:
+            return None
+        if settings.kind == "kmer":
+            return KmerProfile(settings.k)
+        return load_dnabert(
+            settings.model,
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code,
+            device=self._device(),
+        )
 
-    def nucleotide_embeddings(self) -> Rows:
+    @once
+    def nucleotides(self) -> Embedded[Rows]:
         """Return the nucleotide embeddings of all records."""
-        folder = self._config.nucleotide.embeddings
-        if folder is not None:
-            return self._import("nucleotide", folder, NUCLEOTIDE_ENDING, DNABERT_DIM)
-        device = "cpu" if self._config.nucleotide.kind == "kmer" else self._config.device
-        embedder = self._nucleotide_embedder()
-        return self._extraction.embed("nucleotide", "nucleotide", embedder, device=device)
+        settings = self._config.nucleotide
+        if settings.embeddings is not None:
+            return self._import("nucleotide", settings.embeddings, NUCLEOTIDE_ENDING, DNABERT_DIM)
+        embedder = cast("Embedder", self.nucleotide_embedder())  # None only where they are brought
+        device = "cpu" if settings.kind == "kmer" else self._config.device
+        return self._embed("nucleotide", "nucleotide", embedder, device=device)
 
-    def brought(self, side: Side) -> ImportedEmbeddings | None:
+    @once
+    def brought(self, side: Side) -> Embedded[Rows] | None:
         """Return the protein embeddings that a side brings, or None if it brings none."""
         folder = self._settings(side).embeddings
-        if folder is None:
-            return None
-        return self._import(_brought_name(side), folder, PROTEIN_ENDING)
+        return self._import(f"{side} brought", folder, PROTEIN_ENDING) if folder else None
 
+    @once
     def merged(self, side: Side) -> MergedFeatures | None:
         """Return the features that a side brings, or None if it brings none."""
         folder = self._settings(side).features
         if folder is None:
             return None
+        with self._cache.log.stage(f"read the {side}'s features"):
+            merged = MergedFeatures(folder)
+            merged.check_labels(self._samples.records())
+        return merged
 
-        def read() -> MergedFeatures:
-            with self._cache.log.stage(f"read the {side}'s features"):
-                merged = MergedFeatures(folder)
-                merged.check_labels(self._samples.records())
-            return merged
-
-        return self._cache.once(f"merged {side}", read)
-
-    def proteins(self, side: Side) -> Rows:
+    def proteins(self, side: Side) -> Embedded[Rows]:
         """Return the protein embeddings that a side's head sees."""
         if merged := self.merged(side):
-            return SomeColumns(merged, slice(-self.embedder(side).dim, None))
+            proteins = SomeColumns(merged, slice(-self.embedder(side).dim, None))
+            return Embedded(store=proteins, path=merged.folder, sha256=merged.sha256)
         return self.brought(side) or self.embeddings(side)
 
     def features(self, side: Side, ids: pd.Series[str]) -> npt.NDArray[np.float32]:
         """Return a side's features of some records: nucleotide, then protein embedding."""
+        return np.concatenate([store.rows(ids) for store in self.feature_stores(side)], axis=1)
+
+    def feature_stores(self, side: Side) -> list[Rows]:
+        """Return the stores whose rows, side by side, are a side's features."""
         if merged := self.merged(side):
-            return merged.rows(ids)
-        parts = [self.nucleotide_embeddings().rows(ids), self.proteins(side).rows(ids)]
-        return np.concatenate(parts, axis=1)
+            return [merged]
+        return [self.nucleotides().store, self.proteins(side).store]
 
     def feature_digests(self, side: Side) -> dict[str, str]:
         """Return the sha256 of everything that a side's features are made from."""
         if merged := self.merged(side):
             return {"features": merged.sha256}
-        self.nucleotide_embeddings()
-        nucleotide = self._cache.artifacts["embeddings nucleotide"].sha256
-        return {"nucleotide": nucleotide, "protein": self.protein_digest(side)}
-
-    def protein_digest(self, side: Side) -> str:
-        """Return the sha256 of what a side's protein embeddings lie in."""
-        if merged := self.merged(side):
-            return merged.sha256
-        self.proteins(side)
-        name = _brought_name(side) if self.brought(side) else side
-        return self._cache.artifacts[f"embeddings {name}"].sha256
+        return {"nucleotide": self.nucleotides().sha256, "protein": self.proteins(side).sha256}
 
     def _settings(self, side: Side) -> ModelConfig:
         settings: ModelConfig = getattr(self._config, side)
         return settings
 
-    def _load_embedder(self, side: Side) -> EsmEmbedder:
+    def _load_embedder(self, side: Side, dtype: str) -> Embedder:
         settings = self._settings(side)
         model = settings.model
         if settings.random_weights is not None:
@@ -375,26 +301,15 @@ class Vectors:
                 remedy=f"Set `model` in [{side}] to a checkpoint folder or a hub id",
             )
         return load_embedder(
-            model, revision=settings.revision, dtype=settings.dtype, device=self._device()
+            model,
+            kind=settings.kind,
+            revision=settings.revision,
+            dtype=dtype,
+            device=self._device(),
         )
 
     def _device(self) -> str:
         return self._cache.ranks.claim_device(self._config.device)
-
-    def _nucleotide_embedder(self) -> Embedder:
-        settings = self._config.nucleotide
-
-        def load() -> Embedder:
-            if settings.kind == "kmer":
-                return KmerProfile(settings.k)
-            return load_dnabert(
-                settings.model,
-                revision=settings.revision,
-                trust_remote_code=settings.trust_remote_code,
-                device=self._device(),
-            )
-
-        return self._cache.once("embedder nucleotide", load)
 
     def _random_checkpoint(self, side: Side, shape: RandomWeights) -> Path:
         settings = asdict(shape)
@@ -408,26 +323,87 @@ class Vectors:
 
     def _import(
         self, name: str, source: Path, ending: str, dim: int | None = None
-    ) -> ImportedEmbeddings:
-        def make() -> ImportedEmbeddings:
-            files = require_files(source, ending)
-            inputs = {"files": [digest_file(path) for path in files], "dim": dim}
+    ) -> Embedded[Rows]:
+        files = require_files(source, ending)
+        inputs = {"files": [digest_file(path) for path in files], "dim": dim}
 
-            def build(folder: Path) -> None:
-                with self._progress.task(f"read {name} embeddings", len(files), "files") as task:
-                    import_embeddings(files, folder, dim=dim, task=task)
+        def build(folder: Path) -> None:
+            with self._progress.task(f"read {name} embeddings", len(files), "files") as task:
+                import_embeddings(files, folder, dim=dim, task=task)
 
-            artifact = self._cache.obtain(
-                f"embeddings {name}",
-                inputs,
-                build,
-                stage=f"read the {name} embeddings",
-                kind="imported",
+        made = self._cache.obtain(
+            f"embeddings {name}",
+            inputs,
+            build,
+            stage=f"read the {name} embeddings",
+            kind="imported",
+        )
+        return Embedded(store=ImportedEmbeddings(made.path), path=made.path, sha256=made.sha256)
+
+    def _embed(
+        self, name: str, part: Part, embedder: Embedder, *, device: str
+    ) -> Embedded[EmbeddingStore]:
+        """Return the embeddings of all records; on ``cuda``, one process for each GPU makes them.
+
+        Parameters
+        ----------
+        name : str
+            ``baseline``, ``candidate`` or ``nucleotide``.
+        part : str
+            What is embedded of each record.
+        embedder : Embedder
+            Computes the vectors.
+        device : str
+            What it computes on.
+        """
+        records, dtype = self._samples.records(), self._config.store_dtype
+        column = COLUMNS[part]
+        inputs: dict[str, Any] = {
+            "records": self._samples.stored().content_sha256,
+            "column": column,
+            "embedder": embedder.digest,
+            "layout": LAYOUT,
+            "dtype": dtype,
+        }
+        if not self._cache.holds("embeddings", inputs):
+            self._embed_on_all_gpus(name, part, device)
+
+        def build(folder: Path) -> dict[str, Any] | None:
+            pace = write_store(
+                folder,
+                records["id"],
+                records[column],
+                embedder,
+                dtype=dtype,
+                ranks=self._cache.ranks,
+                progress=self._progress,
+                name=f"embed {name}",
             )
-            return ImportedEmbeddings(artifact.path)
+            return asdict(pace) | {"n_rows": len(records)} if pace.n_sequences else None
 
-        return self._cache.once(f"store {name}", make)
+        made = self._cache.obtain(
+            f"embeddings {name}",
+            inputs,
+            build,
+            stage=f"embed {name}",
+            kind="embeddings",
+            resumes=True,
+            is_shared=True,
+        )
+        # the artifact's own digests have just been compared, or just been made
+        store = EmbeddingStore(made.path, check_digests=False)
+        return Embedded(store=store, path=made.path, sha256=made.sha256, notes=made.notes)
 
+    def _embed_on_all_gpus(self, name: str, part: Part, device: str) -> None:
+        """Have one process for each GPU make the store; this one then finds it."""
+        import torch
 
-def _brought_name(side: Side) -> str:
-    return f"{side} brought"
+        n_processes = count_processes(
+            device, n_gpus=torch.cuda.device_count(), is_rank=is_under_torchrun()
+        )
+        if n_processes == 1:
+            return
+        side = "both" if part == "nucleotide" else name
+        places = ["--gate-config", str(self._config_file), "--work-dir", str(self._cache.work_dir)]
+        with self._cache.log.stage(f"embed {name} on {n_processes} GPUs"):
+            run_on_ranks(n_processes, ["embed", side, "--only", part, *places], self._progress.say)

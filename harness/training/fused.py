@@ -34,8 +34,7 @@ class FusedStep:
     head : Head
         Is trained in place, on the device that it is on.
     recipe : TrainingConfig
-        Batch size, momentum, dropout, and whether the factors of the hidden layer's products are
-        rounded to TF32.
+        Batch size, momentum and dropout.
     n_steps : int
         How many losses are kept.
 
@@ -64,7 +63,6 @@ class FusedStep:
         self._momenta = views_by_name(head, self.momentum)
         self._keep = 1 - float(recipe.dropout)
         self._decay = float(recipe.momentum)
-        self._precision = "tf32" if recipe.allows_tf32 else "ieee"
         hidden, rows = head.hidden_dim, recipe.batch_size
         self._block_rows = max(SMALLEST_TILE, triton.next_power_of_2(rows))
         self._tile_rows = min(self._block_rows, TILE_ROWS)
@@ -111,7 +109,6 @@ class FusedStep:
             block_rows=self._tile_rows,
             block_hidden=PRODUCT_HIDDEN,
             block_features=PRODUCT_FEATURES,
-            precision=self._precision,
         )
 
     def _activate(self, n_rows: int, step: int) -> None:
@@ -189,5 +186,4 @@ class FusedStep:
             block_rows=UPDATE_ROWS,
             block_hidden=UPDATE_HIDDEN,
             block_features=UPDATE_FEATURES,
-            precision=self._precision,
         )

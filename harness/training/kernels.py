@@ -46,7 +46,6 @@ def project(
     block_rows: tl.constexpr,
     block_hidden: tl.constexpr,
     block_features: tl.constexpr,
-    precision: tl.constexpr,
 ):
     """Multiply features by the hidden layer's weights, each part over its share of the features."""
     hidden = tl.program_id(0) * block_hidden + tl.arange(0, block_hidden)
@@ -65,7 +64,7 @@ def project(
             mask=(hidden < hidden_dim)[None, :] & (feature < n_features)[:, None],
             other=0.0,
         )
-        total = tl.dot(x, w, total, input_precision=precision)
+        total = tl.dot(x, w, total, input_precision="ieee")
     tl.store(
         partial + (part * n_rows + row[:, None]) * hidden_dim + hidden[None, :],
         total,
@@ -253,7 +252,6 @@ def update_hidden(
     block_rows: tl.constexpr,
     block_hidden: tl.constexpr,
     block_features: tl.constexpr,
-    precision: tl.constexpr,
 ):
     """Compute the gradient of the hidden layer's weights and update them at once."""
     hidden = tl.program_id(0) * block_hidden + tl.arange(0, block_hidden)
@@ -272,7 +270,7 @@ def update_hidden(
             mask=(row < n_rows)[:, None] & is_feature[None, :],
             other=0.0,
         )
-        gradient = tl.dot(d, x, gradient, input_precision=precision)
+        gradient = tl.dot(d, x, gradient, input_precision="ieee")
     place = hidden[:, None] * n_features + feature[None, :]
     is_place = is_hidden[:, None] & is_feature[None, :]
     _descend(weight + place, momentum + place, gradient, tl.load(learning_rate), decay, is_place)

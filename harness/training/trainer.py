@@ -87,7 +87,7 @@ def choose_engine(head: Head, recipe: TrainingConfig) -> StepEngine:
     head : Head
         Is trained in place.
     recipe : TrainingConfig
-        Batch size, learning rate, momentum, dropout, and whether TF32 is allowed.
+        Batch size, learning rate, momentum and dropout.
 
     Raises
     ------

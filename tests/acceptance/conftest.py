@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from harness.config import load_config
-from harness.embedding import EsmEmbedder
+from harness.embedding import Embedder
 from harness.pipeline import Pipeline, judge
 from harness.pipeline.stopwatch import Stopwatch
 
@@ -82,23 +82,20 @@ class FakeClock:
 class Timed:
     """An embedder whose every call takes a given time."""
 
-    n_out_of_memory = 0
-
-    def __init__(self, embedder: EsmEmbedder, seconds: float, clock: FakeClock) -> None:
+    def __init__(self, embedder: Embedder, seconds: float, clock: FakeClock) -> None:
         self._embedder, self._seconds, self._clock = embedder, seconds, clock
         self.name, self.dim, self.digest = embedder.name, embedder.dim, embedder.digest
-        self.token_budget = embedder.token_budget
-
-    def limit_tokens(self, token_budget: int) -> None:
-        """Let no batch hold more tokens than this."""
-        self._embedder.limit_tokens(token_budget)
+        self.dtype, self.facts = embedder.dtype, embedder.facts
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Embed, and let the time pass."""
         self._clock.seconds += self._seconds
-        return self._embedder.embed(sequences, on_progress=on_progress)
+        return self._embedder.embed(sequences, token_budget, on_progress)
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +141,7 @@ def set_seconds(
     """Let a round of each side take so many seconds."""
     seconds = {"baseline": baseline, "candidate": candidate}
 
-    def timed(embedders: dict[str, EsmEmbedder], *arguments: Any, **settings: Any) -> Stopwatch:
+    def timed(embedders: dict[str, Embedder], *arguments: Any, **settings: Any) -> Stopwatch:
         slowed = {side: Timed(e, seconds[side], clock) for side, e in embedders.items()}
         return Stopwatch(slowed, *arguments, clock=clock, **settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ import pytest
 
 from harness.criteria.result import REQUIRED_CRITERIA
 from harness.data import Split, draw_split, testset
-from harness.embedding import EsmEmbedder
+from harness.embedding import Embedder
+from harness.embedding.esm.embedder import EsmEmbedder
 from harness.pipeline import Side
 from harness.pipeline.vectors import Vectors
 
@@ -65,11 +67,11 @@ def test_gate_when_the_candidates_embeddings_are_shuffled_then_integrity_fails(
     """An embedder that mixes up its rows is caught by embedding a few alone."""
     honest = EsmEmbedder.embed
 
-    def mixed(self: EsmEmbedder, sequences: list[str], **kwargs: object) -> npt.NDArray[np.float32]:
-        return honest(self, sequences, **kwargs)[::-1]  # type: ignore[arg-type] # passed through
+    def mixed(self: EsmEmbedder, *arguments: Any, **settings: Any) -> npt.NDArray[np.float32]:
+        return honest(self, *arguments, **settings)[::-1]
 
-    def load(self: Vectors, side: Side) -> EsmEmbedder:
-        embedder = loaded(self, side)
+    def load(self: Vectors, side: Side, dtype: str) -> Embedder:
+        embedder = loaded(self, side, dtype)
         if side == "candidate":
             embedder.digest = "mixed"  # so that it gets a store of its own
             monkeypatch.setattr(type(embedder), "embed", mixed)

@@ -38,8 +38,7 @@ def bring(profiles: Path, addition: str, *, instead_of_model: bool = False) -> P
 def write_foreign_head(profiles: Path, work: Path, side: Side = "baseline") -> None:
     """Write the head that a side was given as VirNucPro's own tools would."""
     pipeline = Pipeline(load_config(profiles / "tiny.toml"), work)
-    pipeline.training(side)
-    head = load_head(pipeline.cache.artifacts[f"head {side}"].path / "head.safetensors")
+    head = load_head(pipeline.heads.head(side).path / "head.safetensors")
     torch.save({"model_state_dict": head.state_dict()}, profiles / "500_model.pth")
 
 

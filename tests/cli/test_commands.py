@@ -1,11 +1,4 @@
-"""The command line: what it prints, and how it fails.
-
-``harness doctor``: exit code 0 only if the gate could start.
-
-``harness export``: what is given decides what can be written.
-
-``harness train``: stopped, killed, gone on with, and with several seeds.
-"""
+"""The command line: what each command prints and writes, where it looks, and how it fails."""
 
 from __future__ import annotations
 
@@ -14,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,143 +25,148 @@ from harness.training import fit_head, save_head
 from harness.verdict.history import remember
 from harness.verdict.verdict import write_verdict
 from tests.pipeline.conftest import SETTINGS, write_sequences
+from tests.plugin.conftest import Project
 from tests.training.conftest import QUICK, draw_rows
 
+Command = Callable[..., tuple[int, str, str]]
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command as from a shell; return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["harness", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(stopped.value.code or 0)
+SHAPE = "random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8}\n"
+KMER = '[nucleotide]\nkind = "kmer"\nk = 2\n'
+
+
+@pytest.fixture
+def harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Return a call of the command in the test's folder: its exit code, and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(stopped.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Return a gate.toml whose sides name nothing; their tables are its last lines."""
+    return write_sequences(tmp_path)
+
+
+def add(config: Path, *, baseline: str = "", candidate: str = "", nucleotide: str = KMER) -> None:
+    """Add lines to the tables of a gate.toml."""
+    text = config.read_text().replace('name = "b"\n', f'name = "b"\n{baseline}')
+    config.write_text(text + candidate + nucleotide)
 
 
 def test_prepare_when_the_sequences_are_sound_then_a_summary_is_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    harness: Command, config: Path
 ) -> None:
     """Counts, lengths and rejects, and where the table lies."""
-    config = write_sequences(tmp_path)
-
-    code = run(
-        monkeypatch, "prepare", "--gate-config", str(config), "--work-dir", str(tmp_path / "work")
-    )
+    code, shown, _ = harness("prepare")
 
     assert code == 0
-    assert "records: 120 (60 viral, 60 not viral)" in capsys.readouterr().out
+    assert "records: 120 (60 viral, 60 not viral)" in shown
+    assert f"records: {Path('work', 'records')}" in shown
 
 
-def test_split_when_drawn_then_the_sizes_are_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_split_when_drawn_then_the_sizes_are_printed(harness: Command, config: Path) -> None:
     """Ten percent of each class for the test set."""
-    config = write_sequences(tmp_path)
-
-    run(monkeypatch, "split", "--gate-config", str(config), "--work-dir", str(tmp_path / "work"))
-
-    assert "test: 12 records" in capsys.readouterr().out
+    assert "test: 12 records" in harness("split")[1]
 
 
 def test_split_when_another_seed_is_asked_for_then_only_an_explicit_redraw_gets_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    harness: Command, config: Path
 ) -> None:
     """A test set is never silently replaced by a luckier one."""
-    config = write_sequences(tmp_path)
-    options = ["--gate-config", str(config), "--work-dir", str(tmp_path / "work")]
-    run(monkeypatch, "split", *options)
+    harness("split")
     config.write_text("seed = 7\n" + config.read_text())
 
-    refused = run(monkeypatch, "split", *options)
-    message = capsys.readouterr().err
-    redrawn = run(monkeypatch, "split", "--redraw", *options)
+    refused, _, message = harness("split")
+    redrawn, _, _ = harness("split", "--redraw")
 
     assert (refused, redrawn) == (1, 0)
     assert "redraw" in message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "expected"),
     [
-        (["prepare"], "There is no gate.toml.\nWrite one"),
-        (["verify", "head.safetensors"], "There is no head.safetensors"),
-        (["report", "verdict.json"], "no verdict can be read"),
+        (["prepare"], (1, "There is no gate.toml.\nWrite one")),
+        (["verify", "head.safetensors"], (1, "There is no head.safetensors")),
+        (["report", "verdict.json"], (1, "no verdict can be read")),
+        (["export", "x", "y"], (1, "There is no x")),
+        (["export", ".", "y"], (2, ". is a folder; expected a head")),
     ],
 )
-def test_command_when_something_is_missing_then_it_says_what_and_exits_1(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
+def test_command_when_it_is_given_nothing_of_use_then_it_says_what_it_expects(
+    harness: Command, arguments: list[str], expected: tuple[int, str]
 ) -> None:
     """An expected error is a message, not a traceback."""
-    monkeypatch.chdir(tmp_path)
+    code, _, message = harness(*arguments)
 
-    assert run(monkeypatch, *arguments) == 1
-    assert message in capsys.readouterr().err
+    assert (code, expected[1] in message) == (expected[0], True)
 
 
-def test_embed_when_no_model_is_named_then_the_setting_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_embed_when_no_model_is_named_then_the_setting_is(harness: Command, config: Path) -> None:
     """A side without a model cannot be embedded."""
-    config = write_sequences(tmp_path)
-    config.write_text(config.read_text() + '[nucleotide]\nkind = "kmer"\nk = 2\n')
+    add(config)
 
-    code = run(
-        monkeypatch, "embed", "--gate-config", str(config), "--work-dir", str(tmp_path / "work")
-    )
+    code, _, message = harness("embed")
 
-    assert code == 1
-    assert "[baseline] names no model" in capsys.readouterr().err
+    assert (code, "[baseline] names no model" in message) == (1, True)
 
 
 @pytest.mark.parametrize("brought", ["features", "embeddings", "predictions", "metrics"])
 def test_embed_when_a_side_brings_what_is_needed_then_the_other_is_embedded(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    brought: str,
+    harness: Command, config: Path, brought: str
 ) -> None:
     """What was computed elsewhere is named, and left as it is."""
-    config = write_sequences(tmp_path)
-    text = config.read_text().replace('name = "b"\n', f'name = "b"\n{brought} = "elsewhere"\n')
-    shape = "random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8}\n"
-    config.write_text(f'{text}{shape}[nucleotide]\nkind = "kmer"\nk = 2\n')
+    add(config, baseline=f'{brought} = "elsewhere"\n', candidate=SHAPE)
 
-    code = run(
-        monkeypatch, "embed", "--gate-config", str(config), "--work-dir", str(tmp_path / "work")
-    )
+    code, said, _ = harness("embed")
 
-    said = capsys.readouterr().out
     assert code == 0
-    assert f"baseline: brings {tmp_path / 'elsewhere'}; nothing is embedded" in said
+    assert f"baseline: brings {config.parent / 'elsewhere'}; nothing is embedded" in said
     assert "candidate: 120 x 8 in " in said
 
 
 def test_embed_when_both_sides_bring_features_then_no_nucleotides_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    harness: Command, config: Path
 ) -> None:
     """They are in the features already, so no embedder of theirs need be named."""
-    config = write_sequences(tmp_path)
-    text = config.read_text()
-    for name in ("b", "c"):
-        text = text.replace(f'name = "{name}"\n', f'name = "{name}"\nfeatures = "elsewhere"\n')
-    config.write_text(text)
+    features = 'features = "elsewhere"\n'
+    add(config, baseline=features, candidate=features, nucleotide="")
 
-    code = run(
-        monkeypatch, "embed", "--gate-config", str(config), "--work-dir", str(tmp_path / "work")
-    )
+    code, said, _ = harness("embed")
 
-    assert code == 0
-    assert "nucleotide: both sides bring features" in capsys.readouterr().out
+    assert (code, "nucleotide: both sides bring features" in said) == (0, True)
+
+
+@pytest.mark.parametrize("place", [".", "acceptance", "docs/deep", "../outside"])
+def test_report_when_called_where_pytest_was_then_it_finds_the_verdict(
+    pytester: pytest.Pytester, harness: Command, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """In the root of the project, in a folder below it, and where there is no project."""
+    project, folder = Project(pytester), pytester.path / place
+    project.write_passing()
+    folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(folder)
+    project.run_bare(str(project.root / "acceptance"), "-p", "no:html")
+    assert (project.root / "reports").exists() == (place != "../outside")
+
+    code, shown, _ = harness("report", "--format", "json")
+
+    assert (code, '"verdict": "PASS"' in shown) == (0, True)
 
 
 @pytest.mark.parametrize("fmt", ["markdown", "html", "json", "terminal", "model-card"])
 def test_report_when_the_run_halted_then_every_format_says_so(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    fmt: str,
+    harness: Command, tmp_path: Path, fmt: str
 ) -> None:
     """A verdict is rendered again without running anything."""
     verdict = {
@@ -179,13 +178,11 @@ def test_report_when_the_run_halted_then_every_format_says_so(
         "halted_by": ["accuracy-drop: NOT_RUN"],
         "criteria": [],
     }
-    path = tmp_path / "verdict.json"
-    write_verdict(path, verdict)
+    write_verdict(tmp_path / "verdict.json", verdict)
 
-    code = run(monkeypatch, "report", str(path), "--format", fmt)
+    code, shown, _ = harness("report", "verdict.json", "--format", fmt)
 
-    assert code == 0
-    assert "HALT" in capsys.readouterr().out
+    assert (code, "HALT" in shown) == (0, True)
 
 
 def remember_verdict(directory: Path) -> None:
@@ -197,57 +194,53 @@ def remember_verdict(directory: Path) -> None:
 
 
 def test_history_when_the_test_set_was_judged_then_table_and_figure_are_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    harness: Command, config: Path
 ) -> None:
     """Drop by drop, and how worn the test set is; without a verdict there is nothing to show."""
-    config, figure = write_sequences(tmp_path), tmp_path / "trend.svg"
-    options = ["--gate-config", str(config), "--work-dir", str(tmp_path / "work")]
-    run(monkeypatch, "split", *options)
-    assert run(monkeypatch, "history", *options) == 1
-    assert "No verdict on the test set in" in capsys.readouterr().err
-    remember_verdict(next((tmp_path / "work" / "test-sets").iterdir()))
+    harness("split")
+    code, _, message = harness("history")
+    assert (code, "No verdict on the test set in" in message) == (1, True)
+    remember_verdict(next((config.parent / "work" / "test-sets").iterdir()))
 
-    assert run(monkeypatch, "history", *options, "--figure", str(figure)) == 0
+    code, shown, _ = harness("history", "--figure", "trend.svg")
 
-    assert "has been judged once" in capsys.readouterr().out
-    assert figure.read_text().startswith("<?xml")
-    assert run(monkeypatch, "history", *options, "--figure", "trend.pdf") == 2
+    assert (code, "has been judged once" in shown) == (0, True)
+    assert (config.parent / "trend.svg").read_text().startswith("<?xml")
+    assert harness("history", "--figure", "trend.pdf")[0] == 2
 
 
 def test_doctor_when_the_gate_could_start_then_it_says_so_and_exits_0(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    harness: Command, config: Path
 ) -> None:
     """Plain lines where nobody looks at a terminal."""
-    config = write_sequences(tmp_path)
-    shape = "random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8}\n"
-    text = config.read_text().replace('name = "b"\n', f'name = "b"\n{shape}')
-    config.write_text(f'{text}{shape}[nucleotide]\nkind = "kmer"\n')
+    add(config, baseline=SHAPE, candidate=SHAPE)
 
-    code = run(monkeypatch, "doctor", "--gate-config", str(config))
+    code, shown, _ = harness("doctor")
 
-    lines = capsys.readouterr().out.splitlines()
+    lines = shown.splitlines()
     assert (code, lines[-1]) == (0, "The gate could start")
     assert "ok      device: cpu" in lines
 
 
 def test_doctor_when_something_is_missing_then_it_is_named_and_exits_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    harness: Command, config: Path
 ) -> None:
     """All that is missing, at once."""
-    code = run(monkeypatch, "doctor", "--gate-config", str(write_sequences(tmp_path)))
+    code, shown, _ = harness("doctor")
 
-    last = capsys.readouterr().out.splitlines()[-1]
+    last = shown.splitlines()[-1]
     assert (code, last) == (1, "The gate cannot start: [baseline], [candidate], [nucleotide]")
 
 
 def test_doctor_when_a_package_does_not_load_then_it_still_answers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    harness: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broken environment is what a doctor is for."""
     monkeypatch.setitem(sys.modules, "harness.pipeline.doctor", None)
 
-    assert run(monkeypatch, "doctor") == 1
-    assert "a package does not load" in capsys.readouterr().out
+    code, shown, _ = harness("doctor")
+
+    assert (code, "a package does not load" in shown) == (1, True)
 
 
 def test_table_when_a_detail_holds_brackets_then_they_are_shown() -> None:
@@ -261,9 +254,10 @@ def test_table_when_a_detail_holds_brackets_then_they_are_shown() -> None:
     assert [part in captured.get() for part in ("[baseline]", "[bold]x", "Do [this]")] == [True] * 3
 
 
-@pytest.fixture
-def head(tmp_path: Path) -> Path:
-    """Return a head of the width that VirNucPro's predictor takes, written on a known day."""
+def test_export_of_a_head_then_the_file_names_the_day_of_training(
+    harness: Command, tmp_path: Path
+) -> None:
+    """The checkpoint itself knows no day, since equal trainings give equal bytes."""
     train, validation = draw_rows(32, 2048), draw_rows(32, 2048, seed=1)
     trained = fit_head(
         train.features,
@@ -272,83 +266,29 @@ def head(tmp_path: Path) -> Path:
         validation_labels=validation.labels,
         recipe=QUICK,
     )
-    path = tmp_path / "head.safetensors"
-    save_head(path, trained)
-    os.utime(path, (1_000_000_000, 1_000_000_000))
-    return path
+    save_head(tmp_path / "head.safetensors", trained)
+    os.utime(tmp_path / "head.safetensors", (1_000_000_000, 1_000_000_000))
 
+    code, shown, _ = harness("export", "--format", "virnucpro", "head.safetensors", "head.pth")
 
-def test_head_for_virnucpro_then_the_file_names_the_day_of_training(
-    head: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The checkpoint itself knows no day, since equal trainings give equal bytes."""
-    target = head.with_suffix(".pth")
-
-    assert run(monkeypatch, "export", "--format", "virnucpro", str(head), str(target)) == 0
-
-    content = load_restricted(target)
+    content = load_restricted(tmp_path / "head.pth")
     assert isinstance(content, dict)
     assert content["metadata"]["training_date"] == "2001-09-09"
-    assert f"virnucpro: {target}" in capsys.readouterr().out
+    assert (code, shown) == (0, "virnucpro: head.pth\n")
 
 
-def test_head_as_onnx_then_the_file_is_written(head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it computes is tested beside its writer."""
-    target = head.with_suffix(".onnx")
-
-    assert run(monkeypatch, "export", "--format", "onnx", str(head), str(target)) == 0
-
-    assert target.stat().st_size > 4 * 2048 * QUICK.hidden_dim
-
-
-def test_source_that_is_not_there_then_error_says_what_to_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """An expected error is a message, not a traceback."""
-    code = run(monkeypatch, "export", "--format", "onnx", str(tmp_path / "x"), str(tmp_path / "y"))
-
-    assert code == 1
-    assert "There is no" in capsys.readouterr().err
-
-
-def test_folder_then_error_says_what_was_expected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A folder is no head."""
-    code = run(monkeypatch, "export", "--format", "onnx", str(tmp_path), str(tmp_path / "y"))
-
-    assert code == 2
-    assert "expected a head" in " ".join(capsys.readouterr().err.split())
-
-
-def test_run_for_virnucpro_then_its_files_can_be_brought_as_features(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_export_of_a_run_then_its_files_can_be_brought_as_features(
+    harness: Command, config: Path
 ) -> None:
     """What one run has embedded, VirNucPro and another gate can read."""
-    config = write_sequences(tmp_path)
-    shape = "random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 8}\n"
-    config.write_text(f'{config.read_text()}{shape}[nucleotide]\nkind = "kmer"\nk = 2\n')
-    options = ["--work-dir", str(tmp_path / "work")]
+    add(config, candidate=SHAPE)
 
-    code = run(
-        monkeypatch, "export", "--format", "virnucpro", str(config), str(tmp_path / "out"), *options
-    )
+    code, shown, _ = harness("export", "gate.toml", "out")
 
     assert code == 0
-    assert "candidate: 120 records in files of *_ESM.pt, *_merged.pt" in capsys.readouterr().out
-    merged = MergedFeatures(tmp_path / "out")
+    assert "candidate: 120 records in files of *_ESM.pt, *_merged.pt" in shown
+    merged = MergedFeatures(config.parent / "out")
     assert (len(merged), merged.dim) == (120, 4**2 + 8)
-
-
-def test_run_as_onnx_then_the_formats_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Embeddings are no network."""
-    config = write_sequences(tmp_path)
-
-    assert run(monkeypatch, "export", "--format", "onnx", str(config), str(tmp_path / "y")) == 2
-
-    assert "its formats are virnucpro" in " ".join(capsys.readouterr().err.split())
 
 
 ROOT = Path(__file__).parents[2]
@@ -368,7 +308,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sequences(folder).write_text(SETTINGS)
     pipeline = Pipeline(load_config(folder / "gate.toml"), folder / "work")
     pipeline.samples.split()
-    pipeline.vectors.feature_digests("candidate")
+    pipeline.vectors.feature_stores("candidate")
     return folder
 
 
@@ -395,11 +335,7 @@ def head_bytes(work_dir: Path) -> bytes:
 
 @pytest.mark.slow
 def test_train_when_it_is_killed_then_goes_on_and_the_head_is_the_same(
-    options: list[str],
-    embedded: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    harness: Command, options: list[str], embedded: Path, tmp_path: Path
 ) -> None:
     """SIGKILL leaves no time for anything; the head is equal to the last bit."""
     killed = subprocess.run(
@@ -409,51 +345,35 @@ def test_train_when_it_is_killed_then_goes_on_and_the_head_is_the_same(
     )
     assert killed.returncode == -signal.SIGKILL
 
-    assert run(monkeypatch, *options) == 0
-    assert capsys.readouterr().err.startswith("train candidate, seed 42: epoch 5/6")
-    assert run(monkeypatch, *arguments(embedded, tmp_path / "whole")) == 0
+    code, _, shown = harness(*options)
+    assert (code, shown.startswith("train candidate, seed 42: epoch 5/6")) == (0, True)
+    assert harness(*arguments(embedded, tmp_path / "whole"))[0] == 0
 
     assert head_bytes(tmp_path / "work") == head_bytes(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_train_when_asked_to_stop_then_saves_and_says_how_to_go_on(
-    options: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    number: signal.Signals,
+    harness: Command, options: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """The same command goes on with the next epoch."""
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "line", lambda *_: signal.raise_signal(number))
-        assert run(monkeypatch, *options) == 130
-    shown = capsys.readouterr().err
-    assert f"stopped by {number.name} in epoch 2 after 0 of" in shown
+        code, _, shown = harness(*options)
+    assert (code, f"stopped by {number.name} in epoch 2 after 0 of" in shown) == (130, True)
     assert "run the same again to go on from there" in shown
 
-    assert run(monkeypatch, *options) == 0
+    code, _, shown = harness(*options)
 
-    assert capsys.readouterr().err.startswith("train candidate, seed 42: epoch 2/6")
+    assert (code, shown.startswith("train candidate, seed 42: epoch 2/6")) == (0, True)
 
 
 def test_train_with_several_seeds_then_their_validation_is_shown(
-    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    harness: Command, options: list[str]
 ) -> None:
     """The declared seed and the ones that follow it."""
-    assert run(monkeypatch, *options, "--seeds", "3") == 0
+    code, shown, _ = harness(*options, "--seeds", "3")
 
-    shown = capsys.readouterr().out
+    assert code == 0
     for seed in (42, 43, 44):
         assert f"candidate, seed {seed}: validation loss 0." in shown
-
-
-def test_train_with_tensorboard_then_event_files_are_written(
-    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One folder a side; of a head that is there already, too."""
-    for name in ("trained", "reused"):
-        assert run(monkeypatch, *options, "--tensorboard", str(tmp_path / name)) == 0
-
-    for name in ("trained", "reused"):
-        (events,) = (tmp_path / name / "candidate").glob("events.out.tfevents.*")
-        assert b"validation_loss" in events.read_bytes()

@@ -1,4 +1,4 @@
-"""What a device is asked for: float8, and how many tokens its memory holds.
+"""What a device is asked for, and how many tokens its memory holds.
 
 One rank among several: its part, its GPU; and a process that is alone.
 """
@@ -24,14 +24,6 @@ from harness.embedding.devices import (
     require_device,
 )
 from harness.errors import ConfigError, MissingInput
-
-
-def test_require_device_when_it_has_no_float8_then_another_dtype_is_named() -> None:
-    """A CPU is asked for no float8; nothing else is computed in its place."""
-    with pytest.raises(MissingInput, match="does not multiply float8") as failed:
-        require_device("cpu", "float8")
-
-    assert 'dtype = "bfloat16"' in failed.value.remedy
 
 
 @pytest.mark.parametrize(("dtype", "is_refused"), [("bfloat16", True), ("float32", False)])

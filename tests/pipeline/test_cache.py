@@ -1,7 +1,4 @@
-"""What a run finds in its work directory, and what it makes anew.
-
-The log of stages.
-"""
+"""What a run makes once, finds in its work directory or makes anew; and the log of its stages."""
 
 from __future__ import annotations
 
@@ -12,7 +9,43 @@ from pathlib import Path
 import pytest
 
 from harness.pipeline import cache
-from harness.pipeline.cache import StageCache, StageLog, peak_memory_bytes, take_gpu_peak
+from harness.pipeline.cache import StageCache, StageLog, once, peak_memory_bytes, take_gpu_peak
+
+
+class Kitchen:
+    """Has one stage."""
+
+    def __init__(self) -> None:
+        self.baked: list[str] = []
+
+    @once
+    def cake(self, kind: str, *, quickly: bool = False) -> str:
+        """Return a cake."""
+        self.baked.append(kind)
+        return f"{kind} cake, {quickly=}"
+
+
+def test_stage_when_asked_for_again_then_answers_with_what_it_made() -> None:
+    """Of the same arguments; how it was made is decided by the first call."""
+    kitchen = Kitchen()
+
+    asked = [kitchen.cake("plum", quickly=True), kitchen.cake("plum"), kitchen.cake("nut")]
+
+    assert asked == ["plum cake, quickly=True"] * 2 + ["nut cake, quickly=False"]
+    assert kitchen.baked == ["plum", "nut"]
+
+
+def test_stage_when_asked_what_it_made_so_far_then_it_makes_nothing() -> None:
+    """None, or what it made or was given; each object has its own."""
+    kitchen, other = Kitchen(), Kitchen()
+    kitchen.cake("plum")
+    kitchen.cake.take("bought", "nut")
+
+    found = [kitchen.cake.made("plum"), kitchen.cake.made("nut"), other.cake.made("plum")]
+
+    assert found == ["plum cake, quickly=False", "bought", None]
+    assert kitchen.cake("nut") == "bought"
+    assert kitchen.baked == ["plum"]
 
 
 def build(folder: Path) -> None:

@@ -1,16 +1,19 @@
-"""What the doctor says of a gate's settings: what is there, and how to get what is not."""
+"""What the doctor says of machines, odd ones too, and of what a gate's settings name."""
 
 from __future__ import annotations
 
 import shutil
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.data.virnucpro import write_embeddings, write_merged
 from harness.embedding.esm.random_weights import write_random_checkpoint
-from harness.pipeline.doctor import Check, State, check_gate
+from harness.pipeline.doctor import Check, Machine, State, check_gate, check_machine
 
 MODEL = 'model = "weights"\n'
 KMER = '[nucleotide]\nkind = "kmer"\n'
@@ -182,3 +185,133 @@ def test_gate_when_the_settings_cannot_be_used_then_that_is_the_finding(
 
     assert (check.name, check.state) == ("settings", State.MISSING)
     assert "gate.toml" in check.detail
+
+
+VERSIONS = {"torch": "2.13.0+cu130", "transformers": "5.17.0", "numpy": "2.2"}
+
+
+def fake_torch(*, n_gpus: int = 0, cuda: str | None = None) -> SimpleNamespace:
+    """Return what the doctor asks of torch."""
+    gpu = SimpleNamespace(name="NVIDIA H100", total_memory=80 * 2**30, major=9, minor=0)
+    return SimpleNamespace(
+        get_num_threads=lambda: 7,
+        version=SimpleNamespace(cuda=cuda),
+        cuda=SimpleNamespace(
+            is_available=lambda: n_gpus > 0,
+            device_count=lambda: n_gpus,
+            get_device_properties=lambda number: gpu,
+        ),
+    )
+
+
+def examine_machine(tmp_path: Path, **changes: Any) -> dict[str, Check]:
+    """Return the checks of a machine that has all it needs, but for the changes, by name."""
+    cpu_info = tmp_path / "cpuinfo"
+    cpu_info.write_text("model name\t: Some CPU\nflags\t\t: sse avx512_bf16 avx2\n")
+    settings: dict[str, Any] = {
+        "import_torch": fake_torch,
+        "requirements": lambda: [
+            "torch>=2.11",
+            "transformers>=5.0",
+            "numpy>=2",
+            'x>=1; extra=="y"',
+        ],
+        "python_needed": lambda: ">=3.11",
+        "version": VERSIONS.__getitem__,
+        "which": lambda name: f"/usr/bin/{name}",
+        "output_of": lambda command: "15-abc" if command[1] == "version" else "580.1\n580.1",
+        "cpu_info": cpu_info,
+    }
+    return {check.name: check for check in check_machine(Machine(**(settings | changes)))}
+
+
+def test_machine_when_all_is_there_then_nothing_is_missing(tmp_path: Path) -> None:
+    """Versions stand against what is needed; the rest is counted."""
+    checks = examine_machine(tmp_path)
+
+    assert not [check for check in checks.values() if check.state is State.MISSING]
+    assert checks["torch"].detail == "2.13.0+cu130 (needed: 2.11 or newer)"
+    assert checks["other packages"].detail == "1 are as needed"
+    assert "7 compute threads" in checks["CPU"].detail
+    assert "bfloat16 in hardware, float16 emulated" in checks["CPU"].detail
+    assert checks["mmseqs"].detail == "15-abc, /usr/bin/mmseqs"
+
+
+def test_packages_when_one_is_too_old_then_the_command_is_named(tmp_path: Path) -> None:
+    """Versions are compared as numbers, not as text."""
+    checks = examine_machine(tmp_path, version=(VERSIONS | {"torch": "2.9.1"}).__getitem__)
+
+    assert checks["torch"].state is State.MISSING
+    assert checks["torch"].detail == "2.9.1; 2.11 or newer is needed"
+    assert "pip install 'torch>=2.11'" in checks["torch"].remedy
+
+
+def test_packages_when_one_is_not_installed_then_it_is_named(tmp_path: Path) -> None:
+    """A package that is not worth a line otherwise gets one."""
+
+    def version(name: str) -> str:
+        if name == "numpy":
+            raise metadata.PackageNotFoundError(name)
+        return VERSIONS[name]
+
+    assert examine_machine(tmp_path, version=version)["numpy"].detail.startswith(
+        "not installed; 2 or newer"
+    )
+
+
+def test_packages_when_the_project_is_not_installed_then_the_command_is_named(
+    tmp_path: Path,
+) -> None:
+    """What is needed stands in the installed metadata."""
+
+    def requirements() -> list[str]:
+        raise metadata.PackageNotFoundError("virnucpro-harness")
+
+    checks = examine_machine(tmp_path, requirements=requirements)
+
+    assert checks["packages"].state is State.MISSING
+    assert "pip install -e ." in checks["packages"].remedy
+
+
+def test_python_when_too_old_then_missing(tmp_path: Path) -> None:
+    """As for any package."""
+    assert examine_machine(tmp_path, python_needed=lambda: ">=9.1")["Python"].state is State.MISSING
+
+
+@pytest.mark.parametrize(
+    ("cuda", "message"),
+    [(None, "built without CUDA"), ("13.0", r"none that torch (CUDA 13.0) finds")],
+)
+def test_gpu_when_there_is_none_then_a_note_says_why(
+    tmp_path: Path, cuda: str | None, message: str
+) -> None:
+    """A gate may be meant for the CPU, so this alone keeps nothing from starting."""
+    check = examine_machine(tmp_path, import_torch=lambda: fake_torch(cuda=cuda))["GPU"]
+
+    assert (check.state, message in check.detail) == (State.NOTE, True)
+
+
+def test_gpu_when_there_are_two_then_each_is_described(tmp_path: Path) -> None:
+    """Name, memory, capability and driver."""
+    checks = examine_machine(tmp_path, import_torch=lambda: fake_torch(n_gpus=2, cuda="13.0"))
+
+    assert checks["GPU 1"].detail == "NVIDIA H100, 80 GiB, compute capability 9.0, driver 580.1"
+
+
+def test_machine_when_torch_does_not_load_then_it_is_reported(tmp_path: Path) -> None:
+    """An odd machine is described as far as it goes."""
+
+    def broken() -> Any:
+        raise OSError("libcudart.so: cannot open shared object file")
+
+    checks = examine_machine(tmp_path, import_torch=broken)
+
+    for name in ("CPU", "GPU"):
+        assert "not found out: OSError: libcudart.so" in checks[name].detail
+
+
+def test_mmseqs_when_absent_then_a_note_says_what_is_lost(tmp_path: Path) -> None:
+    """The gate does without it."""
+    check = examine_machine(tmp_path, which=lambda name: None)["mmseqs"]
+
+    assert (check.state, "identities" in check.detail) == (State.NOTE, True)

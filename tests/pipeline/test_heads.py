@@ -1,7 +1,4 @@
-"""Heads of a run: never lost, the declared seed judged, the other seeds beside it.
-
-How much memory features may take.
-"""
+"""Heads of a run: never lost, the declared seed judged, others beside it, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline = Pipeline(load_config(folder / "gate.toml"), folder / "work")
     pipeline.samples.split()
     for side in ("baseline", "candidate"):
-        pipeline.vectors.feature_digests(side)
+        pipeline.vectors.feature_stores(side)
     return folder
 
 
@@ -158,7 +155,8 @@ def test_spread_when_the_best_heads_were_kept_then_their_epoch_counts(open_run: 
 
     (first, _) = pipeline.heads.spread("candidate", 2)
 
-    losses = [record["validation_loss"] for record in pipeline.training("candidate")["history"]]
+    history = pipeline.heads.training("candidate")["history"]
+    losses = [record["validation_loss"] for record in history]
     assert first["validation_loss"] == losses[first["best_epoch"] - 1] == min(losses)
 
 
@@ -239,8 +237,8 @@ def test_training_then_shows_the_widest_spread_of_the_very_same_inputs(open_run:
         pipeline.heads.spread("candidate", n_seeds)
     open_run(epochs=2).heads.spread("candidate", 4)
 
-    assert len(pipeline.training("candidate")["spread"]) == 3
-    assert "spread" not in pipeline.training("baseline")
+    assert len(pipeline.heads.training("candidate")["spread"]) == 3
+    assert "spread" not in pipeline.heads.training("baseline")
 
 
 def test_spread_of_one_seed_then_error(open_run: Open) -> None:

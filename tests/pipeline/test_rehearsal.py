@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from harness.config import load_config
-from harness.embedding import load_embedder, open_checkpoint
+from harness.embedding import load_embedder
+from harness.embedding.esm.checkpoint import open_checkpoint
 from harness.errors import DataError, MissingInput
 from harness.pipeline import rehearsal
 from harness.pipeline.rehearsal import SCALES, gate_toml, write_kit
@@ -103,8 +103,11 @@ def test_write_when_it_breaks_off_then_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A half kit would be taken for a whole one."""
-    broken: Callable[..., None] = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
-    monkeypatch.setattr(rehearsal, "_write_baseline", broken)
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rehearsal, "write_random_checkpoint", broken)
 
     with pytest.raises(KeyboardInterrupt):
         write_kit(tmp_path / "kit", TINY, data=DATA)

@@ -86,7 +86,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
 
 def work_dir(pipeline: Pipeline) -> Path:
     """Return where the artifacts of a run lie."""
-    return pipeline.cache.artifacts["config"].path.parents[1]
+    return pipeline.cache.work_dir
 
 
 def selftest(pipeline: Pipeline, *names: str, keep_in: Path | None = None) -> SelfTestResult:

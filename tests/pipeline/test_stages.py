@@ -1,7 +1,4 @@
-"""The table that accuracy is judged by: made anew from whatever it hangs on, or refused.
-
-Reading predictions and bare metrics, and joining two sides by id.
-"""
+"""What accuracy is judged by: read, joined by id, made anew where need be, or refused."""
 
 from __future__ import annotations
 
@@ -79,7 +76,7 @@ def test_predictions_when_the_test_set_was_redrawn_then_those_of_the_old_one_are
     """The table that was joined for the old one is not taken for them."""
     open_run(config).predictions()
     config.write_text(f"seed = 7\n{config.read_text()}")
-    open_run(config).samples.split(redraw=True)
+    open_run(config).samples.drawn(redraw=True)
 
     with pytest.raises(DataError, match="expected predictions of exactly the"):
         open_run(config).predictions()
@@ -109,7 +106,7 @@ def test_files_when_one_is_changed_afterwards_then_they_tell_of_the_one_that_was
     """So that no head is authorised that took its place."""
     run = open_run(config)
     run.predictions()
-    path = run.cache.artifacts["predictions"].path / "predictions.parquet"
+    path = run.cache.obtained["predictions"].path / "predictions.parquet"
     judged = digest_file(path)
     path.write_text("another")
 
@@ -193,24 +190,14 @@ def test_read_when_csv_then_ids_stay_text_and_other_columns_are_ignored(tmp_path
     assert found.to_dict("list") == {"id": ["007", "NA"], "score": [0.75, 0.001]}
 
 
-def test_read_when_csv_is_gzipped_then_read_alike(tmp_path: Path) -> None:
-    """By its name."""
-    path = tmp_path / "p.csv.gz"
-    path.write_bytes(gzip.compress(b"id,score\na,0.5\n"))
-
-    assert read_predictions(path)["score"].tolist() == [0.5]
-
-
-def test_read_when_parquet_then_read_alike(tmp_path: Path) -> None:
-    """Scores of float32 become float64."""
-    path = tmp_path / "p.parquet"
+def test_read_when_gzipped_or_parquet_then_read_alike(tmp_path: Path) -> None:
+    """By its name; scores of float32 become float64."""
     table = pd.DataFrame({"id": ["a", "b"], "score": np.array([0.25, 1.0], dtype="float32")})
-    table.to_parquet(path)
+    table.to_csv(tmp_path / "p.csv.gz", index=False)
+    table.to_parquet(tmp_path / "p.parquet")
 
-    found = read_predictions(path)
-
-    assert found["score"].dtype == "float64"
-    assert found["score"].tolist() == [0.25, 1.0]
+    for path in tmp_path.iterdir():
+        pd.testing.assert_frame_equal(read_predictions(path), table.astype({"score": "float64"}))
 
 
 @pytest.mark.parametrize(
@@ -248,23 +235,15 @@ def test_read_when_the_file_is_of_another_kind_then_refused(tmp_path: Path, name
         read_predictions(path)
 
 
-def test_read_when_a_gzipped_file_is_cut_off_then_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("begin", "end", "instead"), [(-200, None, b""), (200, 220, b"x" * 20)])
+def test_read_when_a_gzipped_file_is_cut_off_or_damaged_then_refused(
+    tmp_path: Path, begin: int, end: int | None, instead: bytes
+) -> None:
     """An interrupted copy is an error, not a shorter table."""
     rng = np.random.default_rng(0)
     text = "id,score\n" + "".join(f"r{i},{x}\n" for i, x in enumerate(rng.random(500)))
-    path = tmp_path / "p.csv.gz"
-    path.write_bytes(gzip.compress(text.encode())[:-200])
-
-    with pytest.raises(DataError, match="cannot be read"):
-        read_predictions(path)
-
-
-def test_read_when_a_gzipped_file_is_damaged_then_refused(tmp_path: Path) -> None:
-    """Bytes that do not decompress."""
-    rng = np.random.default_rng(0)
-    text = "id,score\n" + "".join(f"r{i},{x}\n" for i, x in enumerate(rng.random(500)))
     packed = bytearray(gzip.compress(text.encode()))
-    packed[200:220] = b"\xff" * 20
+    packed[begin:end] = instead
     (tmp_path / "p.csv.gz").write_bytes(packed)
 
     with pytest.raises(DataError, match="cannot be read"):
@@ -334,54 +313,27 @@ def test_join_when_the_order_differs_then_rows_meet_by_id(
 
     joined = join_predictions(rows, scores(shuffled), scores(ids[::-1]))
 
+    assert list(rows) == ["id", "label", "genome"]
     assert joined["id"].tolist() == ids
     assert joined["baseline_score"].tolist() == [int(name) / 1000 for name in ids]
     assert joined["candidate_score"].tolist() == joined["baseline_score"].tolist()
     assert list(joined) == ["id", "label", "genome", "baseline_score", "candidate_score"]
 
 
-def test_join_when_ids_differ_then_some_of_both_kinds_are_listed() -> None:
-    """Five at most, and how many more."""
-    rows = pd.DataFrame({"id": [str(i) for i in range(10)], "label": 1})
-    everything, other = scores(rows["id"].tolist()), scores(["0", "1", "2", "77"])
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "message"),
+    [
+        ("12345678", "123456789", r"baseline: .* 1 are missing \(9\), 0 are of other rows"),
+        ("123456789", "1234567890", r"candidate: .* 0 are missing \(none\), 1 .* rows \(0\)"),
+        ("123456789", "120", r"candidate: .* 7 are missing \(3, 4, 5, 6, 7 and 2 more\)"),
+        ("1234567891", "123456789", "baseline: 1 ids occur twice: 1"),
+    ],
+)
+def test_join_when_a_side_has_other_rows_then_some_are_listed(
+    baseline: str, candidate: str, message: str
+) -> None:
+    """Nothing is quietly cut to the rows that are left; five are named at most."""
+    rows = pd.DataFrame({"id": list("123456789"), "label": 1})
 
-    with pytest.raises(DataError) as caught:
-        join_predictions(rows, everything, other)
-
-    message = str(caught.value)
-    assert message.startswith("candidate: expected predictions of exactly the 10 test rows")
-    assert "7 are missing (3, 4, 5, 6, 7 and 2 more)" in message
-    assert "1 are of other rows (77)" in message
-
-
-def test_join_when_the_baseline_lacks_a_row_then_it_is_the_baselines_error() -> None:
-    """A truncated file is caught here."""
-    rows = pd.DataFrame({"id": ["1", "2"], "label": 1})
-
-    with pytest.raises(DataError, match=r"baseline.*1 are missing \(2\), 0 are of other rows"):
-        join_predictions(rows, scores(["1"]), scores(["1", "2"]))
-
-
-def test_join_when_a_side_has_a_row_too_many_then_refused() -> None:
-    """Predictions of another split are not quietly cut to this one."""
-    rows = pd.DataFrame({"id": ["1"], "label": 1})
-
-    with pytest.raises(DataError, match=r"candidate.*0 are missing \(none\), 1 are of other rows"):
-        join_predictions(rows, scores(["1"]), scores(["1", "2"]))
-
-
-def test_join_when_done_then_the_callers_table_is_unchanged() -> None:
-    """The result is another table."""
-    rows = pd.DataFrame({"id": ["1"], "label": 1})
-
-    join_predictions(rows, scores(["1"]), scores(["1"]))
-
-    assert list(rows) == ["id", "label"]
-
-
-def test_join_when_an_id_comes_twice_then_refused() -> None:
-    """Tables that were not read from a file are checked as well."""
-    rows = pd.DataFrame({"id": ["1", "2"], "label": 1})
-
-    with pytest.raises(DataError, match="1 ids occur twice: 1"):
-        join_predictions(rows, scores(["1", "2", "1"]), scores(["1", "2"]))
+    with pytest.raises(DataError, match=message):
+        join_predictions(rows, scores(list(baseline)), scores(list(candidate)))

@@ -19,6 +19,7 @@ import torch
 
 from harness.criteria.neighbours import Observation
 from harness.criteria.result import State
+from harness.embedding import Facts
 from harness.errors import ArtifactError
 from harness.pipeline.stopwatch import (
     BATCHING_SEQUENCES,
@@ -46,6 +47,7 @@ class Timed:
     """Embeds at once, and takes the seconds it was given, run by run."""
 
     name, dim, digest = "timed", 2, "0"
+    facts = Facts(engine="none")
 
     def __init__(
         self, clock: Clock, seconds: Iterable[float], *, dtype: str = "float32", value: float = 1
@@ -59,17 +61,16 @@ class Timed:
         self.full_in: set[int] = set()  # runs, counted from 0, whose first batch is too large
         self.n_out_of_memory = 0
 
-    def limit_tokens(self, token_budget: int) -> None:
-        """Let no batch hold more tokens than this."""
-        self.token_budget = min(self.token_budget, token_budget)
-
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return the same vector for each sequence."""
         self.clock.now += next(self.seconds)
         if self.runs in self.full_in:
-            self.token_budget //= 2
+            self.token_budget = min(self.token_budget, token_budget or self.token_budget) // 2
             self.n_out_of_memory += 1
         self.runs += 1
         return np.full((len(sequences), 2), self.value, dtype=np.float32)
@@ -91,6 +92,7 @@ def measured(
     own_value: float = 1,
     observations: Iterable[Observation] = (),
     full_in: Mapping[str, set[int]] = MappingProxyType({}),
+    candidate_engine: str = "none",
 ) -> Stopwatch:
     """Return a stopwatch whose first attempt has been measured as the acceptance tests do.
 
@@ -102,6 +104,7 @@ def measured(
     deployed = Timed(clock, own_dtype, value=own_value) if own_dtype else None
     vectors = np.full((2, 2), stored, dtype=np.float32)
     sides = {"baseline": Timed(clock, baseline), "candidate": Timed(clock, candidate)}
+    sides["candidate"].facts = Facts(engine=candidate_engine)
     for side, runs in full_in.items():
         sides[side].full_in = runs
     stopwatch = Stopwatch(
@@ -275,6 +278,14 @@ def test_judge_when_batches_differed_then_the_next_attempt_has_equal_ones() -> N
     assert result.evidence["token_budget"] == {"baseline": 512, "candidate": 512}
 
 
+def test_judge_when_the_sides_have_different_engines_then_a_warning_says_so() -> None:
+    """It is judged all the same; the ratio is of the models and of what runs them."""
+    result = measured([2.0] * 6, [1.0] * 5, candidate_engine="transformers").judge()
+
+    assert result.state is State.PASS
+    assert "in different engines (baseline: none, candidate: transformers)" in result.warnings[0]
+
+
 @pytest.mark.parametrize("missing", ["baseline", "candidate", "closing"])
 def test_judge_when_rounds_are_missing_then_it_raises(missing: str) -> None:
     """Without the closing round, drift would pass unseen."""
@@ -298,6 +309,7 @@ class Deployed:
     """A baseline that takes 2 s in its own batches and 3 s in padded ones."""
 
     name, dim, digest = "deployed", 1, "0"
+    facts = Facts(engine="none")
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
@@ -305,7 +317,10 @@ class Deployed:
         self.embedded: list[int] = []
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Let 2 s pass."""
         self.now += 2
@@ -351,6 +366,17 @@ def test_measure_causes_when_dtypes_agree_then_only_a_few_sequences_are_embedded
 
     assert causes.to_dict()["precision"] == 1.0
     assert set(deployed.embedded) == {BATCHING_SEQUENCES}
+
+
+def test_measure_causes_when_there_is_no_padded_way_then_batching_has_no_factor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is an ability that an embedder need not have."""
+    monkeypatch.delattr(Deployed, "embed_padded")
+
+    values = measured_causes("float32")[1].to_dict()
+
+    assert (values["batching"], values["n_batching_sequences"]) == (None, 0)
 
 
 @pytest.mark.parametrize("seconds", [0.0, float("nan")])

@@ -1,9 +1,4 @@
-"""Extraction on several processes: how many, and that the run then finds what they made.
-
-A run whose embeddings VirNucPro's tools have made: read, inspected, and never timed.
-
-A run whose nucleotides are embedded by a checkpoint's own code.
-"""
+"""The embeddings of a run: made by several processes, brought, or by a checkpoint's own code."""
 
 from __future__ import annotations
 
@@ -71,10 +66,10 @@ def test_embeddings_when_a_store_dtype_is_set_then_all_stores_have_it(
     config = GateConfig.from_dict(CONFIG | sources, folder=tmp_path)
     vectors = Pipeline(config, tmp_path / "work").vectors
 
-    stores = [*map(vectors.embeddings, SIDES), vectors.nucleotide_embeddings()]
+    made = [*map(vectors.embeddings, SIDES), vectors.nucleotides()]
 
-    assert [getattr(store, "dtype", None) for store in stores] == [dtype] * 3
-    assert vectors.features("baseline", stores[0].ids[:5].to_series()).shape == (5, 8 + 4)
+    assert [getattr(embedded.store, "dtype", None) for embedded in made] == [dtype] * 3
+    assert vectors.features("baseline", made[0].store.ids[:5].to_series()).shape == (5, 8 + 4)
 
 
 def test_embeddings_when_the_model_is_missing_then_no_process_is_started(
@@ -98,15 +93,15 @@ def test_embeddings_when_made_by_two_processes_then_equal_those_of_one(
 ) -> None:
     """The real torchrun, on the real data set: three shards, the same bytes, one rate of both."""
     config = GateConfig.from_dict(CONFIG, folder=ACCEPTANCE / "data")
-    alone = Pipeline(config, tmp_path / "alone").vectors.embeddings("baseline")
+    alone = Pipeline(config, tmp_path / "alone").vectors.embeddings("baseline").store
     monkeypatch.setattr(extraction, "count_processes", lambda *_, **__: 2)
     log = io.StringIO()
     together = Pipeline(config, tmp_path / "together", progress=Progress(log))
     monkeypatch.setattr(extraction, "write_store", lambda *_, **__: pytest.fail("made here"))
 
-    store = together.vectors.embeddings("baseline")
+    store = together.vectors.embeddings("baseline").store
 
-    assert together.cache.artifacts["embeddings baseline"].is_reused
+    assert together.cache.obtained["embeddings baseline"].is_reused
     assert len(list(store.folder.glob("shard-*"))) == 3
     assert _contents(store) == _contents(alone)
     assert " tokens/s, 2 processes)\n" in log.getvalue()
@@ -185,7 +180,7 @@ def test_features_when_both_are_brought_then_they_stand_side_by_side(
     again = open_run()
     np.testing.assert_array_equal(again.vectors.features("baseline", ids[:5]), features)
     assert features.shape == (5, DNABERT_DIM + 6)
-    assert again.cache.artifacts["embeddings nucleotide"].is_reused
+    assert again.cache.obtained["embeddings nucleotide"].is_reused
 
 
 def test_embedding_integrity_when_embeddings_are_brought_then_each_store_is_inspected(
@@ -241,7 +236,7 @@ def test_nucleotides_when_they_are_not_as_wide_as_dnaberts_then_the_file_is_name
     write_embeddings(tmp_path / "files" / "a_DNABERT_S.pt", ["more"], np.ones((1, 7), np.float32))
 
     with pytest.raises(DataError, match=r"a_DNABERT_S\.pt: 7 values a row .* expected 768"):
-        run.vectors.nucleotide_embeddings()
+        run.vectors.nucleotides()
 
 
 def test_stopwatch_when_a_side_brings_embeddings_alone_then_nothing_is_timed(
@@ -273,7 +268,7 @@ def test_run_when_code_of_a_checkpoint_ran_then_its_digest_is_on_record(
     nucleotide_toml.write_text(f"{nucleotide_toml.read_text()}trust_remote_code = true\n")
     run = Pipeline(load_config(nucleotide_toml), tmp_path / "work")
 
-    store = run.vectors.nucleotide_embeddings()
+    store = run.vectors.nucleotides().store
 
     code = describe_run(run)["artifacts"]["nucleotide code"]
     assert (len(store), store.dim) == (120, 8)
@@ -287,6 +282,6 @@ def test_run_when_the_settings_do_not_allow_it_then_no_code_runs(
     run = Pipeline(load_config(nucleotide_toml), tmp_path / "work")
 
     with pytest.raises(MissingInput, match="trust_remote_code = true"):
-        run.vectors.nucleotide_embeddings()
+        run.vectors.nucleotides()
 
     assert not (tmp_path / "trace").exists()

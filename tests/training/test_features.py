@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.embedding import EmbeddingStore, write_store
+from harness.embedding import EmbeddingStore, Facts, write_store
 from harness.errors import ArtifactError, DataError
 from harness.training.features import StoredRows, TrainingData, as_rows, label_rows, read_rows
 from tests.training.conftest import Fit, Rows, draw_rows, same_weights
@@ -113,15 +113,19 @@ def test_fewer_rows_than_a_batch_then_error(fit: Fit, rows: Rows) -> None:
 class _Table:
     """An embedder that looks vectors up."""
 
-    name = "table"
-    digest = "table"
+    name = digest = "table"
+    dtype = "float32"
+    facts = Facts(engine="a table")
 
     def __init__(self, vectors: dict[str, npt.NDArray[np.float32]]) -> None:
         self._vectors = vectors
         self.dim = len(next(iter(vectors.values())))
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         return np.stack([self._vectors[name] for name in sequences])
 

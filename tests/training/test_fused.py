@@ -128,16 +128,3 @@ def test_training_with_fused_steps_then_losses_are_those_of_the_written_out_step
     for one, other in zip(found.history, expected.history, strict=True):
         assert one.train_loss == pytest.approx(other.train_loss, abs=1e-5)
         assert one.validation_loss == pytest.approx(other.validation_loss, abs=1e-5)
-
-
-@pytest.mark.parametrize(("allows_tf32", "precision"), [(True, "tf32"), (False, "ieee")])
-def test_fused_step_then_rounds_factors_only_if_the_recipe_allows_it(
-    allows_tf32: bool, precision: str
-) -> None:
-    """In both products with the features."""
-    fused = _fused(_head(), replace(RECIPE, allows_tf32=allows_tf32))
-
-    fused(*_batch(6), step=0)
-
-    assert fused._precision == precision
-    assert fused.losses[0].isfinite()

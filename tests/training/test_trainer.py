@@ -240,8 +240,8 @@ def test_device_that_is_not_there_then_error_says_so(fit: Fit) -> None:
 
 
 def test_cpu_then_steps_are_written_out() -> None:
-    """Whether or not TF32 is allowed, which only GPUs know."""
-    assert isinstance(choose_engine(Head(4), replace(QUICK, allows_tf32=True)), TrainingStep)
+    """The fused steps are for GPUs alone."""
+    assert isinstance(choose_engine(Head(4), QUICK), TrainingStep)
 
 
 def test_gpu_without_triton_then_error_says_what_to_install(

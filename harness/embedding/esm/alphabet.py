@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from harness.embedding.embedder import MAX_RESIDUES
 from harness.errors import DataError
 
 __all__ = [
-    "MAX_RESIDUES",
     "MAX_TOKENS",
     "TOKENS",
     "TokenisedProteins",
@@ -33,9 +33,7 @@ TOKENS = (
 BEGIN, END = TOKENS.index("<cls>"), TOKENS.index("<eos>")
 UNKNOWN_RESIDUE = TOKENS.index("X")
 
-# ESM2 was trained on 1024 tokens, two of which mark the beginning and the end.
-MAX_RESIDUES = 1022
-MAX_TOKENS = MAX_RESIDUES + 2
+MAX_TOKENS = MAX_RESIDUES + 2  # with the marks of beginning and end
 
 _RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO"
 _TOKEN_OF_BYTE = np.full(256, UNKNOWN_RESIDUE, dtype=np.int32)

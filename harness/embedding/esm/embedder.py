@@ -1,22 +1,24 @@
-"""ESM2-shaped protein language models as embedders: strings on the host in, vectors out.
+"""ESM2 and FastESM2 as embedders: strings on the host in, vectors out.
 
-What a model is called and made of stands here; how it is computed, in ``engine``. Torch is imported
-when a model is loaded, not before.
-
-How many floating-point operations an encoder needs: what rates are compared with.
+What a model is called and made of stands here, and how many operations it takes; how it is
+computed, in ``engine``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import digest_json
-from harness.embedding.esm.alphabet import MAX_RESIDUES, as_proteins
-from harness.embedding.esm.checkpoint import EsmCheckpoint, find_checkpoint, open_checkpoint
+from harness.embedding.devices import gpu_memory_bytes, measure_product_rate
+from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts
+from harness.embedding.esm.alphabet import TokenisedProteins, as_proteins, tokenise
+from harness.embedding.esm.checkpoint import find_checkpoint, open_checkpoint
+from harness.embedding.esm.engine import DTYPES, build_engine
 from harness.embedding.esm.origin import published_as
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EsmEmbedder",
     "encoder_flop",
-    "load_embedder",
 ]
 
 
@@ -60,72 +61,79 @@ class EsmEmbedder:
 
     Parameters
     ----------
-    checkpoint : EsmCheckpoint
-        The weights.
+    model : str
+        Folder of a transformers checkpoint of ESM2 or FastESM2, or the hub id of one that has been
+        downloaded. No code from it is run.
+    revision : str, optional
+        Of the hub id.
     dtype : str
-        float32, bfloat16 or float16: what the encoder computes in. Or float8: bfloat16, with the
-        linear layers in float8, on GPUs that multiply it.
+        float32, bfloat16 or float16: what the encoder computes in.
     device : str
         A torch device.
-    token_budget : int, optional
-        Most tokens in a batch; chosen for the device if not given.
 
     Raises
     ------
     MissingInput
-        If the device is not there.
+        If the weights or the device are not there.
     CheckpointError
         If the weights do not fit the configuration.
     """
 
     def __init__(
         self,
-        checkpoint: EsmCheckpoint,
+        model: str,
         *,
+        revision: str | None = None,
         dtype: str = "float32",
         device: str = "cpu",
-        token_budget: int | None = None,
     ) -> None:
-        from harness.embedding.esm.engine import build_engine
-
-        self._engine = build_engine(
-            checkpoint, dtype=dtype, device=device, token_budget=token_budget
-        )
+        checkpoint = open_checkpoint(find_checkpoint(model, revision))
+        self._engine = build_engine(checkpoint, dtype=dtype, device=device)
+        self._shape = checkpoint.shape
+        self._device = device
         self.name = checkpoint.folder.name
         self.dim = checkpoint.dim
         self.dtype = dtype
-        self.device = device
-        self.files_sha256 = checkpoint.file_digests()
-        self.weights_sha256 = checkpoint.digest(self.files_sha256)
+        files_sha256 = checkpoint.file_digests()
+        self.facts = Facts(
+            engine="packed ESM2 encoder",
+            weights_sha256=checkpoint.digest(files_sha256),
+            n_parameters=checkpoint.n_parameters,
+            is_random=checkpoint.is_untrained(),
+            stand_in=checkpoint.stand_in,
+            files_sha256=files_sha256,
+            published_as=published_as(files_sha256.values()),
+        )
         self.digest = digest_json(
             {
-                "weights": self.weights_sha256,
+                "weights": self.facts.weights_sha256,
                 "dtype": dtype,
                 "pooling": "mean over residues",
                 "engine": ENGINE_VERSION,
             }
         )
-        self.published_as = published_as(self.files_sha256.values())
-        self.is_random = checkpoint.is_untrained()
-        self.stand_in = checkpoint.stand_in
-        self.n_parameters = checkpoint.n_parameters
-        self._checkpoint = checkpoint
 
-    @property
-    def origin(self) -> str:
-        """Where the weights come from: ``official``, ``untrained`` or ``unknown``."""
-        if self.is_random:
-            return "untrained"
-        return "official" if self.published_as else "unknown"
+    @staticmethod
+    def describe(model: str, *, revision: str | None, dtype: str) -> str:
+        """Say what a checkpoint is; of its weights only vectors are read."""
+        checkpoint = open_checkpoint(find_checkpoint(model, revision))
+        folder = checkpoint.folder
+        gigabytes = checkpoint.n_parameters * DTYPES[dtype].itemsize / 1e9
+        parts = [
+            str(folder) if Path(model) == folder else f"{model} in {folder}",
+            f"type {checkpoint.model_type}",
+            f"layers: {checkpoint.shape['num_hidden_layers']}",
+            f"width {checkpoint.dim}",
+            f"{gigabytes:.2g} GB of weights in {dtype}",
+            *(["random weights, so a rehearsal"] if checkpoint.is_untrained() else []),
+            *(["a stand-in, so a rehearsal"] if checkpoint.stand_in else []),
+        ]
+        return ", ".join(parts)
 
     @property
     def token_budget(self) -> int:
         """Most tokens in a batch: halved each time that the device's memory did not suffice."""
         return self._engine.token_budget
-
-    def limit_tokens(self, token_budget: int) -> None:
-        """Let no batch hold more tokens than this; a smaller budget stays."""
-        self._engine.token_budget = min(self._engine.token_budget, token_budget)
 
     @property
     def n_out_of_memory(self) -> int:
@@ -134,14 +142,12 @@ class EsmEmbedder:
 
     def gpu_memory_bytes(self) -> int | None:
         """Return the most that tensors took on its GPU since that was last reset; None on a CPU."""
-        from harness.embedding.devices import gpu_memory_bytes
-
-        return gpu_memory_bytes(self.device)
+        return gpu_memory_bytes(self._device)
 
     def embed(
         self,
         sequences: Sequence[str] | pd.Series[str],
-        *,
+        token_budget: int | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return the embeddings, float32 of shape (n_sequences, dim), by position.
@@ -155,7 +161,7 @@ class EsmEmbedder:
         DeviceError
             If the device's memory does not suffice for a single protein.
         """
-        return self._engine.embed(as_proteins(sequences), on_progress)
+        return self._engine.embed(as_proteins(sequences), token_budget, on_progress)
 
     def embed_padded(
         self, sequences: Sequence[str] | pd.Series[str], *, batch_size: int = 16
@@ -166,49 +172,26 @@ class EsmEmbedder:
         """
         return self._engine.embed_padded(as_proteins(sequences), batch_size)
 
-    def in_dtype(self, dtype: str) -> EsmEmbedder:
-        """Return an embedder of the same weights and device that computes in another dtype."""
-        if dtype == self.dtype:
-            return self
-        return EsmEmbedder(self._checkpoint, dtype=dtype, device=self.device)
+    def tokenise(self, sequences: Sequence[str]) -> TokenisedProteins:
+        """Turn proteins into token ids, as :meth:`embed` does."""
+        return tokenise(as_proteins(sequences))
+
+    def count(self, sequences: Sequence[str]) -> Counts:
+        """Return tokens, cuts and replacements of proteins."""
+        tokenised = self.tokenise(sequences)
+        return Counts(
+            n_tokens=len(tokenised.tokens),
+            n_truncated=tokenised.n_truncated,
+            n_replaced=tokenised.n_replaced,
+        )
 
     def flop(self, n_residues: npt.ArrayLike) -> float:
         """Return the floating-point operations of embedding proteins of so many residues."""
-        return encoder_flop(self._checkpoint.shape, n_residues)
+        return encoder_flop(self._shape, n_residues)
 
     def peak_flops(self) -> float | None:
         """Return the device's measured rate of a large matrix product; None if it has none.
 
         As a CPU has none, nor a GPU without memory for it.
         """
-        from harness.embedding.devices import measure_product_rate
-
-        return measure_product_rate(self.device, self.dtype)
-
-
-def load_embedder(
-    model: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu"
-) -> EsmEmbedder:
-    """Load a protein embedder from a checkpoint folder or a cached hub id.
-
-    Parameters
-    ----------
-    model : str
-        Folder of a transformers checkpoint of ESM2 or FastESM2, or the hub id of one that has been
-        downloaded. No code from it is run.
-    revision : str, optional
-        Of the hub id.
-    dtype : str
-        float32, bfloat16, float16 or float8.
-    device : str
-        A torch device, such as ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    MissingInput
-        If the weights or the device are not there.
-    CheckpointError
-        If the weights do not fit the configuration.
-    """
-    checkpoint = open_checkpoint(find_checkpoint(model, revision))
-    return EsmEmbedder(checkpoint, dtype=dtype, device=device)
+        return measure_product_rate(self._device, self.dtype)

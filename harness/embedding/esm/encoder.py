@@ -1,15 +1,8 @@
 """ESM2's encoder over sequences laid end to end: one implementation for every device.
 
 Tokens of all sequences of a batch form one axis, so no token is padding. How they attend to each
-other is passed in (see ``layouts``), and so is the arithmetic on single tokens: torch's operations
-(``plain``), or kernels for GPUs (``fused``).
-
-The linear layers' weights: in the encoder's dtype, or in float8 with row-wise scales.
-
-float8 is for GPUs that multiply it (Hopper and newer): twice the rate of bfloat16. Each weight row
-and each token gets a scale of its own, so one large value costs its own row precision only.
-
-An encoder's arithmetic in torch's own operations: for every device and dtype.
+other is passed in (see ``engine``), and so is the arithmetic on single tokens: torch's operations
+(``PLAIN``), or kernels for GPUs (``kernels.FUSED``).
 """
 
 from __future__ import annotations
@@ -24,10 +17,7 @@ from harness.embedding.esm.alphabet import MAX_TOKENS
 from harness.embedding.esm.checkpoint import ROTARY_BASE
 
 __all__ = [
-    "FLOAT8",
-    "FLOAT8_MAX",
     "PLAIN",
-    "SMALLEST_SCALE",
     "Arithmetic",
     "Attend",
     "Encoder",
@@ -36,14 +26,8 @@ __all__ = [
     "Norm",
     "Rotation",
     "rotate",
-    "to_float8",
     "unrounded_frequencies",
 ]
-
-
-FLOAT8 = torch.float8_e4m3fn
-FLOAT8_MAX = torch.finfo(FLOAT8).max
-SMALLEST_SCALE = 1e-12  # an all-zero row divided by it stays zero
 
 
 class Linear(NamedTuple):
@@ -51,15 +35,6 @@ class Linear(NamedTuple):
 
     weight: torch.Tensor  # (out, in)
     bias: torch.Tensor | None  # (out,)
-    scale: torch.Tensor | None = None  # (1, out), float32, where the weight is float8
-
-
-def to_float8(linear: Linear) -> Linear:
-    """Return the layer with float8 weights, each row (output) scaled to float8's range."""
-    largest = linear.weight.abs().amax(dim=1, keepdim=True).float()
-    scale = (largest / FLOAT8_MAX).clamp(min=SMALLEST_SCALE)
-    rounded = (linear.weight.float() / scale).to(FLOAT8)
-    return Linear(rounded, linear.bias, scale.t().contiguous())
 
 
 # In training 12% of the tokens were blanked and the others scaled up; without blanks, ESM2 scales

@@ -1,27 +1,15 @@
-"""Runs an encoder over any sequences: batches them, keeps the device busy, survives full memory.
+"""Runs ESM2's encoder over any sequences: end to end, in equal lengths, or padded.
 
 Half precision on a GPU is computed end to end without padding, everything else in batches of equal
-lengths. GPU work is queued, so the host tokenises and copies the next batch meanwhile.
-
-Which sequences are embedded together: at most a budget of tokens, longest first.
-
-Longest first, so that a batch holds similar lengths and memory that does not suffice shows at once.
-
-How the sequences of a batch lie: who attends to whom, and which tokens a vector is the mean of.
-
-Three layouts of the same tokens: end to end (half precision on a GPU), equal lengths (everywhere),
-and padded (the plain way, there to be timed and compared with). A vector is the mean over the
-residues of its sequence, without the beginning and end marks, in float32.
-
-From a checkpoint to an engine: which dtype its parts have, and how they are put together.
+lengths; padding is the plain way, there to be timed and compared with. The layouts say who attends
+to whom, and which tokens a vector is the mean of: the residues of its sequence, without the
+beginning and end marks, in float32. Which sequences go together, and what happens where memory does
+not suffice, is known in ``harness.embedding.batching``.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +17,13 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from harness.embedding.batching import (
+    BatchRunner,
+    batches_in_order,
+    equal_length_batches,
+    packed_batches,
+    to_device,
+)
 from harness.embedding.devices import fitting_budget, require_device
 from harness.embedding.esm.alphabet import TOKENS, token_lengths, tokenise
 from harness.embedding.esm.checkpoint import EsmCheckpoint, table_name
@@ -40,7 +35,6 @@ from harness.embedding.esm.encoder import (
     Norm,
     Rotation,
     rotate,
-    to_float8,
     unrounded_frequencies,
 )
 from harness.errors import DeviceError
@@ -51,60 +45,10 @@ __all__ = [
     "Layout",
     "Packed",
     "Padded",
-    "Rows",
     "assemble_engine",
     "build_encoder",
     "build_engine",
-    "equal_length_batches",
-    "packed_batches",
-    "to_device",
 ]
-
-
-Rows = npt.NDArray[np.int64]
-
-
-def packed_batches(lengths: npt.NDArray[np.int64], budget: int) -> list[Rows]:
-    """Return row numbers of sequences to be laid end to end.
-
-    Batches are about equal in tokens, so that no small one is left for the end.
-
-    Parameters
-    ----------
-    lengths : int array, (sequence,)
-        Tokens of each sequence.
-    budget : int
-        Most tokens in a batch; a longer sequence is a batch of its own.
-    """
-    if not len(lengths):
-        return []
-    order = np.argsort(-lengths, kind="stable")
-    ordered = lengths[order]
-    # A sequence belongs to the share that its first token falls into, and may reach beyond it.
-    n_batches = -(-int(lengths.sum()) // max(1, budget - int(ordered[0])))
-    share = -(-int(lengths.sum()) // n_batches)
-    numbers = (np.cumsum(ordered) - ordered) // share
-    return np.split(order, np.flatnonzero(np.diff(numbers)) + 1)
-
-
-def equal_length_batches(lengths: npt.NDArray[np.int64], budget: int) -> list[Rows]:
-    """Return row numbers of equally long sequences.
-
-    Parameters
-    ----------
-    lengths, budget
-        As for :func:`packed_batches`.
-    """
-    if not len(lengths):
-        return []
-    order = np.argsort(-lengths, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
-    steps = [max(1, budget // int(lengths[rows[0]])) for rows in groups]
-    return [
-        rows[start : start + step]
-        for rows, step in zip(groups, steps, strict=True)
-        for start in range(0, len(rows), step)
-    ]
 
 
 class Layout(Protocol):
@@ -228,22 +172,10 @@ def _in_rows(tensor: torch.Tensor, n_sequences: int) -> torch.Tensor:
     return tensor.view(n_sequences, -1, *tensor.shape[1:])
 
 
-def to_device(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """Return an array as a tensor on a device, copied without waiting for the device."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
-
-
 PADDING = TOKENS.index("<pad>")
 
-_log = logging.getLogger(__name__)
 
-Lengths = npt.NDArray[np.int64]
-
-
-class Engine:
+class Engine(BatchRunner):
     """An encoder on a device.
 
     Parameters
@@ -255,76 +187,41 @@ class Engine:
         Lay sequences end to end rather than in batches of equal lengths.
     token_budget : int
         Most tokens in a batch.
-
-    Attributes
-    ----------
-    token_budget : int
-        What it is now: halved each time that the device's memory did not suffice.
-    n_out_of_memory : int
-        How often that was.
     """
 
     def __init__(
         self, encoder: Encoder, *, device: torch.device, is_packed: bool, token_budget: int
     ) -> None:
-        self.token_budget = token_budget
-        self.n_out_of_memory = 0
+        divide = packed_batches if is_packed else equal_length_batches
+        super().__init__(device=device, token_budget=token_budget, divide=divide)
         self.encoder = encoder
-        self.device = device
         self.is_packed = is_packed
 
     def embed(
-        self, sequences: Sequence[str], on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return the mean hidden state of each sequence's residues, float32 (n_sequences, dim)."""
-        lengths = token_lengths(sequences)
-        finished = _Finished(on_progress, self.device)
-        order, pooled = [], []
-        with self._on_device():
-            waiting = self._batches([np.arange(len(lengths))], lengths)
-            while waiting:
-                vectors = self._try(sequences, waiting[0])
-                if vectors is None:
-                    waiting = self._batches(waiting, lengths)
-                    continue
-                order.append(waiting.popleft())
-                pooled.append(vectors)
-                finished.add(len(vectors))
-            embeddings = self._gather(order, pooled)
-            finished.report(waits=True)
-        return embeddings
+        return self.run(
+            token_lengths(sequences),
+            lambda rows: self._embed_batch([sequences[row] for row in rows]),
+            dim=self.encoder.dim,
+            token_budget=token_budget,
+            on_progress=on_progress,
+        )
 
     def embed_padded(self, sequences: Sequence[str], batch_size: int) -> npt.NDArray[np.float32]:
         """Return the same, in padded batches in the order given."""
-        every = np.arange(len(sequences))
-        order = [every[start : start + batch_size] for start in range(0, len(every), batch_size)]
-        with self._on_device():
-            pooled = [self._embed_padded_batch([sequences[row] for row in rows]) for rows in order]
-            return self._gather(order, pooled)
-
-    def _batches(self, rows: Iterable[Rows], lengths: Lengths) -> deque[Rows]:
-        every = np.concatenate(list(rows))
-        divide = packed_batches if self.is_packed else equal_length_batches
-        return deque(every[part] for part in divide(lengths[every], self.token_budget))
-
-    def _try(self, sequences: Sequence[str], rows: Rows) -> torch.Tensor | None:
-        """Return a batch's vectors; None, and a halved budget, if memory did not suffice."""
-        try:
-            return self._embed_batch([sequences[row] for row in rows])
-        except torch.OutOfMemoryError as error:
-            if len(rows) == 1:
-                raise DeviceError(
-                    f"{self.device}: memory does not suffice for one protein of "
-                    f"{len(sequences[rows[0]])} residues. Use a GPU with more memory, or end what "
-                    "else runs on this one"
-                ) from error
-        torch.cuda.empty_cache()
-        self.n_out_of_memory += 1
-        self.token_budget //= 2
-        _log.warning(
-            "%s ran out of memory: going on with %d tokens a batch", self.device, self.token_budget
+        lengths = token_lengths(sequences)
+        budget = batch_size * int(lengths.max(initial=1))
+        plain = BatchRunner(device=self.device, token_budget=budget, divide=batches_in_order)
+        return plain.run(
+            lengths,
+            lambda rows: self._embed_padded_batch([sequences[row] for row in rows]),
+            dim=self.encoder.dim,
         )
-        return None
 
     def _embed_batch(self, sequences: list[str]) -> torch.Tensor:
         tokenised = tokenise(sequences)
@@ -341,59 +238,13 @@ class Engine:
         return self._encode(tokens.reshape(-1), Padded(lengths, self.device))
 
     def _encode(self, tokens: npt.NDArray[np.int32], layout: Layout) -> torch.Tensor:
-        with torch.no_grad():
-            return layout.pool(self.encoder(to_device(tokens, self.device), layout.attend))
-
-    def _gather(
-        self, order: Sequence[Rows], pooled: Sequence[torch.Tensor]
-    ) -> npt.NDArray[np.float32]:
-        """Return the vectors of all batches as one array in the order of the sequences."""
-        embeddings = np.empty((sum(map(len, pooled)), self.encoder.dim), dtype=np.float32)
-        if pooled:
-            embeddings[np.concatenate(order)] = torch.cat(list(pooled)).cpu().numpy()
-        return embeddings
-
-    def _on_device(self) -> AbstractContextManager[object]:
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-
-
-class _Finished:
-    """Reports sequences when the device has finished them, without waiting for it."""
-
-    def __init__(self, on_progress: Callable[[int], None] | None, device: torch.device) -> None:
-        self._on_progress = on_progress
-        self._is_queued = device.type == "cuda"
-        self._queued: deque[tuple[torch.cuda.Event, int]] = deque()
-
-    def add(self, n_sequences: int) -> None:
-        """Say that the work on so many sequences is done, or queued on a GPU."""
-        if self._on_progress is None:
-            return
-        if not self._is_queued:
-            self._on_progress(n_sequences)
-            return
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        self._queued.append((event, n_sequences))
-        self.report()
-
-    def report(self, *, waits: bool = False) -> None:
-        """Report what is finished by now, or all of it."""
-        while self._on_progress and self._queued:
-            event, n_sequences = self._queued[0]
-            if waits:
-                event.synchronize()
-            elif not event.query():  # type: ignore[no-untyped-call]
-                return
-            self._queued.popleft()
-            self._on_progress(n_sequences)
+        return layout.pool(self.encoder(to_device(tokens, self.device), layout.attend))
 
 
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
-    "float8": torch.bfloat16,  # beside the linear layers
 }
 
 # A layer's parameters, as their names end.
@@ -413,7 +264,7 @@ def build_engine(
     ----------
     checkpoint : EsmCheckpoint
     dtype : str
-        float32, bfloat16, float16 or float8.
+        float32, bfloat16 or float16.
     device : str
         A torch device.
     token_budget : int, optional
@@ -463,7 +314,7 @@ def assemble_engine(
     """
     place = torch.device(device)
     is_fused = place.type == "cuda" and dtype != "float32"
-    encoder = build_encoder(weights, config, is_float8=dtype == "float8", is_fused=is_fused)
+    encoder = build_encoder(weights, config, is_fused=is_fused)
     bytes_per_token = ACTIVATIONS * encoder.dim * DTYPES[dtype].itemsize
     return Engine(
         encoder,
@@ -477,7 +328,6 @@ def build_encoder(
     weights: dict[str, torch.Tensor],
     config: Mapping[str, Any],
     *,
-    is_float8: bool = False,
     is_fused: bool = False,
 ) -> Encoder:
     """Put an encoder together from weights by transformers' names.
@@ -486,8 +336,6 @@ def build_encoder(
     ----------
     weights, config
         As for :func:`assemble_engine`.
-    is_float8 : bool
-        Round the linear layers' weights to float8.
     is_fused : bool
         Compute with kernels for NVIDIA GPUs.
     """
@@ -495,8 +343,7 @@ def build_encoder(
     def linear(*names: str) -> Linear:
         """Return one linear layer whose outputs are those of several, one after the other."""
         weight, bias = (_joined([weights.pop(f"{n}.{kind}") for n in names]) for kind in KINDS)
-        whole = Linear(weight, bias)
-        return to_float8(whole) if is_float8 else whole
+        return Linear(weight, bias)
 
     def norm(name: str) -> Norm:
         weight, bias = (weights.pop(f"{name}.{kind}") for kind in KINDS)

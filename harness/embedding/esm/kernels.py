@@ -23,9 +23,6 @@ import triton
 import triton.language as tl
 
 from harness.embedding.esm.encoder import (
-    FLOAT8,
-    FLOAT8_MAX,
-    SMALLEST_SCALE,
     Arithmetic,
     Layer,
     Linear,
@@ -40,7 +37,6 @@ __all__ = [
     "attend_tiles",
     "normalise",
     "put_off_biases",
-    "round_rows",
     "turn_keys",
 ]
 
@@ -102,29 +98,6 @@ def activate(
     power *= power
     erf = tl.where(x < 0.0, 1.0 / power - 1.0, 1.0 - 1.0 / power)
     tl.store(wide + place, 0.5 * x * (1.0 + erf), mask=is_value)
-
-
-@triton.jit
-def round_rows(
-    values,  # (row, column)
-    rounded,  # out: (row, column), float8
-    scales,  # out: (row,), what each row is to be multiplied by
-    n_columns: tl.constexpr,
-    largest: tl.constexpr,  # of float8
-    smallest_scale: tl.constexpr,
-    block_columns: tl.constexpr,
-):
-    """Round each row to float8, scaled to its range."""
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, block_columns)
-    is_column = column < n_columns
-    place = row * n_columns + column
-    x = tl.load(values + place, mask=is_column, other=0.0).to(tl.float32)
-    scale = tl.maximum(tl.max(tl.abs(x)) / largest, smallest_scale)
-    total = tl.sum(x)
-    scale = tl.where(total == total, scale, total)  # a NaN spoils the row, and is not rounded away
-    tl.store(scales + row, scale)
-    tl.store(rounded + place, (x / scale).to(rounded.dtype.element_ty), mask=is_column)
 
 
 @triton.jit(do_not_specialize=["n_tiles"])
@@ -266,7 +239,6 @@ def _turned(
 # Sizes of tiles, and warps that compute one, found by trying on an H200.
 NORM_WARPS = 2
 VALUES, VALUE_WARPS = 4_096, 4
-ROW_WARPS = 8
 TILE_TOKENS = 64  # of queries, and of keys
 SMALLEST_TILE = 16  # Triton multiplies no smaller ones
 
@@ -353,36 +325,7 @@ def _normalise(hidden: torch.Tensor, norm: Norm) -> torch.Tensor:
 
 
 def _multiply(inputs: torch.Tensor, linear: Linear) -> torch.Tensor:
-    if linear.scale is None:
-        return torch.nn.functional.linear(inputs, linear.weight, linear.bias)
-    rounded, scales = _round_rows(inputs)
-    return torch._scaled_mm(
-        rounded,
-        linear.weight.t(),
-        scale_a=scales,
-        scale_b=linear.scale,
-        bias=linear.bias,
-        out_dtype=inputs.dtype,
-        use_fast_accum=True,
-    )
-
-
-def _round_rows(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return float8 rows, and the float32 scale (row, 1) that each is to be multiplied by."""
-    n_rows, n_columns = values.shape
-    rounded = torch.empty_like(values, dtype=FLOAT8)
-    scales = values.new_empty((n_rows, 1), dtype=torch.float32)
-    round_rows[(n_rows,)](
-        values,
-        rounded,
-        scales,
-        n_columns=n_columns,
-        largest=FLOAT8_MAX,
-        smallest_scale=SMALLEST_SCALE,
-        block_columns=triton.next_power_of_2(n_columns),
-        num_warps=ROW_WARPS,
-    )
-    return rounded, scales
+    return torch.nn.functional.linear(inputs, linear.weight, linear.bias)
 
 
 def _activate(wide: torch.Tensor) -> torch.Tensor:
@@ -392,9 +335,7 @@ def _activate(wide: torch.Tensor) -> torch.Tensor:
 
 
 def _add_product(hidden: torch.Tensor, inputs: torch.Tensor, linear: Linear) -> torch.Tensor:
-    if linear.scale is None:
-        return hidden.addmm_(inputs, linear.weight.t())
-    return hidden.add_(_multiply(inputs, linear))
+    return hidden.addmm_(inputs, linear.weight.t())
 
 
 FUSED = Arithmetic(

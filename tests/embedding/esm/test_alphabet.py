@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from transformers import EsmTokenizer
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 
-from harness.embedding.esm.alphabet import MAX_RESIDUES, TOKENS, as_proteins, tokenise
+from harness.embedding.embedder import MAX_RESIDUES
+from harness.embedding.esm.alphabet import TOKENS, as_proteins, tokenise
 from harness.errors import DataError
 
 PROTEINS = st.text("ACDEFGHIKLMNPQRSTVWYXBUZO", min_size=1, max_size=60)

@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from harness.embedding import load_embedder
 from harness.embedding.esm.alphabet import TOKENS, tokenise
 from harness.embedding.esm.checkpoint import (
     expected_shapes,
@@ -28,7 +29,6 @@ from harness.embedding.esm.checkpoint import (
     open_checkpoint,
     table_name,
 )
-from harness.embedding.esm.embedder import load_embedder
 from harness.errors import CheckpointError, DataError, MissingInput
 
 PROTEINS = ["MKVLAAGICW", "ACDEFGHIKLMNPQRSTVWY"]

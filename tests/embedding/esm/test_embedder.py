@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import EsmModel, EsmTokenizer
 
+from harness.embedding import load_embedder
+from harness.embedding.embedder import Counts
 from harness.embedding.esm.checkpoint import open_checkpoint
-from harness.embedding.esm.embedder import EsmEmbedder, encoder_flop, load_embedder
+from harness.embedding.esm.embedder import EsmEmbedder, encoder_flop
 from harness.embedding.esm.engine import build_encoder
 from harness.errors import DataError, DeviceError, MissingInput
 
@@ -28,7 +30,7 @@ PROTEINS = st.lists(
 @pytest.fixture(scope="module")
 def embedder(checkpoint_folder: Path) -> EsmEmbedder:
     """Return the tiny embedder."""
-    return load_embedder(str(checkpoint_folder))
+    return EsmEmbedder(str(checkpoint_folder))
 
 
 @pytest.fixture(scope="module")
@@ -75,24 +77,23 @@ def test_embed_padded_when_compared_with_embed_then_equal(
     np.testing.assert_allclose(padded, embedder.embed(proteins), rtol=1e-4, atol=1e-5)
 
 
-def test_in_dtype_when_it_is_another_then_weights_are_the_same_and_vectors_near(
-    embedder: EsmEmbedder,
-) -> None:
-    """The same dtype is the same embedder; another is loaded from the same checkpoint."""
-    half = embedder.in_dtype("bfloat16")
+def test_embed_when_a_budget_is_given_then_the_vectors_are_the_same(embedder: EsmEmbedder) -> None:
+    """A call's own limit lowers that of the embedder for once, and never raises it."""
+    proteins = ["ACDEF", "MKVLA", "GG"] * 20
+    before = embedder.token_budget
 
-    assert embedder.in_dtype("float32") is embedder
-    assert (half.dtype, half.weights_sha256) == ("bfloat16", embedder.weights_sha256)
-    np.testing.assert_allclose(half.embed(["ACDEF"]), embedder.embed(["ACDEF"]), atol=0.05)
+    for budget in (1, 10 * before):
+        np.testing.assert_allclose(
+            embedder.embed(proteins, budget), embedder.embed(proteins), rtol=1e-4, atol=1e-5
+        )
+    assert embedder.token_budget == before
 
 
-def test_limit_tokens_when_the_budget_is_smaller_then_it_stays(checkpoint_folder: Path) -> None:
-    """A limit lowers the budget and never raises it."""
-    limited = load_embedder(str(checkpoint_folder))
+def test_count_then_tokens_cuts_and_replacements_are_told(embedder: EsmEmbedder) -> None:
+    """As the vectors are computed: marks included, cut at 1,022, foreign letters as X."""
+    counts = embedder.count(["acj*", "W" * 2000])
 
-    for limit, expected in ((100, 100), (50, 50), (100, 50)):
-        limited.limit_tokens(limit)
-        assert limited.token_budget == expected
+    assert counts == Counts(n_tokens=5 + 1024, n_truncated=1, n_replaced=1)
 
 
 def test_embed_when_progress_is_watched_then_every_sequence_is_counted(
@@ -142,7 +143,7 @@ def test_digest_when_dtype_differs_then_it_differs(checkpoint_folder: Path) -> N
     other = load_embedder(str(checkpoint_folder), dtype="bfloat16")
 
     assert one.digest != other.digest
-    assert one.weights_sha256 == other.weights_sha256
+    assert one.facts == other.facts
 
 
 def test_load_when_memory_is_too_small_for_the_weights_then_the_folder_is_named(

@@ -1,19 +1,14 @@
-"""The engine: sequences end to end against equal lengths, and full memory.
-
-Which sequences go together: all of them, once, and never too many tokens.
-"""
+"""The engine: sequences end to end against equal lengths, and full memory."""
 
 from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,12 +19,9 @@ from harness.embedding.esm.encoder import PLAIN, Attend, Encoder
 from harness.embedding.esm.engine import (
     DTYPES,
     Engine,
-    Rows,
     assemble_engine,
     build_encoder,
     build_engine,
-    equal_length_batches,
-    packed_batches,
 )
 from harness.errors import DeviceError
 
@@ -104,13 +96,12 @@ def test_embed_padded_when_computed_by_kernels_then_the_same(
     [
         ("float32", False, torch.float32),
         ("bfloat16", True, torch.bfloat16),
-        ("float8", True, torch.float8_e4m3fn),
     ],
 )
 def test_engine_when_it_is_for_a_gpu_then_computes_as_asked(
     dtype: str, is_packed: bool, stored: torch.dtype, checkpoint_folder: Path, packed: Engine
 ) -> None:
-    """Half precision by kernels and end to end, float8 in the linear layers, float32 in neither."""
+    """Half precision by kernels and end to end, float32 in neither way."""
     from harness.embedding.esm.kernels import FUSED
 
     checkpoint = open_checkpoint(checkpoint_folder)
@@ -170,51 +161,5 @@ def test_embed_when_memory_is_too_small_for_one_protein_then_it_is_named(engine:
     """There is nothing left to halve."""
     small = with_memory_for(engine, 10, budget=64)
 
-    with pytest.raises(DeviceError, match="one protein of 30 residues"):
+    with pytest.raises(DeviceError, match="one protein of 32 tokens"):
         small.embed(PROTEINS)
-
-
-LENGTHS_BATCHES = st.lists(st.integers(3, 1024), max_size=60).map(
-    lambda n: np.array(n, dtype=np.int64)
-)
-BUDGETS = st.integers(1, 5_000)
-
-Divide = Callable[[npt.NDArray[np.int64], int], list[Rows]]
-
-
-@pytest.mark.parametrize("divide", [packed_batches, equal_length_batches])
-@given(lengths=LENGTHS_BATCHES, budget=BUDGETS)
-def test_batches_then_every_row_is_in_one_and_the_budget_holds(
-    divide: Divide, lengths: npt.NDArray[np.int64], budget: int
-) -> None:
-    """Only a sequence that is longer than the budget exceeds it, and then alone."""
-    batches = divide(lengths, budget)
-
-    rows = np.concatenate([*batches, np.array([], dtype=np.int64)])
-    assert sorted(rows.tolist()) == list(range(len(lengths)))
-    assert all(len(batch) for batch in batches)
-    assert all(len(b) == 1 or lengths[b].sum() <= budget for b in batches)
-
-
-@given(lengths=LENGTHS_BATCHES, budget=BUDGETS)
-def test_equal_length_batches_then_each_holds_one_length(
-    lengths: npt.NDArray[np.int64], budget: int
-) -> None:
-    """So nothing in them is padding."""
-    assert all(len(set(lengths[b])) == 1 for b in equal_length_batches(lengths, budget))
-
-
-def test_packed_batches_when_tokens_do_not_divide_then_none_is_nearly_empty() -> None:
-    """The batches share the tokens evenly; a small last one would cost as much as a full one."""
-    lengths = np.full(101, 100)
-
-    tokens = [int(lengths[rows].sum()) for rows in packed_batches(lengths, 1_100)]
-
-    assert max(tokens) - min(tokens) <= 100
-
-
-def test_packed_batches_then_the_longest_sequences_come_first() -> None:
-    """Memory that does not suffice shows in the first batch."""
-    first, *_ = packed_batches(np.array([5, 900, 7, 800]), 900)
-
-    assert first.tolist() == [1]

@@ -16,15 +16,12 @@ import torch
 from torch.nn import functional
 
 from harness.embedding.esm.encoder import (
-    FLOAT8,
-    FLOAT8_MAX,
     PLAIN,
     Arithmetic,
     Layer,
     Linear,
     Norm,
     Rotation,
-    to_float8,
 )
 from harness.embedding.esm.engine import EqualLengths
 
@@ -45,16 +42,6 @@ def fused() -> Arithmetic:
 def draw(*shape: int, seed: int) -> torch.Tensor:
     """Return normal numbers."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def draw_float8(n_rows: int, n_columns: int, *, seed: int) -> torch.Tensor:
-    """Return bfloat16 numbers that float8 holds exactly.
-
-    Triton's interpreter loses the carry where rounding to float8 ends in the next power of 2.
-    """
-    rows = (100 * draw(n_rows, n_columns, seed=seed)).to(FLOAT8).bfloat16()
-    rows[:, 0] = FLOAT8_MAX  # so that rows are scaled by 1
-    return rows
 
 
 def draw_norm(dim: int, *, shift: torch.Tensor | None = None) -> Norm:
@@ -185,58 +172,6 @@ def test_put_off_biases_when_in_half_precision_then_their_sum_is_not() -> None:
     torch.testing.assert_close(last.shift, torch.full((4,), 1 + 2.0**-12), rtol=0, atol=0)
 
 
-def test_float8_when_compared_with_bfloat16_then_near(fused: Arithmetic) -> None:
-    """Three bits of mantissa leave a few percent of a product's size."""
-    inputs, hidden = draw_float8(7, 48, seed=12), draw(7, 32, seed=15).bfloat16()
-    bias = 1000 * draw(32, seed=14).bfloat16()
-    exact = Linear(draw(32, 48, seed=13).bfloat16(), bias)
-
-    product = fused.multiply(inputs, to_float8(exact)).float()
-    put_off = to_float8(exact._replace(bias=None))
-    added = fused.add_product(hidden.clone(), inputs, put_off).float()
-
-    expected = PLAIN.multiply(inputs, exact).float()
-    assert (product - expected).norm() / expected.norm() < 0.05
-    expected += hidden.float() - bias.float()
-    assert (added - expected).norm() / expected.norm() < 0.05
-
-
-def test_float8_when_a_number_is_nan_then_its_row_shows_it_and_no_other(
-    fused: Arithmetic,
-) -> None:
-    """It is not rounded away."""
-    inputs = draw_float8(3, 48, seed=16)
-    inputs[1, 5] = torch.nan
-
-    product = fused.multiply(inputs, to_float8(Linear(draw(16, 48, seed=17).bfloat16(), None)))
-
-    assert product.isnan().any(dim=1).tolist() == [False, True, False]
-
-
-def test_float8_when_rows_differ_in_size_then_small_ones_keep_their_precision(
-    fused: Arithmetic,
-) -> None:
-    """A large token, and a large output, do not drown the others."""
-    sizes = torch.tensor([2.0**-20, 1.0, 2.0**10]).bfloat16()
-    inputs = draw_float8(3, 64, seed=16) * sizes[:, None]
-    exact = Linear(draw(48, 64, seed=17).bfloat16(), torch.zeros(48).bfloat16())
-    exact.weight[:16] *= 1e3
-
-    rounded = fused.multiply(inputs, to_float8(exact)).float()
-
-    expected = PLAIN.multiply(inputs, exact).float()
-    for part in (slice(0, 16), slice(16, None)):
-        errors = (rounded - expected)[:, part].norm(dim=1) / expected[:, part].norm(dim=1)
-        assert (errors < 0.1).all()  # drowned, it would be 1
-
-
-def test_float8_when_a_row_is_zero_then_it_stays_zero(fused: Arithmetic) -> None:
-    """No division by zero."""
-    exact = Linear(draw(16, 32, seed=18).bfloat16(), torch.zeros(16).bfloat16())
-
-    assert not fused.multiply(torch.zeros(2, 32).bfloat16(), to_float8(exact)).any()
-
-
 # The widths of FastESM2_650 and of the smallest ESM2, whose heads have fewer channels than a tile.
 COMPILE = """
 import triton
@@ -253,14 +188,12 @@ def check(kernel, sizes, **arguments):
     made = compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32))
     print(kernel.__name__, "wgmma" in made.asm["ptx"])
 
-for dim, wide, n_heads in ((1280, 5120, 20), (320, 1280, 20)):
+for dim, n_heads in ((1280, 20), (320, 20)):
     half = dim // n_heads // 2
     power = triton.next_power_of_2
     check(kernels.normalise, {"dim": dim, "epsilon": 1e-5, "block_dim": power(dim)},
           hidden=HALF, shift=FLOAT, weight=HALF, bias=HALF, normed=HALF)
     check(kernels.activate, {"block_values": 4096}, wide=HALF, n_values="i32")
-    check(kernels.round_rows, {"n_columns": wide, "largest": 448.0, "smallest_scale": 1e-12,
-          "block_columns": power(wide)}, values=HALF, rounded="*fp8e4nv", scales=FLOAT)
     sizes = {"n_heads": n_heads, "half": half, "block_half": max(16, power(half)), "block_keys": 64}
     shared = {"qkv": HALF, "cosines": FLOAT, "sines": FLOAT, "starts": "*i32", "n_tiles": "i32"}
     check(kernels.turn_keys, sizes, **shared)
@@ -285,5 +218,5 @@ def test_kernels_when_compiled_for_hopper_then_attention_uses_its_matrix_units()
     )
 
     assert done.returncode == 0, done.stderr
-    kernels = ["normalise False", "activate False", "round_rows False", "turn_keys False"]
+    kernels = ["normalise False", "activate False", "turn_keys False"]
     assert done.stdout.splitlines() == [*kernels, "attend_tiles True"] * 2

@@ -31,11 +31,14 @@ class Counting(KmerProfile):
         self.asked: list[str] = []
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Embed, and note what."""
         self.asked += sequences
-        return super().embed(sequences, on_progress=on_progress)
+        return super().embed(sequences, token_budget, on_progress)
 
 
 class Waiting(KmerProfile):
@@ -46,12 +49,15 @@ class Waiting(KmerProfile):
         self._pipe = pipe
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Say that a shard is begun, and wait."""
         self._pipe.send("begun")
         self._pipe.recv()
-        return super().embed(sequences, on_progress=on_progress)
+        return super().embed(sequences, token_budget, on_progress)
 
 
 def write(

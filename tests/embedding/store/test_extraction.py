@@ -32,6 +32,7 @@ from safetensors import safe_open
 from harness.artifacts import ArtifactStore, digest_file
 from harness.embedding import EmbeddingStore, KmerProfile, write_store
 from harness.embedding.devices import join_ranks
+from harness.embedding.embedder import Counts
 from harness.embedding.extraction import Meter, Throughput, add_throughputs
 from harness.embedding.store import choose_rows_per_shard
 from harness.errors import ArtifactError, DataError, HarnessError, NotFiniteError
@@ -51,12 +52,15 @@ class Interrupted(Counting):
     """Stops at the third shard, as Ctrl-C would."""
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Embed twice, then stop."""
         if len(self.asked) == 6:
             raise KeyboardInterrupt
-        return super().embed(sequences, on_progress=on_progress)
+        return super().embed(sequences, token_budget, on_progress)
 
 
 class Constant(KmerProfile):
@@ -68,7 +72,10 @@ class Constant(KmerProfile):
         self.vector = vector
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return that vector."""
         return np.array([self.vector] * len(sequences), dtype=np.float32)
@@ -89,11 +96,18 @@ def test_write_store_when_interrupted_then_it_goes_on_without_repeating(tmp_path
 class Overflowing(KmerProfile):
     """Has no number for the longest sequence but one."""
 
-    dtype = "float16"
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.dtype = "float16"
 
-    def embed(self, sequences: Sequence[str], **options: Any) -> npt.NDArray[np.float32]:
+    def embed(
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> npt.NDArray[np.float32]:
         """Embed, and overflow."""
-        vectors = super().embed(sequences, **options)
+        vectors = super().embed(sequences, token_budget, on_progress)
         vectors[[text == SEQUENCES[8] for text in sequences], 0] = np.inf
         return vectors
 
@@ -104,7 +118,7 @@ def test_write_store_when_a_row_is_not_finite_then_it_stops_and_keeps_nothing_of
     """Records and dtype are named; the shards before are sound."""
     expected = "2-mer profile in float16: the vectors of 1 of 3 records.*r8.*Embed in bfloat16"
     with pytest.raises(NotFiniteError, match=expected):
-        write(tmp_path, Overflowing(2))
+        write(tmp_path, Overflowing())
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"shard-{number:06d}.safetensors" for number in range(2)
@@ -206,7 +220,10 @@ def test_write_store_when_the_embedder_loses_a_row_then_it_is_refused(tmp_path: 
 
     class Losing(KmerProfile):
         def embed(
-            self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+            self,
+            sequences: Sequence[str],
+            token_budget: int | None = None,
+            on_progress: Callable[[int], None] | None = None,
         ) -> npt.NDArray[np.float32]:
             return super().embed(sequences[1:])
 
@@ -246,11 +263,16 @@ class Counted(KmerProfile):
         """Return the peak."""
         return 400.0
 
+    def count(self, sequences: Sequence[str]) -> Counts:
+        """Return two tokens more than letters, and a letter replaced in each."""
+        n_letters, n_sequences = sum(map(len, sequences)), len(sequences)
+        return Counts(n_tokens=n_letters + 2 * n_sequences, n_replaced=n_sequences)
+
 
 def test_meter_while_embedding_then_shows_sequences_and_tokens_a_second() -> None:
     """Tokens are those of the batch on average, until it is done."""
     task, times = Task(), iter([0.0, 2.0, 4.0])
-    meter = Meter(KmerProfile(1), task, count_tokens=lambda n: n + 2, clock=lambda: next(times))
+    meter = Meter(Counted(1), task, clock=lambda: next(times))
     meter.begin(["A" * 8, "A" * 18])
     meter.advance(1)
 
@@ -288,7 +310,7 @@ def test_throughput_when_the_embedder_counts_operations_then_has_the_share_of_th
     meter.begin(["A" * 8, "A" * 18])
     meter.end()
 
-    assert str(meter.throughput()) == "1 sequences/s, 32% of the device's peak"
+    assert str(meter.throughput()) == "1 sequences/s, 15 tokens/s, 32% of the device's peak"
 
 
 class Full(KmerProfile):
@@ -301,11 +323,14 @@ class Full(KmerProfile):
         return 1000
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Run out of memory once."""
         self.n_out_of_memory += 1
-        return super().embed(sequences, on_progress=on_progress)
+        return super().embed(sequences, token_budget, on_progress)
 
 
 def test_write_store_when_memory_runs_out_then_its_throughput_says_how_often(
@@ -516,12 +541,15 @@ class Failing(Waiting):
     """Cannot embed the second shard."""
 
     def embed(
-        self, sequences: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[str],
+        token_budget: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Refuse one sequence."""
         if SEQUENCES[3] in sequences:
             raise DataError("sequence 3 is none")
-        return super().embed(sequences, on_progress=on_progress)
+        return super().embed(sequences, token_budget, on_progress)
 
 
 def work_as_rank(
