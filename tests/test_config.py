@@ -47,6 +47,7 @@ def test_config_when_only_the_needed_is_given_then_defaults_are_virnucpros() -> 
         ({"training": {"momentum": 0.9}}, 'training.momentum: write the number as text, "0.9"'),
         ({"training": {"momentum": "often"}}, "expected a number as text, got 'often'"),
         ({"training": {"batch_size": 1}}, "training.batch_size: must be at least 2"),
+        ({"training": {"seeds": 0}}, "training.seeds: must be positive"),
         ({"thresholds": 5}, r"\[thresholds\] must be a table"),
         ({"nucleotide": {"model": "m", "embeddings": "e"}}, "give a model, embeddings or kind"),
         ({"nucleotide": {"kind": "kmer", "embeddings": "e"}}, "give a model, embeddings or kind"),

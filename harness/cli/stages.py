@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -89,7 +89,6 @@ class Format(StrEnum):
     """Who is to read it."""
 
     VIRNUCPRO = "virnucpro"
-    ONNX = "onnx"
 
 
 class ExportedSide(StrEnum):
@@ -119,7 +118,7 @@ def export(
     ] = ExportedSide.CANDIDATE,
     work_dir: WorkOption = WORK,
 ) -> None:
-    """Write a head, or a run's embeddings, as VirNucPro takes it; a head as ONNX, too."""
+    """Write a head, or a run's embeddings, as VirNucPro takes it."""
     kind, exporters = _kind_of(source), _exporters(side, work_dir)
     exporter = exporters.get((kind, fmt))
     if exporter is None:
@@ -147,7 +146,6 @@ def _exporters(
 ) -> Mapping[tuple[Source, Format], Callable[[Path, Path], None]]:
     return {
         (Source.HEAD, Format.VIRNUCPRO): _head_for_virnucpro,
-        (Source.HEAD, Format.ONNX): _head_as_onnx,
         (Source.RUN, Format.VIRNUCPRO): partial(_run_for_virnucpro, side=side, work_dir=work_dir),
     }
 
@@ -157,12 +155,6 @@ def _head_for_virnucpro(source: Path, target: Path) -> None:
 
     written = datetime.fromtimestamp(source.stat().st_mtime, UTC)
     export_virnucpro(source, target, training_date=written.date().isoformat())
-
-
-def _head_as_onnx(source: Path, target: Path) -> None:
-    from harness.training.onnx_export import export_onnx
-
-    export_onnx(source, target)
 
 
 def _run_for_virnucpro(source: Path, target: Path, *, side: ExportedSide, work_dir: Path) -> None:
@@ -284,47 +276,25 @@ def train(
     which: Annotated[Which, typer.Argument()] = Which.BOTH,
     gate_config: ConfigOption = GATE_TOML,
     work_dir: WorkOption = WORK,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Also train the seeds after the declared one.")
-    ] = 1,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option("--tensorboard", help="Write TensorBoard event files.", metavar="DIR"),
-    ] = None,
 ) -> None:
     """Train the heads on the training part, as the gate would; what was stopped goes on.
 
-    SIGINT and SIGTERM stop at the end of the step and save. With --seeds N the seeds that follow
-    the declared one are trained, too, and how far they differ on validation stands in the report;
-    the gate judges the declared seed, whatever the others reach.
+    SIGINT and SIGTERM stop after the steps under way and save.
     """
     from harness.pipeline import compute_threads
-    from harness.training.history import EpochRecord, replay_events
 
     pipeline = open_pipeline(gate_config, work_dir)
     threads = compute_threads(pipeline.config.threads)
-    with threads, _explained_stop(), pipeline.heads.keeping_rows():
+    with threads, _explained_stop():
         for side in _sides(which):
             settings: ModelConfig = getattr(pipeline.config, side)
             brought = settings.checkpoint or settings.predictions or settings.metrics
             if brought is not None:
                 typer.echo(f"{side}: brings {brought}; no head is trained")
                 continue
-            head = pipeline.heads.head(side, takes_signals=True, events=tensorboard)
+            head = pipeline.heads.head(side, takes_signals=True)
             facts = pipeline.training(side)
-            if tensorboard is not None and head.is_reused:
-                replay_events(tensorboard / side, [EpochRecord(**row) for row in facts["history"]])
             typer.echo(f"{side}: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")
-            if seeds > 1:
-                _show_spread(side, pipeline.heads.spread(side, seeds, takes_signals=True))
-
-
-def _show_spread(side: Side, spread: list[dict[str, Any]]) -> None:
-    for row in spread:
-        typer.echo(
-            f"{side}, seed {row['seed']}: validation loss {row['validation_loss']:.4f}, "
-            f"accuracy {row['validation_accuracy']:.4f}"
-        )
 
 
 @contextmanager

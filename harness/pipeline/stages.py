@@ -232,12 +232,14 @@ def join_predictions(
         ``id`` (unique), ``label`` and whatever else is to be kept, such as ``lineage``, ``genome``,
         ``length``.
     baseline, candidate : DataFrame
-        ``id`` and ``score``, with exactly the ids of the test rows, in any order.
+        ``id`` and ``score``, with exactly the ids of the test rows, in any order; further columns,
+        such as ``score_43``, are those of other seeds.
 
     Returns
     -------
     DataFrame
-        The test rows, in their order, with ``baseline_score`` and ``candidate_score``.
+        The test rows, in their order, with ``baseline_score`` and ``candidate_score``, and
+        ``baseline_score_43`` and so on where there are other seeds.
 
     Raises
     ------
@@ -247,8 +249,9 @@ def join_predictions(
     joined = test_rows.reset_index(drop=True)
     for side, scores in (("baseline", baseline), ("candidate", candidate)):
         _require_same_ids(side, joined["id"], scores["id"])
-        by_id = scores.set_index("id")["score"]
-        joined[f"{side}_score"] = by_id.reindex(joined["id"]).to_numpy(dtype="float64")
+        by_id = scores.set_index("id").reindex(joined["id"])
+        for name in by_id:
+            joined[f"{side}_{name}"] = by_id[name].to_numpy(dtype="float64")
     return joined
 
 
@@ -345,7 +348,7 @@ class Pipeline:
         self.cache.obtain("config", config.to_dict(), self._write_config)
 
     def training(self, side: Side) -> dict[str, Any]:
-        """Return how a side's head was trained: stopping, sizes, history, spread over seeds."""
+        """Return how a side's head was trained: stopping, sizes, history, other seeds."""
         return self.heads.training(side)
 
     def trainings(self) -> dict[Side, dict[str, Any]]:
@@ -355,13 +358,16 @@ class Pipeline:
         }
 
     def scores(self, side: Side) -> pd.DataFrame:
-        """Return a side's scores of the test records: id, score (probability of viral)."""
+        """Return a side's scores of the test records: id, score (probability of viral).
+
+        Where its heads are trained here, the other seeds' scores stand beside: score_43 and so on.
+        """
         own: Path | None = getattr(self.config, side).predictions
 
         def read() -> pd.DataFrame:
             if own is not None:
                 return self._read_brought(own, read_predictions)
-            return read_predictions(self._scores(side).path / "scores.parquet")
+            return pd.read_parquet(self._scores(side).path / "scores.parquet")
 
         return self.cache.once(f"scores {side}", read)
 
@@ -375,8 +381,9 @@ class Pipeline:
     def predictions(self) -> pd.DataFrame:
         """Return the test records with the scores of both sides, joined by id.
 
-        Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, and,
-        where MMseqs2 is there, identity (percent; 0 without a hit, NaN where not measured).
+        Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, the
+        scores of other seeds (baseline_score_43 and so on), and, where MMseqs2 is there, identity
+        (percent; 0 without a hit, NaN where not measured).
         """
         path = self._predictions().path / "predictions.parquet"
         return self.cache.once("predictions", lambda: pd.read_parquet(path))
@@ -415,18 +422,25 @@ class Pipeline:
             ids = self.samples.split().test
             features = feature_rows(self.vectors, side, ids)
             if brought is None:
-                trained = self.heads.head(side)
-                head = load_head(trained.path / HEAD_FILE)
-                require_unchanged(trained.path / HEAD_FILE, trained.files[HEAD_FILE])
+                heads = {seed: self._seed_head(side, seed) for seed in self.heads.seeds}
             else:
                 load = partial(load_brought_head, n_features=features.shape[1])
-                head = self._read_brought(brought, load)
-            scores = head.predict(features)
-            pd.DataFrame({"id": ids, "score": scores}).to_parquet(folder / "scores.parquet")
+                heads = {self.config.seed: self._read_brought(brought, load)}
+            scores = {
+                "score" if seed == self.config.seed else f"score_{seed}": head.predict(features)
+                for seed, head in heads.items()
+            }
+            pd.DataFrame({"id": ids, **scores}).to_parquet(folder / "scores.parquet")
 
         return self.cache.obtain(
             f"scores {side}", inputs, build, stage=f"predict {side}", kind="scores"
         )
+
+    def _seed_head(self, side: Side, seed: int) -> Head:
+        trained, file = self.heads.head(side), self.heads.head_file(seed)
+        head = load_head(trained.path / file)
+        require_unchanged(trained.path / file, trained.files[file])
+        return head
 
     def _brought(self, side: Side) -> dict[str, str]:
         """Return the sha256 of all that the scores of a side with a head of its own hang on."""

@@ -6,7 +6,6 @@ How the embeddings were made: their pace, on how many processes, with how much o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from statistics import fmean
 from typing import Any
 
 from harness.report.document import (
@@ -126,9 +125,6 @@ def training_blocks(verdict: Mapping[str, Any], pictures: list[Block]) -> list[B
     for side, facts in sides.items():
         if history := as_rows(facts.get("history")):
             blocks.append(_history(f"Epochs of {side_name(verdict, side)}", history))
-    for side, facts in sides.items():
-        if spread := as_rows(facts.get("spread")):
-            blocks.append(_spread(f"Spread over seeds of {side_name(verdict, side)}", spread))
     recipe = as_mapping(sides["candidate"].get("recipe") or sides["baseline"].get("recipe"))
     return blocks + evidence_blocks(recipe, title="Recipe of the heads")
 
@@ -143,38 +139,6 @@ def _facts(verdict: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -
         ),
         note="Early stopping reads the validation part, never the test set.",
     )
-
-
-def _spread(title: str, spread: list[dict[str, Any]]) -> Table:
-    """Return one row a seed, the declared one first, and how far they lie apart."""
-    numbers = ("Epochs run", "Validation loss", "Validation accuracy")
-    rows = [_seed(row, note=" (judged)" if row is spread[0] else "") for row in spread]
-    return Table(
-        title=title,
-        columns=(Column(title="Seed"), *(Column(title=head, kind="number") for head in numbers)),
-        rows=(*rows, *_summaries(spread)),
-        note="The gate judges the head of the declared seed, whatever the others reach; they have "
-        "not read the test set.",
-    )
-
-
-def _seed(row: Mapping[str, Any], *, note: str) -> tuple[str, ...]:
-    return (
-        show_value(str(row.get("seed"))) + note,
-        show_count(as_number(row.get("epochs_run"))),
-        show_number(as_number(row.get("validation_loss"))),
-        show_percent(as_number(row.get("validation_accuracy"))),
-    )
-
-
-def _summaries(spread: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    losses, accuracies = (
-        [number for row in spread if (number := as_number(row.get(key))) is not None]
-        for key in ("validation_loss", "validation_accuracy")
-    )
-    if losses and accuracies:
-        for words, summary in (("Lowest", min), ("Mean", fmean), ("Highest", max)):
-            yield words, "", show_number(summary(losses)), show_percent(summary(accuracies))
 
 
 def _history(title: str, history: list[dict[str, Any]]) -> Table:

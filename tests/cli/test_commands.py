@@ -4,7 +4,7 @@
 
 ``harness export``: what is given decides what can be written.
 
-``harness train``: stopped, killed, gone on with, and with several seeds.
+``harness train``: stopped, killed, gone on with.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -26,8 +27,8 @@ from harness.data.unpickle import load_restricted
 from harness.embedding.virnucpro import MergedFeatures
 from harness.pipeline import Pipeline
 from harness.pipeline.doctor import Check, State
-from harness.progress import Progress
-from harness.training import fit_head, save_head
+from harness.training import fit_head, save_head, trainer
+from harness.training.checkpoints import save_snapshot
 from harness.verdict.history import remember
 from harness.verdict.verdict import write_verdict
 from tests.pipeline.conftest import SETTINGS, write_sequences
@@ -292,20 +293,13 @@ def test_head_for_virnucpro_then_the_file_names_the_day_of_training(
     assert f"virnucpro: {target}" in capsys.readouterr().out
 
 
-def test_head_as_onnx_then_the_file_is_written(head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it computes is tested beside its writer."""
-    target = head.with_suffix(".onnx")
-
-    assert run(monkeypatch, "export", "--format", "onnx", str(head), str(target)) == 0
-
-    assert target.stat().st_size > 4 * 2048 * QUICK.hidden_dim
-
-
 def test_source_that_is_not_there_then_error_says_what_to_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An expected error is a message, not a traceback."""
-    code = run(monkeypatch, "export", "--format", "onnx", str(tmp_path / "x"), str(tmp_path / "y"))
+    code = run(
+        monkeypatch, "export", "--format", "virnucpro", str(tmp_path / "x"), str(tmp_path / "y")
+    )
 
     assert code == 1
     assert "There is no" in capsys.readouterr().err
@@ -315,7 +309,7 @@ def test_folder_then_error_says_what_was_expected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder is no head."""
-    code = run(monkeypatch, "export", "--format", "onnx", str(tmp_path), str(tmp_path / "y"))
+    code = run(monkeypatch, "export", "--format", "virnucpro", str(tmp_path), str(tmp_path / "y"))
 
     assert code == 2
     assert "expected a head" in " ".join(capsys.readouterr().err.split())
@@ -340,23 +334,17 @@ def test_run_for_virnucpro_then_its_files_can_be_brought_as_features(
     assert (len(merged), merged.dim) == (120, 4**2 + 8)
 
 
-def test_run_as_onnx_then_the_formats_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Embeddings are no network."""
-    config = write_sequences(tmp_path)
-
-    assert run(monkeypatch, "export", "--format", "onnx", str(config), str(tmp_path / "y")) == 2
-
-    assert "its formats are virnucpro" in " ".join(capsys.readouterr().err.split())
-
-
 ROOT = Path(__file__).parents[2]
 DIES_AFTER_EPOCH_4 = """
-import os, signal
+import itertools, os, signal
 from harness.cli import main
-from harness.progress import Progress
-Progress.line = lambda self, text: "epoch 4/" in text and os.kill(os.getpid(), signal.SIGKILL)
+from harness.training import trainer
+save, epochs = trainer.save_snapshot, itertools.count(1)
+def save_and_die(*arguments, **keywords):
+    save(*arguments, **keywords)
+    if next(epochs) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+trainer.save_snapshot = save_and_die
 main()
 """
 
@@ -410,7 +398,6 @@ def test_train_when_it_is_killed_then_goes_on_and_the_head_is_the_same(
     assert killed.returncode == -signal.SIGKILL
 
     assert run(monkeypatch, *options) == 0
-    assert capsys.readouterr().err.startswith("train candidate, seed 42: epoch 5/6")
     assert run(monkeypatch, *arguments(embedded, tmp_path / "whole")) == 0
 
     assert head_bytes(tmp_path / "work") == head_bytes(tmp_path / "whole")
@@ -424,8 +411,14 @@ def test_train_when_asked_to_stop_then_saves_and_says_how_to_go_on(
     number: signal.Signals,
 ) -> None:
     """The same command goes on with the next epoch."""
+
+    def save_and_ask(*arguments: Any, **keywords: Any) -> None:
+        save_snapshot(*arguments, **keywords)
+        patched.undo()
+        signal.raise_signal(number)
+
     with monkeypatch.context() as patched:
-        patched.setattr(Progress, "line", lambda *_: signal.raise_signal(number))
+        patched.setattr(trainer, "save_snapshot", save_and_ask)
         assert run(monkeypatch, *options) == 130
     shown = capsys.readouterr().err
     assert f"stopped by {number.name} in epoch 2 after 0 of" in shown
@@ -433,27 +426,4 @@ def test_train_when_asked_to_stop_then_saves_and_says_how_to_go_on(
 
     assert run(monkeypatch, *options) == 0
 
-    assert capsys.readouterr().err.startswith("train candidate, seed 42: epoch 2/6")
-
-
-def test_train_with_several_seeds_then_their_validation_is_shown(
-    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The declared seed and the ones that follow it."""
-    assert run(monkeypatch, *options, "--seeds", "3") == 0
-
-    shown = capsys.readouterr().out
-    for seed in (42, 43, 44):
-        assert f"candidate, seed {seed}: validation loss 0." in shown
-
-
-def test_train_with_tensorboard_then_event_files_are_written(
-    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One folder a side; of a head that is there already, too."""
-    for name in ("trained", "reused"):
-        assert run(monkeypatch, *options, "--tensorboard", str(tmp_path / name)) == 0
-
-    for name in ("trained", "reused"):
-        (events,) = (tmp_path / name / "candidate").glob("events.out.tfevents.*")
-        assert b"validation_loss" in events.read_bytes()
+    assert "candidate: 6 epochs" in capsys.readouterr().out
