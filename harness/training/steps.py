@@ -19,9 +19,11 @@ from typing import TypeAlias
 import torch
 
 from harness.config import TrainingConfig
+from harness.errors import DataError
+from harness.training.features import LabelledRows
 from harness.training.head import NORM_EPSILON, NORM_MOMENTUM, Head
 
-__all__ = ["STEPS_PER_CALL", "HeadSteps"]
+__all__ = ["STEPS_PER_CALL", "EpochLosses", "HeadSteps"]
 
 STEPS_PER_CALL = 64  # a step takes a GPU less time than Python needs to ask for it
 PARTS = 4  # of the features in a GPU's first product: 32 rows alone do not fill it
@@ -179,6 +181,66 @@ class HeadSteps:
         _multiply(features[:, rows].transpose(1, 2), d_product, out=moved, beta=self._decay)
         for value, momentum in _together(first, moved):
             value.addcmul_(momentum, self._rates[:1])
+
+
+class EpochLosses:
+    """One loss a step and head, kept on the device until somebody looks.
+
+    Parameters
+    ----------
+    n_heads : int
+        Heads that are trained.
+    n_rows : int
+        Rows of an epoch.
+    batch_size : int
+        Rows of a step; the last one has what is left.
+    device : torch device
+        Where the losses are computed.
+    """
+
+    def __init__(self, n_heads: int, *, n_rows: int, batch_size: int, device: torch.device) -> None:
+        self.n_steps = -(-n_rows // batch_size)
+        self.values = torch.zeros((n_heads, self.n_steps), device=device)
+        self.n_done = 0
+        self._n_rows = n_rows
+        self._batch_size = batch_size
+
+    def extend(self, losses: torch.Tensor) -> None:
+        """Take the losses of the next steps, (head, step), without waiting for the device."""
+        n_done = self.n_done + losses.shape[1]
+        self.values[:, self.n_done : n_done] = losses
+        self.n_done = n_done
+
+    @property
+    def n_rows_done(self) -> int:
+        """Rows of the steps so far."""
+        return min(self.n_done * self._batch_size, self._n_rows)
+
+    def means(self) -> list[float]:
+        """Return each head's mean over the rows of the steps so far."""
+        rows = torch.full((self.n_done,), self._batch_size, dtype=torch.float64)
+        rows[-1] += self.n_rows_done - self.n_done * self._batch_size
+        losses = self.values[:, : self.n_done].cpu()
+        return [((one * rows).sum() / rows.sum()).item() for one in losses]
+
+    def require_finite(self, rows: LabelledRows, orders: torch.Tensor, *, epoch: int) -> None:
+        """Raise DataError with step and records if a step of the epoch so far has no finite loss.
+
+        Parameters
+        ----------
+        orders : int64 tensor, (head, row)
+            Of the epoch's rows.
+        """
+        wrong = (~self.values[:, : self.n_done].isfinite()).nonzero()
+        if not len(wrong):
+            return
+        head, step = wrong[wrong[:, 1].argmin()].tolist()
+        batch = torch.split(orders[head], self._batch_size)[step].tolist()
+        raise DataError(
+            f"the loss of epoch {epoch}, step {step + 1} is {self.values[head, step].item()}: "
+            "training stopped. Lower the learning rate, or look at the features of this batch: "
+            + ", ".join(rows.names(batch))
+        )
 
 
 # What is trained or followed here, and what a head calls it.

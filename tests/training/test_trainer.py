@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 from harness.training.history import digest_history
-from harness.training.trainer import EpochLosses, stop_requests
+from harness.training.steps import EpochLosses
+from harness.training.trainer import stop_requests
 from tests.training.conftest import (
     LEARNS,
     OVERFITS,
