@@ -128,8 +128,8 @@ class HeadSteps:
             return
         masks = self._masks[:, :n_rows]
         for rng, seed, mask in zip(self._rngs, seeds, masks, strict=True):
-            mask.bernoulli_(self._keep, generator=rng.manual_seed(seed))
-        masks.div_(self._keep)
+            mask.uniform_(generator=rng.manual_seed(seed))  # a CPU draws bernoulli_ far slower
+        masks.lt_(self._keep).div_(self._keep)
 
     def _take_recorded(self, features: torch.Tensor, targets: torch.Tensor) -> None:
         """Take the steps of a full call: the first one compiles, the second records."""

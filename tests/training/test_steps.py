@@ -97,9 +97,9 @@ def test_step_with_dropout_then_gradients_are_autograds() -> None:
     """With the same mask, autograd through the same layers finds the same gradients."""
     features, labels = _rows(32)
     (plain, _), fast = _heads(), _heads()
-    mask = torch.empty(32, 512).bernoulli_(0.75, generator=torch.Generator().manual_seed(SEEDS[0]))
+    uniform = torch.rand(32, 512, generator=torch.Generator().manual_seed(SEEDS[0]))
     hidden = torch.relu(plain.bn1(plain.hidden_layer(features[0])))
-    logits = plain.output_layer(hidden * mask / 0.75)
+    logits = plain.output_layer(hidden * (uniform < 0.75) / 0.75)
     cross_entropy(logits, labels[0]).backward()  # type: ignore[no-untyped-call]
 
     engine = _engine(fast, replace(NO_DROPOUT, dropout=Fraction(1, 4)))
