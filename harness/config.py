@@ -264,9 +264,10 @@ class TrainingConfig:
     min_improvement: Fraction = Fraction(0)
     validation_fraction: Fraction = Fraction(1, 10)
     save_best: bool = False
+    seeds: int = 3  # heads a side: the run's seed, whose head ships, and those that follow it
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "hidden_dim", "lr_step", "patience"):
+        for name in ("epochs", "hidden_dim", "lr_step", "patience", "seeds"):
             _require(getattr(self, name) > 0, f"training.{name}", "must be positive")
         _require(self.batch_size > 1, "training.batch_size", "must be at least 2 (BatchNorm)")
         _require(self.learning_rate > 0, "training.learning_rate", "must be positive")

@@ -52,6 +52,7 @@ def test_config_when_only_the_needed_is_given_then_defaults_are_virnucpros() -> 
         ({"training": {"momentum": "often"}}, "expected a number as text, got 'often'"),
         ({"training": {"batch_size": 1}}, "training.batch_size: must be at least 2"),
         ({"timing": {"runs": 2}}, "timing.runs: must be at least 3"),
+        ({"training": {"seeds": 0}}, "training.seeds: must be positive"),
         ({"thresholds": 5}, r"\[thresholds\] must be a table"),
         ({"nucleotide": {"model": "m", "embeddings": "e"}}, "give a model, embeddings or kind"),
         ({"nucleotide": {"kind": "kmer", "embeddings": "e"}}, "give a model, embeddings or kind"),

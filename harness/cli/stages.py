@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -257,21 +257,16 @@ def train(
     which: Annotated[Which, typer.Argument()] = Which.BOTH,
     gate_config: ConfigOption = GATE_TOML,
     work_dir: WorkOption = WORK,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Also train the seeds after the declared one.")
-    ] = 1,
 ) -> None:
     """Train the heads on the training part, as the gate would; what was stopped goes on.
 
-    SIGINT and SIGTERM stop at the end of the step and save. With --seeds N the seeds that follow
-    the declared one are trained, too, and how far they differ on validation stands in the report;
-    the gate judges the declared seed, whatever the others reach.
+    SIGINT and SIGTERM stop after the steps under way and save.
     """
     from harness.pipeline import compute_threads
 
     pipeline = open_pipeline(gate_config, work_dir)
     threads = compute_threads(pipeline.config.threads)
-    with threads, _explained_stop(), pipeline.heads.keeping_rows():
+    with threads, _explained_stop():
         for side in _sides(which):
             settings: ModelConfig = getattr(pipeline.config, side)
             brought = settings.checkpoint or settings.predictions or settings.metrics
@@ -281,16 +276,6 @@ def train(
             head = pipeline.heads.head(side, takes_signals=True)
             facts = pipeline.heads.training(side)
             typer.echo(f"{side}: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")
-            if seeds > 1:
-                _show_spread(side, pipeline.heads.spread(side, seeds, takes_signals=True))
-
-
-def _show_spread(side: Side, spread: list[dict[str, Any]]) -> None:
-    for row in spread:
-        typer.echo(
-            f"{side}, seed {row['seed']}: validation loss {row['validation_loss']:.4f}, "
-            f"accuracy {row['validation_accuracy']:.4f}"
-        )
 
 
 @contextmanager

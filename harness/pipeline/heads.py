@@ -1,8 +1,7 @@
-"""The heads of a run: trained once for the declared seed, and, on request, for others beside it.
+"""The heads of a run: one a seed for each side, trained together on the same rows.
 
-The gate judges the head of the declared seed. Of the other seeds only validation numbers are kept,
-so that no other head can be judged or deployed in its place. Whether a side's features lie in
-memory or on disk while a head sees them is decided here, too; the numbers are the same either way.
+The head of the declared seed is the one that ships. Also where a side's features lie while a head
+sees them: in memory, or on disk if they are too many; the numbers are the same either way.
 """
 
 from __future__ import annotations
@@ -86,7 +85,6 @@ def memory_bytes() -> int:
 
 HEAD_FILE = "head.safetensors"
 _UNFINISHED = "unfinished"
-_SPREADS = "seed-spreads"
 
 
 class Heads:
@@ -119,107 +117,63 @@ class Heads:
     ) -> None:
         self._config, self._progress = config, progress
         self._samples, self._vectors, self._cache = samples, vectors, cache
-        self._keeps_rows = False
-        self._kept: dict[Side, HeadTrainer] = {}
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Return the seeds of each side's heads, the declared one first."""
+        first = self._config.seed
+        return tuple(range(first, first + self._config.training.seeds))
 
     @once
     def head(self, side: Side, *, takes_signals: bool = False) -> Artifact:
-        """Return a side's head for the declared seed.
+        """Return a side's heads.
 
-        Its folder holds ``head.safetensors``, the head that is to be evaluated, ``training.json``
-        and ``training.jsonl``; where that head is the best one, also ``final.safetensors``.
+        The folder holds ``head.safetensors``, the head of the declared seed that is to be
+        evaluated, one more for each other seed (``head_file``), ``training.json`` and
+        ``training.jsonl``; where the best head is evaluated, also ``final.safetensors``.
 
         Parameters
         ----------
         side : Side
         takes_signals : bool
-            On SIGINT or SIGTERM stop after the step, save, and raise ``TrainingInterrupted``.
+            On SIGINT or SIGTERM stop after the steps, save, and raise ``TrainingInterrupted``.
         """
         inputs = self._inputs(side)
-        recipe = inputs["recipe"]
 
         def build(folder: Path) -> None:
             with _resumable(folder) as unfinished:
-                trained = self._trainer(side).fit(
-                    seed=self._config.seed,
+                heads = self._trainer(side).fit(
+                    seeds=self.seeds,
                     folder=unfinished,
-                    name=_name(side, self._config.seed),
+                    name=f"train {side}",
                     takes_signals=takes_signals,
                 )
-                save_head(folder / HEAD_FILE, trained, {"inputs": inputs})
-                if trained.best is not None:
-                    save_head(
-                        folder / "final.safetensors", trained, {"inputs": inputs}, which="final"
-                    )
-                write_history(folder / "training.jsonl", trained.history)
-                facts = trained.to_dict() | {"recipe": recipe}
+                first, about = heads[0], {"inputs": inputs}
+                for trained in heads:
+                    save_head(folder / self.head_file(trained.seed), trained, about)
+                if first.best is not None:
+                    save_head(folder / "final.safetensors", first, about, which="final")
+                write_history(
+                    folder / "training.jsonl", {each.seed: each.history for each in heads}
+                )
+                facts = first.to_dict() | {
+                    "recipe": inputs["recipe"],
+                    "heads": [each.summary() for each in heads],
+                }
                 write_atomically(folder / "training.json", json.dumps(facts))
 
         return self._cache.obtain(
             f"head {side}", inputs, build, stage=f"train {side}", kind="heads", resumes=True
         )
 
+    def head_file(self, seed: int) -> str:
+        """Return the name of a seed's head within a side's folder."""
+        return HEAD_FILE if seed == self._config.seed else f"head-{seed}.safetensors"
+
     def training(self, side: Side) -> dict[str, Any]:
-        """Return how a side's head was trained, and ``spread`` where other seeds are known."""
-        facts = self._training(side)
-        inputs = self._inputs(side)
-        found = self._cache.find(_SPREADS, lambda made_from: made_from["head"] == inputs)
-        spreads = [_read_json(artifact.path / "spread.json") for artifact in found]
-        return facts | ({"spread": max(spreads, key=len)} if spreads else {})
-
-    def spread(
-        self, side: Side, n_seeds: int, *, takes_signals: bool = False
-    ) -> list[dict[str, Any]]:
-        """Return how far the head's validation numbers depend on the seed.
-
-        Parameters
-        ----------
-        side : Side
-        n_seeds : int
-            The declared seed and the ones that follow it; at least 2.
-        takes_signals : bool
-            As for ``head``.
-
-        Returns
-        -------
-        list of dict of JSON values
-            One a seed, the declared one first: seed, evaluated, epochs_run, best_epoch,
-            validation_loss and validation_accuracy of the head that would be evaluated.
-        """
-        if n_seeds < 2:
-            raise ValueError(f"a spread takes at least 2 seeds, got {n_seeds}")
-        first = self._training(side)
-        others = range(first["seed"] + 1, first["seed"] + n_seeds)
-
-        def build(folder: Path) -> None:
-            with _resumable(folder) as unfinished:
-                trainer = self._trainer(side)
-                trained = [
-                    trainer.fit(
-                        seed=seed,
-                        folder=unfinished / f"seed-{seed}",
-                        name=_name(side, seed),
-                        takes_signals=takes_signals,
-                    )
-                    for seed in others
-                ]
-                known = [first, *(head.to_dict() for head in trained)]
-                text = json.dumps(list(map(_validation_result, known)))
-                write_atomically(folder / "spread.json", text)
-
-        artifact = self._cache.obtain(
-            f"spread {side}",
-            {"head": self._inputs(side), "n_seeds": n_seeds},
-            build,
-            stage=f"train {side} with {n_seeds - 1} other seeds",
-            kind=_SPREADS,
-            resumes=True,
-        )
-        rows: list[dict[str, Any]] = _read_json(artifact.path / "spread.json")
-        return rows
-
-    def _training(self, side: Side) -> dict[str, Any]:
-        facts: dict[str, Any] = _read_json(self.head(side).path / "training.json")
+        """Return how a side's heads were trained: the first in full, all in short as ``heads``."""
+        text = (self.head(side).path / "training.json").read_text(encoding="utf-8")
+        facts: dict[str, Any] = json.loads(text)
         return facts
 
     def _inputs(self, side: Side) -> dict[str, Any]:
@@ -231,27 +185,14 @@ class Heads:
             "device": self._config.device,
         }
 
-    @contextmanager
-    def keeping_rows(self) -> Iterator[None]:
-        """Within it, all trainings of a side share its rows, which are read once."""
-        self._keeps_rows = True
-        try:
-            yield
-        finally:
-            self._keeps_rows = False
-            self._kept.clear()
-
     def _trainer(self, side: Side) -> HeadTrainer:
-        if side in self._kept:
-            return self._kept[side]
-        self._kept.clear()  # the other side's rows: both may be more than the device holds
         train, validation = self._samples.part("train"), self._samples.part("validation")
         n_rows = len(train) + len(validation)
         features, validation_features = (
             feature_rows(self._vectors, side, part["id"], n_rows=n_rows)
             for part in (train, validation)
         )
-        trainer = HeadTrainer(
+        return HeadTrainer(
             features,
             train["label"],
             validation_features=validation_features,
@@ -262,9 +203,6 @@ class Heads:
             validation_ids=validation["id"],
             progress=self._progress,
         )
-        if self._keeps_rows:
-            self._kept[side] = trainer
-        return trainer
 
 
 @contextmanager
@@ -276,21 +214,3 @@ def _resumable(folder: Path) -> Iterator[Path]:
             leftover.unlink()
     yield unfinished
     shutil.rmtree(unfinished)
-
-
-def _name(side: Side, seed: int) -> str:
-    return f"train {side}, seed {seed}"
-
-
-def _validation_result(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the validation numbers of the epoch that the evaluated head is from."""
-    is_best = facts["evaluated"] == "best"
-    epoch = facts["history"][facts["best_epoch"] - 1 if is_best else -1]
-    return {
-        **{key: facts[key] for key in ("seed", "evaluated", "epochs_run", "best_epoch")},
-        **{key: epoch[key] for key in ("validation_loss", "validation_accuracy")},
-    }
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -226,12 +226,14 @@ def join_predictions(
         ``id`` (unique), ``label`` and whatever else is to be kept, such as ``lineage``, ``genome``,
         ``length``.
     baseline, candidate : DataFrame
-        ``id`` and ``score``, with exactly the ids of the test rows, in any order.
+        ``id`` and ``score``, with exactly the ids of the test rows, in any order; further columns,
+        such as ``score_43``, are those of other seeds.
 
     Returns
     -------
     DataFrame
-        The test rows, in their order, with ``baseline_score`` and ``candidate_score``.
+        The test rows, in their order, with ``baseline_score`` and ``candidate_score``, and
+        ``baseline_score_43`` and so on where there are other seeds.
 
     Raises
     ------
@@ -241,8 +243,9 @@ def join_predictions(
     joined = test_rows.reset_index(drop=True)
     for side, scores in (("baseline", baseline), ("candidate", candidate)):
         _require_same_ids(side, joined["id"], scores["id"])
-        by_id = scores.set_index("id")["score"]
-        joined[f"{side}_score"] = by_id.reindex(joined["id"]).to_numpy(dtype="float64")
+        by_id = scores.set_index("id").reindex(joined["id"])
+        for name in by_id:
+            joined[f"{side}_{name}"] = by_id[name].to_numpy(dtype="float64")
     return joined
 
 
@@ -335,7 +338,10 @@ class Pipeline:
         return {side: self.heads.training(side) for side in SIDES if self.heads.head.made(side)}
 
     def scores(self, side: Side) -> pd.DataFrame:
-        """Return a side's scores of the test records: id, score (probability of viral)."""
+        """Return a side's scores of the test records: id, score (probability of viral).
+
+        Where its heads are trained here, the other seeds' scores stand beside: score_43 and so on.
+        """
         return self._scored(side).table
 
     @once
@@ -348,8 +354,9 @@ class Pipeline:
     def predictions(self) -> pd.DataFrame:
         """Return the test records with the scores of both sides, joined by id.
 
-        Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, and,
-        where MMseqs2 is there, identity (percent; 0 without a hit, NaN where not measured).
+        Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, the
+        scores of other seeds (baseline_score_43 and so on), and, where MMseqs2 is there, identity
+        (percent; 0 without a hit, NaN where not measured).
         """
         return pd.read_parquet(self._joined().path)
 
@@ -383,7 +390,7 @@ class Pipeline:
             table = self._read_brought(own, read_predictions)
             return _Scored(table=table, sha256=self._brought_sha256(own))
         made = self._predict(side)
-        table = read_predictions(made.path / "scores.parquet")
+        table = pd.read_parquet(made.path / "scores.parquet")
         return _Scored(table=table, sha256=made.sha256)
 
     def _predict(self, side: Side) -> Artifact:
@@ -401,17 +408,25 @@ class Pipeline:
             ids = drawn.split.test
             features = feature_rows(self.vectors, side, ids)
             if brought is None:
-                head = load_head(trained.path / HEAD_FILE)
-                require_unchanged(trained.path / HEAD_FILE, trained.files[HEAD_FILE])
+                heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
             else:
                 load = partial(load_brought_head, n_features=features.shape[1])
-                head = self._read_brought(brought, load)
-            scores = head.predict(features)
-            pd.DataFrame({"id": ids, "score": scores}).to_parquet(folder / "scores.parquet")
+                heads = {self.config.seed: self._read_brought(brought, load)}
+            scores = {
+                "score" if seed == self.config.seed else f"score_{seed}": head.predict(features)
+                for seed, head in heads.items()
+            }
+            pd.DataFrame({"id": ids, **scores}).to_parquet(folder / "scores.parquet")
 
         return self.cache.obtain(
             f"scores {side}", inputs, build, stage=f"predict {side}", kind="scores"
         )
+
+    def _seed_head(self, trained: Artifact, seed: int) -> Head:
+        file = self.heads.head_file(seed)
+        head = load_head(trained.path / file)
+        require_unchanged(trained.path / file, trained.files[file])
+        return head
 
     @once
     def _joined(self) -> _File:

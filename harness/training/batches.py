@@ -1,40 +1,33 @@
-"""Batches of training rows in a given order: from the device's memory, or streamed to it.
+"""Training rows in the orders of several heads: from the device's memory, or streamed to it.
 
-The order is drawn elsewhere, and is the same for both ways.
-
-What heads share when several are trained: the rows on their device, the recipe, the clock.
-
-Blocks of rows on their way to a device: one is read and copied while another is computed with.
-
-Which rows make a block is decided elsewhere (``batches``).
+A stream reads and copies one block of rows while another is computed with. The orders are drawn
+elsewhere, and are the same for both ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
 
-from harness.config import TrainingConfig
-from harness.progress import Progress
 from harness.training.features import LabelledRows, StoredRows, TrainingData, read_rows
 from harness.training.head import N_CLASSES
-from harness.training.steps import BATCHES_PER_LAUNCH
+from harness.training.steps import STEPS_PER_CALL
 
 __all__ = [
     "Batch",
-    "BatchFeed",
     "BlockStream",
-    "Setup",
+    "CallFeed",
     "bring_rows",
     "must_stream",
     "n_usable_rows",
 ]
 
 
+Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # (head, row, feature), (head, row, class)
 Slot: TypeAlias = "_HostSlot | _CudaSlot"
 
 
@@ -135,20 +128,20 @@ class _CudaSlot:
         self._used.record(torch.cuda.current_stream(self._device))
 
 
-Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # (row, feature), one-hot (row, class)
-
-# Batches that are read together when streaming: long reads, while memory stays small. As many as
-# one launch takes, so that all launches but the last one of an epoch are full.
-STREAMED_BATCHES = BATCHES_PER_LAUNCH
+# A head's rows in a call are padded to a multiple: each head's then begin on a cache line, so that
+# its products are rounded as if it were alone.
+_PADDED_ROWS = 16
 
 
-class BatchFeed:
-    """Feeds the training rows to a device, batch by batch.
+class CallFeed:
+    """Feeds the training rows to a device, for some steps of all heads at a time.
 
     Parameters
     ----------
     rows : LabelledRows
-        What to train on.
+        What to train on; features that are resident lie on the device already.
+    n_heads : int
+        Each of which has an order of its own.
     batch_size : int
         Rows in a batch; the last of an epoch may be smaller.
     device : torch device
@@ -159,56 +152,58 @@ class BatchFeed:
     """
 
     def __init__(
-        self, rows: LabelledRows, *, batch_size: int, device: torch.device, is_streamed: bool
+        self,
+        rows: LabelledRows,
+        *,
+        n_heads: int,
+        batch_size: int,
+        device: torch.device,
+        is_streamed: bool,
     ) -> None:
-        self._batch_size = batch_size
-        self._device = device
+        self._device, self._batch_size = device, batch_size
         self._targets = torch.nn.functional.one_hot(rows.labels, N_CLASSES).float().to(device)
+        self._n_rows = STEPS_PER_CALL * batch_size
+        shape = (n_heads * self._n_rows, rows.n_features)
         self._source: torch.Tensor | BlockStream
         if is_streamed or isinstance(rows.features, StoredRows):
-            n_rows = STREAMED_BATCHES * batch_size
-            self._source = BlockStream(rows.features, block_rows=n_rows, device=device)
+            self._source = BlockStream(rows.features, block_rows=shape[0], device=device)
         else:
-            self._source = rows.features.to(device)
+            self._source, self._buffer = rows.features, torch.empty(shape, device=device)
 
-    def batches(
-        self, order: torch.Tensor, *, first_step: int = 0, n_batches: int = 1
-    ) -> Iterator[Batch]:
-        """Yield features and one-hot labels of each batch, from ``first_step`` on.
+    def calls(self, orders: torch.Tensor, *, first_step: int = 0) -> Iterator[Batch]:
+        """Yield the features and one-hot labels of up to 64 steps, from ``first_step`` on.
 
-        The features are overwritten by the next batch.
+        The features are overwritten by the next call's.
 
         Parameters
         ----------
-        order : int64 tensor, (n_rows,)
+        orders : int64 tensor, (head, row)
             Row numbers of a whole epoch.
         first_step : int
             Number of the first batch, from 0.
-        n_batches : int
-            How many batches to put together; at the end of the epoch there are fewer.
         """
-        rest = order[first_step * self._batch_size :]
-        if isinstance(self._source, torch.Tensor):
-            return self._gather(self._source, rest.to(self._device), n_batches)
-        return self._stream(self._source, rest, n_batches)
+        rest = orders[:, first_step * self._batch_size :]
+        pieces = torch.split(rest, self._n_rows, dim=1)
+        padded = [_pad(piece) for piece in pieces]  # (head, row)
+        blocks = self._blocks([piece.flatten() for piece in padded])
+        for piece, numbers, block in zip(pieces, padded, blocks, strict=True):
+            targets = self._targets.index_select(0, piece.flatten().to(self._device))
+            features = block.view(*numbers.shape, -1)[:, : piece.shape[1]]
+            yield features, targets.view(*piece.shape, -1)
 
-    def _gather(
-        self, features: torch.Tensor, order: torch.Tensor, n_batches: int
-    ) -> Iterator[Batch]:
-        # One buffer for all batches: it stays in the cache.
-        n_rows = n_batches * self._batch_size
-        buffer = torch.empty((n_rows, features.shape[1]), device=self._device)
-        for picked in torch.split(order, n_rows):
-            batch = buffer[: len(picked)]
-            torch.index_select(features, 0, picked, out=batch)
-            yield batch, self._targets.index_select(0, picked)
+    def _blocks(self, pieces: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        if isinstance(self._source, BlockStream):
+            yield from self._source.blocks(pieces)
+            return
+        for piece in pieces:
+            block = self._buffer[: len(piece)]
+            yield torch.index_select(self._source, 0, piece.to(self._device), out=block)
 
-    def _stream(self, stream: BlockStream, order: torch.Tensor, n_batches: int) -> Iterator[Batch]:
-        pieces = torch.split(order, STREAMED_BATCHES * self._batch_size)
-        n_rows = n_batches * self._batch_size
-        for picked, block in zip(pieces, stream.blocks(pieces), strict=True):
-            targets = self._targets.index_select(0, picked.to(self._device))
-            yield from zip(torch.split(block, n_rows), torch.split(targets, n_rows), strict=True)
+
+def _pad(piece: torch.Tensor) -> torch.Tensor:
+    """Repeat rows of each head, so that there is a multiple of so many."""
+    n_rows = -(-piece.shape[1] // _PADDED_ROWS) * _PADDED_ROWS
+    return piece[:, torch.arange(n_rows) % piece.shape[1]]
 
 
 def n_usable_rows(n_rows: int, batch_size: int) -> int:
@@ -223,37 +218,19 @@ def n_usable_rows(n_rows: int, batch_size: int) -> int:
 RESIDENT_SHARE = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """All that training depends on but the seed, ready for use.
-
-    Attributes
-    ----------
-    data : TrainingData
-        Validation features lie on the device already, unless they are streamed.
-    feed : BatchFeed
-        Of the training rows.
-    """
-
-    data: TrainingData
-    feed: BatchFeed
-    recipe: TrainingConfig
-    device: torch.device
-    progress: Progress
-    clock: Callable[[], float]
+def bring_rows(data: TrainingData, device: torch.device) -> TrainingData:
+    """Bring the rows to the device that do not lie on disk."""
+    # A copy even on the CPU: torch's memory is aligned, so that every process rounds alike.
+    validation = _resident(data.validation, device, is_copied=True)
+    return replace(
+        data, train=_resident(data.train, device, is_copied=False), validation=validation
+    )
 
 
-def bring_rows(
-    data: TrainingData, device: torch.device, *, is_streamed: bool
-) -> tuple[TrainingData, BatchFeed]:
-    """Bring the rows to the device, or prepare to stream them."""
-    feed = BatchFeed(data.train, batch_size=data.batch_size, device=device, is_streamed=is_streamed)
-    validation = data.validation
-    if isinstance(validation.features, torch.Tensor) and not is_streamed:
-        # A copy even on the CPU: torch's memory is aligned, so that every process rounds alike.
-        resident = validation.features.to(device, copy=True)
-        data = replace(data, validation=replace(validation, features=resident))
-    return data, feed
+def _resident(rows: LabelledRows, device: torch.device, *, is_copied: bool) -> LabelledRows:
+    if isinstance(rows.features, StoredRows):
+        return rows
+    return replace(rows, features=rows.features.to(device, copy=is_copied))
 
 
 def must_stream(data: TrainingData, device: torch.device) -> bool:

@@ -1,21 +1,8 @@
-"""Heads on disk: safetensors with everything that is known about them as metadata.
+"""What training leaves on disk: finished heads, and the state of a training under way.
 
-Foreign files are read elsewhere (``foreign``), and the state of an unfinished training is no
-checkpoint either (``snapshot``).
-
-The folder of one training: state, history, and in the end the heads.
-
-The state of an unfinished training, on disk: enough to go on bit for bit where it stopped.
-
-Learning rate and patience follow from the history (``schedule``), the order of the rows from the
-seed and the epoch (``seeds``); only what cannot be computed again is kept.
-
-Tensors with JSON metadata in one safetensors file, written atomically.
-
-The same content gives the same bytes: safetensors writes several metadata keys in any order, so
-there is one key, and its JSON is canonical.
-
-What training yields: the heads, and how they came to be.
+Both are safetensors files with everything that is known about them as JSON in one metadata key,
+written atomically; the same content gives the same bytes. VirNucPro's own files are read elsewhere
+(``foreign``).
 """
 
 from __future__ import annotations
@@ -24,12 +11,12 @@ import errno
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +44,6 @@ __all__ = [
     "Choice",
     "Snapshot",
     "TrainedHead",
-    "TrainingFolder",
     "checked_head",
     "fingerprint",
     "load_head",
@@ -80,8 +66,9 @@ def write_tensors(
 ) -> None:
     """Write tensors, from any device, and JSON values."""
     text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    # Views of a common vector would be refused, so each tensor becomes one of its own.
-    copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    # Views of common memory would be refused, so each tensor becomes one of its own.
+    dense = torch.contiguous_format
+    copies = {k: v.detach().cpu().clone(memory_format=dense) for k, v in tensors.items()}
     write_atomically(path, save(copies, {_KEY: text}))
 
 
@@ -204,6 +191,19 @@ class TrainedHead:
             "seed": self.seed,
             "seeds": asdict(self.seeds),
             "history": [asdict(record) for record in self.history],
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is reported of one seed among others: the evaluated head on validation."""
+        record = self.epoch_of(self.evaluated)
+        return {
+            "seed": self.seed,
+            "evaluated": self.evaluated,
+            "epochs_run": self.epochs_run,
+            "best_epoch": self.best_epoch,
+            "stopped_early": self.stopped_early,
+            "validation_loss": record.validation_loss,
+            "validation_accuracy": record.validation_accuracy,
         }
 
 
@@ -338,94 +338,121 @@ def _library_versions() -> dict[str, str]:
     }
 
 
+_STATE, _HISTORY = "state.safetensors", "training.jsonl"
 _SNAPSHOT_KIND = "training state"
-_OWN = ("momentum", "losses", "dropout_state")
 SAMPLED_ROWS = 1024
+
+Weights: TypeAlias = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Where a training stands.
+    """Where a training stands: what cannot be computed again from seeds, recipe and histories.
 
     Attributes
     ----------
-    weights : dict of Tensor
-        The head's parameters and running statistics.
-    best_weights : dict of Tensor
-        Those of the best epoch; empty unless they are kept.
-    momentum : Tensor, (n_parameters,)
-    losses : Tensor, (n_steps,)
+    weights : dict of dict of Tensor
+        Each head's parameters and running statistics, by its seed.
+    best_weights : dict of dict of Tensor
+        Those of its best epoch, where they are kept.
+    momenta : dict of Tensor
+        Of the heads that are still trained.
+    losses : Tensor, (n_heads, n_steps)
         Of the epoch under way; meaningful for its first ``steps_done`` steps.
-    dropout_state : Tensor
-        What the masks of the next steps depend on.
     steps_done : int
         Of the epoch under way.
     trained_seconds : float
         Spent on them.
-    history : tuple of EpochRecord
-        The epochs before.
+    histories : dict of tuple of EpochRecord
+        The epochs before, by seed.
     """
 
-    weights: dict[str, torch.Tensor]
-    best_weights: dict[str, torch.Tensor]
-    momentum: torch.Tensor
+    weights: dict[int, Weights]
+    best_weights: dict[int, Weights]
+    momenta: Weights
     losses: torch.Tensor
-    dropout_state: torch.Tensor
     steps_done: int
     trained_seconds: float
-    history: tuple[EpochRecord, ...]
+    histories: dict[int, tuple[EpochRecord, ...]]
 
 
-def save_snapshot(path: Path, snapshot: Snapshot, *, origin: str) -> None:
-    """Write a snapshot; the one before stays until the new one is whole.
+def save_snapshot(folder: Path, snapshot: Snapshot, *, origin: str) -> None:
+    """Write a snapshot and the histories; the ones before stay until the new ones are whole.
 
     Parameters
     ----------
+    folder : Path
+        Created if it is not there.
+    snapshot : Snapshot
     origin : str
         The fingerprint of what is being trained.
+
+    Raises
+    ------
+    ArtifactError
+        If it cannot be written to.
     """
-    tensors = {name: getattr(snapshot, name) for name in _OWN}
-    tensors |= {f"weights.{name}": tensor for name, tensor in snapshot.weights.items()}
-    tensors |= {f"best_weights.{name}": tensor for name, tensor in snapshot.best_weights.items()}
+    tensors = {"losses": snapshot.losses}
+    tensors |= {f"momenta.{name}": tensor for name, tensor in snapshot.momenta.items()}
+    for kind in ("weights", "best_weights"):
+        for seed, weights in getattr(snapshot, kind).items():
+            tensors |= {f"{kind}.{seed}.{name}": tensor for name, tensor in weights.items()}
     facts = {
         "kind": _SNAPSHOT_KIND,
         "origin": origin,
         "steps_done": snapshot.steps_done,
         "trained_seconds": snapshot.trained_seconds,
-        "history": [asdict(record) for record in snapshot.history],
+        "histories": {
+            str(seed): [asdict(record) for record in history]
+            for seed, history in snapshot.histories.items()
+        },
     }
-    write_tensors(path, tensors, facts)
+    with _explained(folder):
+        write_tensors(folder / _STATE, tensors, facts)
+        write_history(folder / _HISTORY, snapshot.histories)
 
 
-def load_snapshot(path: Path, *, origin: str) -> Snapshot | None:
-    """Read a snapshot; None if there is none.
+def load_snapshot(folder: Path, *, origin: str) -> Snapshot | None:
+    """Read what ``save_snapshot`` wrote; None if there is nothing.
 
     Raises
     ------
     CheckpointError
         If it cannot be read.
     ArtifactError
-        If it belongs to another training: other rows, recipe, seed or device.
+        If it belongs to another training: other rows, recipe, seeds or device.
     """
+    path = folder / _STATE
     if not path.exists():
         return None
     tensors, facts = read_tensors(path)
     if facts.get("kind") != _SNAPSHOT_KIND or facts["origin"] != origin:
         raise ArtifactError(
-            f"{path}: belongs to another training (other rows, recipe, seed or device). "
+            f"{path}: belongs to another training (other rows, recipe, seeds or device). "
             f"Use another folder, or delete {path} to train anew"
         )
+    histories = {int(seed): rows for seed, rows in facts["histories"].items()}
+    weights, best = (
+        {seed: _under(f"{kind}.{seed}.", tensors) for seed in histories}
+        for kind in ("weights", "best_weights")
+    )
     return Snapshot(
-        weights=_under("weights.", tensors),
-        best_weights=_under("best_weights.", tensors),
-        **{name: tensors[name] for name in _OWN},
+        weights=weights,
+        best_weights=best,
+        momenta=_under("momenta.", tensors),
+        losses=tensors["losses"],
         steps_done=facts["steps_done"],
         trained_seconds=facts["trained_seconds"],
-        history=tuple(EpochRecord(**record) for record in facts["history"]),
+        histories={
+            seed: tuple(EpochRecord(**record) for record in rows)
+            for seed, rows in histories.items()
+        },
     )
 
 
-def fingerprint(data: TrainingData, recipe: TrainingConfig, seed: int, device: str) -> str:
+def fingerprint(
+    data: TrainingData, recipe: TrainingConfig, seeds: Sequence[int], device: str
+) -> str:
     """Return a digest of everything that a training depends on.
 
     Of the features only some rows are looked at, since reading all of them can take minutes; whose
@@ -436,7 +463,7 @@ def fingerprint(data: TrainingData, recipe: TrainingConfig, seed: int, device: s
             "train": _digest_rows(data.train),
             "validation": _digest_rows(data.validation),
             "recipe": plain_recipe(recipe),
-            "seed": seed,
+            "seeds": list(seeds),
             "device": device,
         }
     )
@@ -457,63 +484,6 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
-
-
-_STATE = "state.safetensors"
-_HISTORY = "training.jsonl"
-
-
-class TrainingFolder:
-    """Reads and writes what a training leaves behind.
-
-    Parameters
-    ----------
-    path : Path
-        Created when first written to.
-    origin : str
-        Digest of what is being trained: a state of something else is refused.
-    """
-
-    def __init__(self, path: Path, *, origin: str) -> None:
-        self.path = path
-        self._origin = origin
-
-    def load(self) -> Snapshot | None:
-        """Return the state of an interrupted training; None if there is none.
-
-        Raises
-        ------
-        CheckpointError
-            If it cannot be read.
-        ArtifactError
-            If it belongs to another training.
-        """
-        return load_snapshot(self.path / _STATE, origin=self._origin)
-
-    def save(self, snapshot: Snapshot) -> None:
-        """Write the state and the history; the ones before stay until the new ones are whole.
-
-        Raises
-        ------
-        ArtifactError
-            If they cannot be written.
-        """
-        with _explained(self.path):
-            save_snapshot(self.path / _STATE, snapshot, origin=self._origin)
-            write_history(self.path / _HISTORY, snapshot.history)
-
-    def save_heads(self, trained: TrainedHead, metadata: Mapping[str, Any]) -> None:
-        """Write ``final.safetensors``, and ``best.safetensors`` where the best one was kept.
-
-        Raises
-        ------
-        ArtifactError
-            If they cannot be written.
-        """
-        kept: tuple[Choice, ...] = ("final", "best") if trained.best else ("final",)
-        with _explained(self.path):
-            for which in kept:
-                save_head(self.path / f"{which}.safetensors", trained, metadata, which=which)
 
 
 @contextmanager

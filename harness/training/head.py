@@ -1,22 +1,13 @@
 """The head: VirNucPro's two-layer classifier of features, under its own parameter names.
 
-Training it is the trainer's work, reading and writing it that of checkpoints.
-
-The random numbers of training: one seed from the user, one for each purpose.
-
-Weights, shuffling and dropout draw from generators of their own, so that changing one leaves the
-others as they were. Every epoch is seeded anew, so that training can go on at any of them.
-
-A head's parameters as one vector, so that all of them can be updated at once.
-
-How good a head is on the validation rows: what early stopping and the history need.
-
-The metrics of the gate, with their intervals, are computed elsewhere from the test predictions.
+Also the seeds that its training draws from, one for each purpose, so that changing one leaves the
+others as they were, and how good it is on the validation rows. Training it is the trainer's work,
+reading and writing it that of checkpoints; the gate's metrics are computed elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +19,7 @@ from harness.errors import NotFiniteError
 from harness.training.features import Features, LabelledRows, as_rows, explain_widths, read_blocks
 
 __all__ = [
+    "NORM_EPSILON",
     "NORM_MOMENTUM",
     "N_CLASSES",
     "Evaluation",
@@ -37,9 +29,7 @@ __all__ = [
     "draw_order",
     "dropout_seed",
     "evaluate",
-    "flatten_parameters",
     "head_from_weights",
-    "views_by_name",
 ]
 
 
@@ -82,9 +72,9 @@ def draw_order(seeds: Seeds, *, epoch: int, n_rows: int) -> torch.Tensor:
     return torch.from_numpy(rng.permutation(n_rows))
 
 
-def dropout_seed(seeds: Seeds, *, epoch: int) -> int:
-    """Return the seed of one epoch's dropout masks, in [0, 2**63)."""
-    return _first_word(np.random.SeedSequence([seeds.dropout, epoch]))
+def dropout_seed(seeds: Seeds, *, epoch: int, step: int) -> int:
+    """Return the seed of the dropout masks of a call, by its first step, in [0, 2**63)."""
+    return _first_word(np.random.SeedSequence([seeds.dropout, epoch, step]))
 
 
 def _first_word(sequence: np.random.SeedSequence) -> int:
@@ -92,7 +82,8 @@ def _first_word(sequence: np.random.SeedSequence) -> int:
 
 
 N_CLASSES = 2  # 0 not viral, 1 viral
-NORM_MOMENTUM = 0.1  # of the running statistics: PyTorch's default, which VirNucPro keeps
+# PyTorch's defaults, which VirNucPro keeps: of the running statistics, and beside the variance.
+NORM_MOMENTUM, NORM_EPSILON = 0.1, 1e-5
 
 
 class Head(nn.Module):
@@ -107,7 +98,8 @@ class Head(nn.Module):
     dropout : float
         Share of hidden units that training sets to zero, in [0, 1).
     seed : int
-        Of the weights, which are Xavier-uniform (Glorot and Bengio, 2010); biases are zero.
+        Of the weights, which are Xavier-uniform (Glorot and Bengio, 2010), and of the biases, which
+        are uniform within 1 / sqrt(fan in), as PyTorch's Linear draws them.
     """
 
     def __init__(
@@ -115,13 +107,16 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden_layer = _empty_linear(n_features, hidden_dim)
-        self.bn1 = nn.BatchNorm1d(hidden_dim, momentum=NORM_MOMENTUM)
+        self.bn1 = nn.BatchNorm1d(hidden_dim, momentum=NORM_MOMENTUM, eps=NORM_EPSILON)
         self.dropout = nn.Dropout(dropout)
         self.output_layer = _empty_linear(hidden_dim, N_CLASSES)
         rng = torch.Generator().manual_seed(seed)
-        for layer in (self.hidden_layer, self.output_layer):
+        layers = (self.hidden_layer, self.output_layer)
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight, generator=rng)
-            nn.init.zeros_(layer.bias)
+        for layer in layers:
+            bound = layer.in_features**-0.5
+            nn.init.uniform_(layer.bias, -bound, bound, generator=rng)
 
     @property
     def n_features(self) -> int:
@@ -219,23 +214,6 @@ def _empty_linear(n_in: int, n_out: int) -> nn.Linear:
     return nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
 
 
-def flatten_parameters(head: Head) -> torch.Tensor:
-    """Make all parameters views of one vector, (n_parameters,), and return it."""
-    vector = nn.utils.parameters_to_vector(head.parameters()).detach()
-    nn.utils.vector_to_parameters(vector, head.parameters())
-    return vector
-
-
-def views_by_name(head: Head, vector: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return a vector taken apart like the parameters, by their names."""
-    names, parameters = zip(*head.named_parameters(), strict=True)
-    parts = torch.split(vector, [parameter.numel() for parameter in parameters])
-    return {
-        name: part.view_as(parameter)
-        for name, parameter, part in zip(names, parameters, parts, strict=True)
-    }
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """Loss and metrics of one pass over some rows.
@@ -254,23 +232,28 @@ class Evaluation:
     recall: float
 
 
-def evaluate(head: Head, rows: LabelledRows) -> Evaluation:
-    """Evaluate a head, on the device that it is on.
+def evaluate(heads: Sequence[Head], rows: LabelledRows) -> list[Evaluation]:
+    """Evaluate some heads, on the device that they are on, in one pass over the rows.
 
     A row is called viral if the viral logit is the larger one.
     """
-    device = head.output_layer.weight.device
-    loss_sum, pairs = 0.0, torch.zeros(4, dtype=torch.int64)
+    device = heads[0].output_layer.weight.device
+    loss_sums, pairs = [0.0] * len(heads), torch.zeros((len(heads), 4), dtype=torch.int64)
     for start, block in read_blocks(rows.features, device):
-        logits = head.evaluation_logits(block).cpu()
         labels = rows.labels[start : start + len(block)]
-        losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-        loss_sum += losses.sum(dtype=torch.float64).item()
-        pairs += torch.bincount(2 * labels + logits.argmax(dim=1), minlength=4)
-    true_negative, false_positive, false_negative, true_positive = pairs.tolist()
+        for number, head in enumerate(heads):
+            logits = head.evaluation_logits(block).cpu()
+            losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+            loss_sums[number] += losses.sum(dtype=torch.float64).item()
+            pairs[number] += torch.bincount(2 * labels + logits.argmax(dim=1), minlength=4)
+    return list(map(_evaluation, loss_sums, pairs.tolist()))
+
+
+def _evaluation(loss_sum: float, pairs: Sequence[int]) -> Evaluation:
+    true_negative, false_positive, false_negative, true_positive = pairs
     return Evaluation(
-        loss=loss_sum / len(rows),
-        accuracy=(true_negative + true_positive) / len(rows),
+        loss=loss_sum / sum(pairs),
+        accuracy=(true_negative + true_positive) / sum(pairs),
         precision=true_positive / max(1, true_positive + false_positive),
         recall=true_positive / max(1, true_positive + false_negative),
     )

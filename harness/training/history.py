@@ -1,37 +1,30 @@
-"""What is logged of each epoch, and where it goes: records, JSON lines, TensorBoard events.
+"""What is known of each epoch: its record, its line in a log, and what follows from it.
 
-What is said of a training: a line an epoch in a log, a note under the bar in a terminal.
-
-What the recipe says about an epoch: its learning rate, and whether it was the last one.
-
-Both follow from the recipe and the validation losses so far, so that neither has a state of its
-own that could be lost.
+The learning rate and whether an epoch was the last one follow from the recipe and the validation
+losses so far, so that neither has a state of its own that could be lost.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from harness.artifacts import digest_json, write_atomically
 from harness.config import TrainingConfig
-from harness.errors import MissingInput
 
 __all__ = [
     "EpochRecord",
     "Stopping",
-    "describe_end",
     "describe_epoch",
-    "describe_steps",
+    "describe_rest",
     "digest_history",
+    "is_over",
     "judge_stopping",
     "learning_rate",
-    "replay_events",
-    "tensorboard_events",
+    "stopping_of",
     "write_history",
 ]
 
@@ -56,9 +49,9 @@ class EpochRecord:
     learning_rate : float
         Of the epoch's steps.
     elapsed_seconds : float
-        Training and validation together.
+        Training and validation together, of all heads that were trained together.
     rows_per_second : float
-        Training rows by the time of training alone.
+        Training rows by the time of training alone; a row counts once, however many heads see it.
     n_dropped_rows : int
         1 if the last batch would have held a single row, which was left out; else 0.
     """
@@ -81,48 +74,14 @@ def digest_history(history: Sequence[EpochRecord]) -> str:
     return digest_json([{k: v for k, v in row.items() if k not in _MEASURED} for row in rows])
 
 
-def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
-    """Write one JSON object a line."""
-    write_atomically(path, "".join(json.dumps(asdict(record)) + "\n" for record in history))
-
-
-@contextmanager
-def tensorboard_events(folder: Path) -> Iterator[Callable[[EpochRecord], None]]:
-    """Write TensorBoard event files: what it yields is an ``on_epoch`` of ``fit_head``.
-
-    Raises
-    ------
-    MissingInput
-        If TensorBoard is not installed.
-
-    Examples
-    --------
-    >>> with tensorboard_events(Path("runs/1")) as on_epoch:  # doctest: +SKIP
-    ...     fit_head(features, labels, on_epoch=on_epoch, ...)
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingInput(
-            f"TensorBoard cannot be imported ({error})",
-            remedy="Install it: pip install 'virnucpro-harness[tensorboard]'",
-        ) from error
-    with SummaryWriter(folder) as writer:
-
-        def write(record: EpochRecord) -> None:
-            values = asdict(record)
-            epoch = values.pop("epoch")
-            for name, value in values.items():
-                writer.add_scalar(name, value, epoch)
-
-        yield write
-
-
-def replay_events(folder: Path, history: Sequence[EpochRecord]) -> None:
-    """Write TensorBoard event files of a training that is over."""
-    with tensorboard_events(folder) as on_epoch:
-        for record in history:
-            on_epoch(record)
+def write_history(path: Path, histories: Mapping[int, Sequence[EpochRecord]]) -> None:
+    """Write one JSON object a line, with its seed; one head after the other."""
+    lines = [
+        json.dumps({"seed": seed, **asdict(record)}) + "\n"
+        for seed, history in histories.items()
+        for record in history
+    ]
+    write_atomically(path, "".join(lines))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,90 +130,57 @@ def judge_stopping(recipe: TrainingConfig, validation_losses: Sequence[float]) -
     return Stopping(best_epoch=best_epoch, patience_left=max(0, recipe.patience - waited))
 
 
-def describe_epoch(name: str, recipe: TrainingConfig, history: Sequence[EpochRecord]) -> str:
-    """Return a line on the last epoch: losses, metrics, speed, patience and time left.
+def describe_epoch(
+    recipe: TrainingConfig,
+    histories: Sequence[Sequence[EpochRecord]],
+    losses: Sequence[float] | None = None,
+) -> str:
+    """Return a note on all heads: losses, accuracy and patience, from the lowest to the highest.
 
     Parameters
     ----------
-    name : str
-        Of the training.
     recipe : TrainingConfig
         How many epochs there may be, and how patience is counted.
-    history : sequence of EpochRecord
-        All epochs so far, at least one.
+    histories : sequence of sequences of EpochRecord
+        All epochs so far, one history a head.
+    losses : sequence of float, optional
+        Of the epoch under way, so far; by default the note is on the last one.
     """
-    last = history[-1]
-    stopping = judge_stopping(recipe, [record.validation_loss for record in history])
-    is_over = stopping.is_over or last.epoch == recipe.epochs
-    parts = (
-        f"{name}: epoch {last.epoch}/{recipe.epochs}",
-        f"learning rate {last.learning_rate:.3g}",
-        f"train loss {last.train_loss:.4f}",
-        f"validation loss {last.validation_loss:.4f}",
-        f"accuracy {last.validation_accuracy:.4f}",
-        f"precision {last.validation_precision:.4f}",
-        f"recall {last.validation_recall:.4f}",
-        f"{last.elapsed_seconds:.2f} s",
-        f"{last.rows_per_second:,.0f} rows/s",
-        f"patience left {stopping.patience_left}",
-        "done" if is_over else f"at most {_time_left(recipe, history)} left",
-    )
+    last = [history[-1] for history in histories if history]
+    epoch = max((record.epoch for record in last), default=0) + (losses is not None)
+    parts = [
+        f"epoch {epoch}/{recipe.epochs}",
+        f"loss {_range(losses or [record.train_loss for record in last], '.4f')}",
+    ]
+    if last:
+        patience = [stopping_of(recipe, history).patience_left for history in histories]
+        parts += [
+            f"val {_range([record.validation_loss for record in last], '.4f')}",
+            f"acc {_range([record.validation_accuracy for record in last], '.4f')}",
+            f"patience {_range(patience, 'd')}",
+        ]
     return ", ".join(parts)
 
 
-def describe_steps(
-    recipe: TrainingConfig,
-    history: Sequence[EpochRecord],
-    learning_rate: float,
-    loss: float,
-    *,
-    rows_per_second: float,
-) -> str:
-    """Return a note on the epoch under way, and on what the last one reached.
-
-    Parameters
-    ----------
-    recipe, history
-        As for ``describe_epoch``; before the first epoch's end there is no history.
-    learning_rate, loss, rows_per_second : float
-        Of the steps so far.
-    """
-    reached = _reached(recipe, history) if history else []
-    return ", ".join(
-        [
-            *_under_way(recipe, len(history) + 1, learning_rate, loss),
-            *reached,
-            f"{rows_per_second:,.0f} rows/s",
-        ]
-    )
+def describe_rest(recipe: TrainingConfig, histories: Sequence[Sequence[EpochRecord]]) -> str:
+    """Say how long the remaining epochs take at the pace so far, if none is spared."""
+    if all(is_over(recipe, history) for history in histories):
+        return "done"
+    longest = max(histories, key=len)
+    mean_seconds = sum(record.elapsed_seconds for record in longest) / len(longest)
+    return f"{timedelta(seconds=round(mean_seconds * (recipe.epochs - len(longest))))} left"
 
 
-def describe_end(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> str:
-    """Return the same note on the last epoch; arguments as for ``describe_epoch``."""
-    last = history[-1]
-    return ", ".join(
-        [
-            *_under_way(recipe, last.epoch, last.learning_rate, last.train_loss),
-            *_reached(recipe, history),
-            f"{last.rows_per_second:,.0f} rows/s",
-        ]
-    )
+def stopping_of(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> Stopping:
+    """Say where early stopping stands after a history."""
+    return judge_stopping(recipe, [record.validation_loss for record in history])
 
 
-def _under_way(recipe: TrainingConfig, epoch: int, learning_rate: float, loss: float) -> list[str]:
-    return [f"epoch {epoch}/{recipe.epochs}", f"lr {learning_rate:.2g}", f"loss {loss:.4f}"]
+def is_over(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> bool:
+    """Return whether a head's training has ended."""
+    return len(history) >= recipe.epochs or stopping_of(recipe, history).is_over
 
 
-def _reached(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> list[str]:
-    stopping = judge_stopping(recipe, [record.validation_loss for record in history])
-    return [
-        f"val {history[-1].validation_loss:.4f}",
-        f"acc {history[-1].validation_accuracy:.4f}",
-        f"patience {stopping.patience_left}",
-    ]
-
-
-def _time_left(recipe: TrainingConfig, history: Sequence[EpochRecord]) -> timedelta:
-    """Return how long the remaining epochs take at the pace so far, if none is spared."""
-    mean_seconds = sum(record.elapsed_seconds for record in history) / len(history)
-    return timedelta(seconds=round(mean_seconds * (recipe.epochs - len(history))))
+def _range(values: Sequence[float], spec: str) -> str:
+    lowest, highest = format(min(values), spec), format(max(values), spec)
+    return lowest if lowest == highest else f"{lowest}-{highest}"

@@ -1,17 +1,9 @@
 """Training heads: the one way in, the same for the baseline and the candidate.
 
-The loop over epochs and steps for one head; it can stop at any step and go on from there.
-
-What a step computes (``steps``), where batches come from (``batches``) and when to stop
-(``schedule``) are decided elsewhere.
-
-How steps are taken on a device: written out in PyTorch, or fused and captured on CUDA.
-
-Losses that are not finite stop a training, and say where to look.
-
-The losses of an epoch's steps, kept on the device until somebody looks.
-
-Stopping on SIGINT and SIGTERM at a safe point rather than anywhere.
+The loop over epochs and calls for several heads that share rows and recipe, each with weights,
+order, dropout and early stopping of its own; it can stop at any call and go on from there. What a
+step computes (``steps``), where rows come from (``batches``), when a head is done (``history``) and
+what is kept on disk (``checkpoints``) are decided elsewhere.
 """
 
 from __future__ import annotations
@@ -20,12 +12,11 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias
 
 import numpy.typing as npt
 import pandas as pd
@@ -33,14 +24,22 @@ import torch
 
 from harness.config import TrainingConfig
 from harness.embedding.devices import require_device
-from harness.errors import DataError, MissingInput
+from harness.errors import DataError
 from harness.progress import Progress, Task
-from harness.training.batches import Setup, bring_rows, must_stream, n_usable_rows
-from harness.training.checkpoints import Snapshot, TrainedHead, TrainingFolder, fingerprint
-from harness.training.features import Features, LabelledRows, TrainingData, label_rows
+from harness.training.batches import CallFeed, bring_rows, must_stream, n_usable_rows
+from harness.training.checkpoints import (
+    Snapshot,
+    TrainedHead,
+    Weights,
+    fingerprint,
+    load_snapshot,
+    save_snapshot,
+)
+from harness.training.features import Features, TrainingData, label_rows
 from harness.training.head import (
     Evaluation,
     Head,
+    Seeds,
     derive_seeds,
     draw_order,
     dropout_seed,
@@ -49,137 +48,23 @@ from harness.training.head import (
 )
 from harness.training.history import (
     EpochRecord,
-    Stopping,
-    describe_end,
     describe_epoch,
-    describe_steps,
-    judge_stopping,
+    describe_rest,
+    is_over,
     learning_rate,
+    stopping_of,
 )
-from harness.training.steps import BATCHES_PER_LAUNCH, CapturedSteps, TrainingStep, record_graph
+from harness.training.steps import EpochLosses, HeadSteps
 
 __all__ = [
-    "EpochLosses",
     "HeadTrainer",
-    "StepEngine",
+    "Setup",
     "StopRequest",
     "TrainingInterrupted",
     "TrainingRun",
-    "choose_engine",
     "fit_head",
-    "require_finite_losses",
-    "require_finite_validation",
     "stop_requests",
 ]
-
-
-StepEngine: TypeAlias = TrainingStep | CapturedSteps
-
-# Larger batches keep a GPU busy by themselves, and do not fit into the registers of one program.
-LARGEST_FUSED_BATCH = 512
-
-
-def choose_engine(head: Head, recipe: TrainingConfig) -> StepEngine:
-    """Return what takes a head's steps on the device that it is on.
-
-    Parameters
-    ----------
-    head : Head
-        Is trained in place.
-    recipe : TrainingConfig
-        Batch size, learning rate, momentum and dropout.
-
-    Raises
-    ------
-    MissingInput
-        If the device is a GPU and Triton cannot be imported.
-    """
-    is_cuda = head.output_layer.weight.is_cuda
-    if not is_cuda or recipe.batch_size > LARGEST_FUSED_BATCH:
-        return TrainingStep(head, recipe)
-    try:
-        from harness.training.fused import FusedStep
-    except ImportError as error:
-        raise MissingInput(
-            f"training on a GPU needs Triton, which cannot be imported ({error})",
-            remedy="Install PyTorch's CUDA build for Linux, which brings it, or train on the CPU",
-        ) from error
-    step = FusedStep(head, recipe, n_steps=BATCHES_PER_LAUNCH)
-    return CapturedSteps(head, recipe, step=step, record=record_graph)
-
-
-class EpochLosses:
-    """One loss a step; to be filled from the first step on.
-
-    Parameters
-    ----------
-    n_rows : int
-        Rows of an epoch.
-    batch_size : int
-        Rows of a step; the last one has what is left.
-    device : torch device
-        Where the losses are computed.
-    """
-
-    def __init__(self, *, n_rows: int, batch_size: int, device: torch.device) -> None:
-        self.n_steps = -(-n_rows // batch_size)
-        self.values = torch.zeros(self.n_steps, device=device)
-        self.n_done = 0
-        self._n_rows = n_rows
-        self.batch_size = batch_size
-
-    def extend(self, losses: torch.Tensor) -> None:
-        """Take the losses of the next steps, or of one, without waiting for the device."""
-        n_done = self.n_done + losses.numel()
-        self.values[self.n_done : n_done] = losses
-        self.n_done = n_done
-
-    @property
-    def n_rows_done(self) -> int:
-        """Rows of the steps so far."""
-        return min(self.n_done * self.batch_size, self._n_rows)
-
-    def mean(self) -> float:
-        """Return the mean over the rows of the steps so far."""
-        rows = torch.full((self.n_done,), self.batch_size, dtype=torch.float64)
-        rows[-1] += self.n_rows_done - self.n_done * self.batch_size
-        losses = self.values[: self.n_done].cpu()
-        return ((losses * rows).sum() / rows.sum()).item()
-
-    def first_not_finite(self) -> int | None:
-        """Return the number of the first step, from 0, whose loss is not finite; None if none."""
-        wrong = (~self.values[: self.n_done].isfinite()).nonzero()
-        return int(wrong[0]) if len(wrong) else None
-
-
-def require_finite_losses(
-    losses: EpochLosses, rows: LabelledRows, order: torch.Tensor, *, epoch: int
-) -> None:
-    """Raise DataError with step and records if a step of the epoch so far has no finite loss.
-
-    Parameters
-    ----------
-    order : int64 tensor, (n_rows,)
-        Of the epoch's rows.
-    """
-    step = losses.first_not_finite()
-    if step is None:
-        return
-    batch = torch.split(order, losses.batch_size)[step].tolist()
-    raise DataError(
-        f"the loss of epoch {epoch}, step {step + 1} is {losses.values[step].item()}: training "
-        "stopped. Lower the learning rate, or look at the features of this batch: "
-        + ", ".join(rows.names(batch))
-    )
-
-
-def require_finite_validation(loss: float, *, epoch: int) -> None:
-    """Raise DataError if a validation loss can neither be improved on nor be judged."""
-    if not math.isfinite(loss):
-        raise DataError(
-            f"the validation loss of epoch {epoch} is {loss}: training stopped. "
-            "Lower the learning rate"
-        )
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -237,19 +122,49 @@ def stop_requests(*, is_enabled: bool) -> Iterator[StopRequest]:
         restore()
 
 
-# Calls of the engine between two looks at the losses: each look waits for the device.
-CALLS_PER_LOOK = 64
+# Calls of 64 steps between two looks at the losses: on a GPU each look waits for it.
+CALLS_PER_LOOK = 16
+EPOCHS_PER_LINE = 10  # in a log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """All that training depends on but the seeds, ready for use.
+
+    Attributes
+    ----------
+    data : TrainingData
+        Features lie on the device already, unless they are streamed.
+    """
+
+    data: TrainingData
+    recipe: TrainingConfig
+    device: torch.device
+    is_streamed: bool
+    progress: Progress
+    clock: Callable[[], float]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Trained:
+    """One of the heads, and how far it is."""
+
+    seed: int
+    seeds: Seeds
+    head: Head
+    history: tuple[EpochRecord, ...] = ()
+    best_weights: Weights = field(default_factory=dict)
 
 
 class TrainingRun:
-    """Trains one head.
+    """Trains some heads.
 
     Parameters
     ----------
     setup : Setup
         What to train on, and how.
-    seed, folder, name, on_epoch
-        As for ``fit_head``.
+    seeds, folder, name
+        As for ``HeadTrainer.fit``.
 
     Raises
     ------
@@ -258,47 +173,33 @@ class TrainingRun:
     """
 
     def __init__(
-        self,
-        setup: Setup,
-        *,
-        seed: int,
-        folder: Path | None,
-        name: str,
-        on_epoch: Callable[[EpochRecord], None] | None,
+        self, setup: Setup, *, seeds: Sequence[int], folder: Path | None, name: str
     ) -> None:
         self._setup, self._recipe = setup, setup.recipe
-        self._name, self._on_epoch = name, on_epoch
-        self._seed, self._seeds = seed, derive_seeds(seed)
+        self._name, self._folder = name, folder
         self._n_usable = n_usable_rows(len(setup.data.train), setup.recipe.batch_size)
-        self._losses = EpochLosses(
-            n_rows=self._n_usable, batch_size=setup.recipe.batch_size, device=setup.device
-        )
-        self._head = Head(
-            setup.data.train.n_features,
-            hidden_dim=setup.recipe.hidden_dim,
-            dropout=float(setup.recipe.dropout),
-            seed=self._seeds.weights,
-        ).to(setup.device)
-        self._engine = choose_engine(self._head, setup.recipe)
-        self._best_weights: dict[str, torch.Tensor] = {}
-        self._history: tuple[EpochRecord, ...] = ()
-        self._begin_epoch()
-        self._folder: TrainingFolder | None = None
-        if folder is not None:
-            origin = fingerprint(setup.data, setup.recipe, seed, setup.device.type)
-            self._folder = TrainingFolder(folder, origin=origin)
-            if (snapshot := self._folder.load()) is not None:
+        self._all = tuple(self._begin(seed) for seed in seeds)
+        self._origin = fingerprint(setup.data, setup.recipe, seeds, setup.device.type)
+        snapshot = None if folder is None else load_snapshot(folder, origin=self._origin)
+        if snapshot is not None:
+            for trained in self._all:
+                trained.history = snapshot.histories[trained.seed]
+                trained.best_weights = snapshot.best_weights[trained.seed]
+                trained.head.load_state_dict(snapshot.weights[trained.seed])
+        self._active = [trained for trained in self._all if not self._is_over(trained)]
+        if self._active:
+            self._engine = HeadSteps([trained.head for trained in self._active], setup.recipe)
+            self._begin_epoch()
+            if snapshot is not None:
                 self._go_on_from(snapshot)
 
-    def finish(self, stop: StopRequest, metadata: Mapping[str, Any]) -> TrainedHead:
+    def finish(self, stop: StopRequest) -> tuple[TrainedHead, ...]:
         """Train to the end.
 
         Parameters
         ----------
         stop : StopRequest
-            Is looked at after every step; on CUDA, after every launch of up to 64 of them.
-        metadata : mapping of JSON values
-            What the saved heads say about themselves besides.
+            Is looked at after every call of up to 64 steps.
 
         Raises
         ------
@@ -309,91 +210,123 @@ class TrainingRun:
         TrainingInterrupted
             If somebody asked to stop; the state is saved first.
         """
-        n_steps = self._losses.n_steps
+        n_steps = -(-self._n_usable // self._recipe.batch_size)
         with self._setup.progress.task(self._name, self._recipe.epochs * n_steps, "steps") as task:
-            task.advance(len(self._history) * n_steps + self._losses.n_done)
-            while not self._is_over():
+            n_epochs = max(len(trained.history) for trained in self._all)
+            task.advance(n_epochs * n_steps + (self._losses.n_done if self._active else 0))
+            while self._active:
                 self._leave_if_asked(stop)
                 self._train_epoch(stop, task)
                 self._end_epoch()
-                task.advance(0, describe_end(self._recipe, self._history))
-        trained = self._result()
-        if self._folder is not None:
-            self._folder.save_heads(trained, metadata)
-        return trained
+                task.advance(0, describe_epoch(self._recipe, self._histories))
+        return tuple(map(self._result, self._all))
+
+    def _begin(self, seed: int) -> _Trained:
+        seeds, recipe = derive_seeds(seed), self._recipe
+        head = Head(
+            self._setup.data.train.n_features,
+            hidden_dim=recipe.hidden_dim,
+            dropout=float(recipe.dropout),
+            seed=seeds.weights,
+        )
+        return _Trained(seed=seed, seeds=seeds, head=head.to(self._setup.device))
 
     @property
     def _epoch(self) -> int:
-        return len(self._history) + 1
+        return len(self._active[0].history) + 1
+
+    @property
+    def _histories(self) -> list[tuple[EpochRecord, ...]]:
+        return [trained.history for trained in self._all]
+
+    def _is_over(self, trained: _Trained) -> bool:
+        return is_over(self._recipe, trained.history)
 
     def _begin_epoch(self) -> None:
-        self._losses.n_done = 0
+        size, device, n_heads = self._recipe.batch_size, self._setup.device, len(self._active)
+        self._losses = EpochLosses(n_heads, n_rows=self._n_usable, batch_size=size, device=device)
+        self._feed = CallFeed(
+            self._setup.data.train,
+            n_heads=n_heads,
+            batch_size=size,
+            device=device,
+            is_streamed=self._setup.is_streamed,
+        )
         self._trained_seconds = 0.0
-        self._engine.learning_rate = learning_rate(self._recipe, self._epoch)
-        self._engine.seed_dropout(dropout_seed(self._seeds, epoch=self._epoch))
+        self._rate = learning_rate(self._recipe, self._epoch)
+        self._engine.set_learning_rate(self._rate)
 
     def _train_epoch(self, stop: StopRequest, task: Task) -> None:
         began = self._setup.clock() - self._trained_seconds
-        train, losses = self._setup.data.train, self._losses
-        order = draw_order(self._seeds, epoch=self._epoch, n_rows=len(train))
-        usable = order[: self._n_usable]
+        train, losses, epoch = self._setup.data.train, self._losses, self._epoch
+        orders = torch.stack(
+            [draw_order(one.seeds, epoch=epoch, n_rows=len(train)) for one in self._active]
+        )[:, : self._n_usable]
+        calls_per_look = CALLS_PER_LOOK if self._setup.device.type == "cuda" else 1
         n_shown = losses.n_done
-        batches = self._setup.feed.batches(
-            usable, first_step=n_shown, n_batches=self._engine.batches_per_call
-        )
-        for n_calls, (features, targets) in enumerate(batches, start=1):
-            losses.extend(self._engine(features, targets))
+        calls = self._feed.calls(orders, first_step=n_shown)
+        for n_calls, (features, targets) in enumerate(calls, start=1):
+            masks = [dropout_seed(o.seeds, epoch=epoch, step=losses.n_done) for o in self._active]
+            losses.extend(self._engine(features, targets, dropout_seeds=masks))
             is_last = losses.n_done == losses.n_steps
-            if is_last or stop.signal_name or n_calls % CALLS_PER_LOOK == 0:
-                require_finite_losses(losses, train, usable, epoch=self._epoch)
+            if is_last or stop.signal_name or n_calls % calls_per_look == 0:
+                losses.require_finite(train, orders, epoch=epoch)
                 self._trained_seconds = self._setup.clock() - began
-                task.advance(losses.n_done - n_shown, self._note())
+                note = describe_epoch(self._recipe, self._histories, losses.means())
+                task.advance(losses.n_done - n_shown, note)
                 n_shown = losses.n_done
                 if not is_last:
                     self._leave_if_asked(stop)
 
     def _end_epoch(self) -> None:
-        began = self._setup.clock()
-        found = evaluate(self._head, self._setup.data.validation)
-        require_finite_validation(found.loss, epoch=self._epoch)
+        began, epoch = self._setup.clock(), self._epoch
+        found = evaluate([one.head for one in self._active], self._setup.data.validation)
+        if wrong := [one.loss for one in found if not math.isfinite(one.loss)]:
+            raise DataError(
+                f"the validation loss of epoch {epoch} is {wrong[0]}: training stopped. "
+                "Lower the learning rate"
+            )
         elapsed = self._trained_seconds + self._setup.clock() - began
-        self._history += (self._record(found, elapsed),)
-        if self._recipe.save_best and self._stopping().best_epoch == len(self._history):
-            self._best_weights = {k: v.clone() for k, v in self._head.state_dict().items()}
-        self._begin_epoch()
+        for trained, loss, evaluation in zip(
+            self._active, self._losses.means(), found, strict=True
+        ):
+            trained.history += (self._record(epoch, loss, evaluation, elapsed),)
+            best_epoch = stopping_of(self._recipe, trained.history).best_epoch
+            if self._recipe.save_best and best_epoch == epoch:
+                weights = trained.head.state_dict()
+                trained.best_weights = {name: value.clone() for name, value in weights.items()}
+        self._let_go()
         self._save_state()
-        self._setup.progress.line(describe_epoch(self._name, self._recipe, self._history))
-        if self._on_epoch is not None:
-            self._on_epoch(self._history[-1])
+        if epoch % EPOCHS_PER_LINE == 0 or not self._active:
+            note = describe_epoch(self._recipe, self._histories)
+            rest = describe_rest(self._recipe, self._histories)
+            self._setup.progress.line(f"{self._name}: {note}, {rest}")
 
-    def _record(self, found: Evaluation, elapsed_seconds: float) -> EpochRecord:
+    def _let_go(self) -> None:
+        """Leave the heads as they are that are done, and go on with the others."""
+        done = [number for number, one in enumerate(self._active) if self._is_over(one)]
+        self._active = [one for one in self._active if not self._is_over(one)]
+        if not self._active:
+            return
+        if done:
+            self._engine = self._engine.without(done)
+        self._begin_epoch()
+
+    def _record(
+        self, epoch: int, loss: float, found: Evaluation, elapsed_seconds: float
+    ) -> EpochRecord:
         return EpochRecord(
-            epoch=self._epoch,
-            train_loss=self._losses.mean(),
+            epoch=epoch,
+            train_loss=loss,
             validation_loss=found.loss,
             validation_accuracy=found.accuracy,
             validation_precision=found.precision,
             validation_recall=found.recall,
-            learning_rate=self._engine.learning_rate,
+            learning_rate=self._rate,
             elapsed_seconds=elapsed_seconds,
-            rows_per_second=self._rows_per_second(),
+            rows_per_second=self._losses.n_rows_done / max(self._trained_seconds, 1e-9),
             n_dropped_rows=len(self._setup.data.train) - self._n_usable,
         )
-
-    def _rows_per_second(self) -> float:
-        return self._losses.n_rows_done / max(self._trained_seconds, 1e-9)
-
-    def _note(self) -> str:
-        rate, loss = self._engine.learning_rate, self._losses.mean()
-        return describe_steps(
-            self._recipe, self._history, rate, loss, rows_per_second=self._rows_per_second()
-        )
-
-    def _stopping(self) -> Stopping:
-        return judge_stopping(self._recipe, [record.validation_loss for record in self._history])
-
-    def _is_over(self) -> bool:
-        return self._epoch > self._recipe.epochs or self._stopping().is_over
 
     def _leave_if_asked(self, stop: StopRequest) -> None:
         if not stop.signal_name:
@@ -402,7 +335,7 @@ class TrainingRun:
         done = f"{self._losses.n_done} of {self._losses.n_steps} steps"
         how = "nothing was saved, since no folder was given"
         if self._folder is not None:
-            how = f"saved in {self._folder.path}: run the same again to go on from there"
+            how = f"saved in {self._folder}: run the same again to go on from there"
         raise TrainingInterrupted(
             f"stopped by {stop.signal_name} in epoch {self._epoch} after {done}; {how}"
         )
@@ -410,39 +343,33 @@ class TrainingRun:
     def _save_state(self) -> None:
         if self._folder is None:
             return
-        self._folder.save(
-            Snapshot(
-                weights=self._head.state_dict(),
-                best_weights=self._best_weights,
-                momentum=self._engine.momentum,
-                losses=self._losses.values,
-                dropout_state=self._engine.dropout_state,
-                steps_done=self._losses.n_done,
-                trained_seconds=self._trained_seconds,
-                history=self._history,
-            )
+        snapshot = Snapshot(
+            weights={one.seed: one.head.state_dict() for one in self._all},
+            best_weights={one.seed: one.best_weights for one in self._all},
+            momenta=self._engine.momenta,
+            losses=self._losses.values,
+            steps_done=self._losses.n_done,
+            trained_seconds=self._trained_seconds,
+            histories={one.seed: one.history for one in self._all},
         )
+        save_snapshot(self._folder, snapshot, origin=self._origin)
 
     def _go_on_from(self, snapshot: Snapshot) -> None:
-        self._history = snapshot.history
-        self._begin_epoch()
-        self._head.load_state_dict(snapshot.weights)
-        self._engine.restore(momentum=snapshot.momentum, dropout_state=snapshot.dropout_state)
-        self._best_weights = snapshot.best_weights
+        self._engine.restore(snapshot.momenta)
         self._losses.values.copy_(snapshot.losses)
         self._losses.n_done = snapshot.steps_done
         self._trained_seconds = snapshot.trained_seconds
 
-    def _result(self) -> TrainedHead:
-        best, dropout = self._best_weights, float(self._recipe.dropout)
+    def _result(self, trained: _Trained) -> TrainedHead:
+        best, dropout = trained.best_weights, float(self._recipe.dropout)
         return TrainedHead(
-            final=head_from_weights(self._head.state_dict(), dropout=dropout),
+            final=head_from_weights(trained.head.state_dict(), dropout=dropout),
             best=head_from_weights(best, dropout=dropout) if best else None,
-            history=self._history,
-            best_epoch=self._stopping().best_epoch,
+            history=trained.history,
+            best_epoch=stopping_of(self._recipe, trained.history).best_epoch,
             recipe=self._recipe,
-            seed=self._seed,
-            seeds=self._seeds,
+            seed=trained.seed,
+            seeds=trained.seeds,
             n_train=len(self._setup.data.train),
             n_validation=len(self._setup.data.validation),
         )
@@ -452,9 +379,30 @@ VIRNUCPRO_RECIPE = TrainingConfig()
 
 
 class HeadTrainer:
-    """Holds checked rows where they are needed, and trains heads on them, seed by seed.
+    """Holds checked rows where they are needed, and trains heads on them.
 
-    The parameters are those of ``fit_head`` that do not depend on the seed.
+    Parameters
+    ----------
+    features : float array, (n_rows, n_features)
+        Or ``StoredRows``, which stay on disk.
+    labels : int array, (n_rows,)
+        0, or 1 for viral.
+    validation_features, validation_labels : as above
+        Rows that early stopping looks at. There is no argument for test rows.
+    recipe : TrainingConfig
+        Hyperparameters; by default those of VirNucPro's train.py. The seeds are named to ``fit``.
+    device : str
+        A torch device, such as ``cpu`` or ``cuda``.
+    ids, validation_ids : sequence of str, optional
+        Record ids, for messages.
+    progress : Progress, optional
+        Shows steps, losses, accuracy and patience; in a log, a line for every tenth epoch and the
+        last one.
+    is_streamed : bool, optional
+        Leave the features in the host's memory and copy them to the device piece by piece; by
+        default, if they would take more than half of a GPU's free memory. The heads are the same.
+    clock : callable
+        Returns seconds.
 
     Raises
     ------
@@ -490,12 +438,11 @@ class HeadTrainer:
         )
         if is_streamed is None:
             is_streamed = must_stream(data, target)
-        data, feed = bring_rows(data, target, is_streamed=is_streamed)
         self._setup = Setup(
-            data=data,
-            feed=feed,
+            data=data if is_streamed else bring_rows(data, target),
             recipe=recipe,
             device=target,
+            is_streamed=is_streamed,
             progress=progress or Progress(),
             clock=clock,
         )
@@ -503,17 +450,52 @@ class HeadTrainer:
     def fit(
         self,
         *,
-        seed: int = 42,
+        seeds: Sequence[int] = (42, 43, 44),
         folder: Path | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        name: str = "train head",
-        on_epoch: Callable[[EpochRecord], None] | None = None,
+        name: str = "train heads",
         takes_signals: bool = False,
-    ) -> TrainedHead:
-        """Train one head, as ``fit_head`` does."""
-        run = TrainingRun(self._setup, seed=seed, folder=folder, name=name, on_epoch=on_epoch)
+    ) -> tuple[TrainedHead, ...]:
+        """Train a head for each seed, all at once.
+
+        Weights, shuffling and dropout have seeds of their own, derived from each. The order of the
+        rows depends on the seed and their number alone. On the CPU each head is, bit for bit, what
+        its seed alone gives, for a given number of threads; the same call gives the same bits on
+        one kind of GPU as well.
+
+        Parameters
+        ----------
+        seeds : sequence of int
+            At least 0, different ones.
+        folder : Path, optional
+            Where the state is saved after every epoch, with the epochs' records in
+            ``training.jsonl``. The same call goes on from what an interrupted one left there.
+        name : str
+            Of the task that ``progress`` shows.
+        takes_signals : bool
+            On SIGINT or SIGTERM stop after the steps under way, up to 64, save, and raise
+            ``TrainingInterrupted``.
+
+        Returns
+        -------
+        tuple of TrainedHead
+            One a seed: the final head, with ``recipe.save_best`` also a copy of the best one.
+
+        Raises
+        ------
+        ValueError
+            If there is no seed, or one twice.
+        DataError
+            If a loss is not finite.
+        ArtifactError
+            If ``folder`` cannot be written to, or belongs to another training.
+        TrainingInterrupted
+            See ``takes_signals``.
+        """
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise ValueError(f"expected different seeds, at least one; got {list(seeds)}")
+        run = TrainingRun(self._setup, seeds=seeds, folder=folder, name=name)
         with stop_requests(is_enabled=takes_signals) as stop:
-            return run.finish(stop, metadata or {})
+            return run.finish(stop)
 
 
 def fit_head(
@@ -528,73 +510,18 @@ def fit_head(
     ids: Sequence[str] | pd.Series[str] | None = None,
     validation_ids: Sequence[str] | pd.Series[str] | None = None,
     folder: Path | None = None,
-    metadata: Mapping[str, Any] | None = None,
     name: str = "train head",
     progress: Progress | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
     is_streamed: bool | None = None,
     takes_signals: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainedHead:
-    """Train one head by VirNucPro's recipe.
-
-    Weights, shuffling and dropout have seeds of their own, derived from ``seed``. The order of the
-    rows depends on it and their number alone. On the CPU the same call gives the same weights bit
-    for bit, for a given number of threads; on one kind of GPU as well.
-
-    Parameters
-    ----------
-    features : float array, (n_rows, n_features)
-        Or ``StoredRows``, which stay on disk.
-    labels : int array, (n_rows,)
-        0, or 1 for viral.
-    validation_features, validation_labels : as above
-        Rows that early stopping looks at. There is no argument for test rows.
-    recipe : TrainingConfig
-        Hyperparameters; by default those of VirNucPro's train.py.
-    seed : int
-        At least 0.
-    device : str
-        A torch device, such as ``cpu`` or ``cuda``.
-    ids, validation_ids : sequence of str, optional
-        Record ids, for messages.
-    folder : Path, optional
-        Where the state is saved after every epoch, with ``training.jsonl`` and, in the end,
-        ``final.safetensors`` (and ``best.safetensors``). The same call goes on from what an
-        interrupted one left there.
-    metadata : mapping of JSON values, optional
-        What the saved heads say about themselves besides: digests of split and features.
-    name : str
-        Of the task that ``progress`` shows.
-    progress : Progress, optional
-        Shows steps, learning rate, losses, accuracy, patience and rows per second; in a log, a line
-        an epoch.
-    on_epoch : callable, optional
-        Is given each epoch's record once its state is saved.
-    is_streamed : bool, optional
-        Leave the features in the host's memory and copy them to the device piece by piece; by
-        default, if they would take more than half of a GPU's free memory. The head is the same.
-    takes_signals : bool
-        On SIGINT or SIGTERM stop after the step, save, and raise ``TrainingInterrupted``; on CUDA,
-        where up to 64 steps are launched together, after those.
-    clock : callable
-        Returns seconds.
+    """Train one head by VirNucPro's recipe; see ``HeadTrainer``, and its ``fit`` for the rest.
 
     Returns
     -------
     TrainedHead
         The final head, with ``recipe.save_best`` also a copy of the best one.
-
-    Raises
-    ------
-    DataError
-        If the rows cannot be trained on, or a loss is not finite.
-    MissingInput
-        If the device is not there.
-    ArtifactError
-        If ``folder`` cannot be written to, or belongs to another training.
-    TrainingInterrupted
-        See ``takes_signals``.
 
     Examples
     --------
@@ -621,11 +548,5 @@ def fit_head(
         is_streamed=is_streamed,
         clock=clock,
     )
-    return trainer.fit(
-        seed=seed,
-        folder=folder,
-        metadata=metadata,
-        name=name,
-        on_epoch=on_epoch,
-        takes_signals=takes_signals,
-    )
+    (trained,) = trainer.fit(seeds=(seed,), folder=folder, name=name, takes_signals=takes_signals)
+    return trained

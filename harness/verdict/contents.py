@@ -207,10 +207,10 @@ class SeedResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadTraining:
-    """How one side's head was trained; the first seed of the spread is the judged one."""
+    """How one side's head was trained; the first of its heads is the one that ships."""
 
     history: tuple[Epoch, ...] = ()
-    spread: tuple[SeedResult, ...] = ()
+    heads: tuple[SeedResult, ...] = ()
     recipe: Json = field(default_factory=dict)
     content: Json = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -20,8 +21,8 @@ from harness.data.unpickle import load_restricted
 from harness.embedding.virnucpro import MergedFeatures
 from harness.pipeline import Pipeline
 from harness.pipeline.doctor import Check, State
-from harness.progress import Progress
 from harness.training import fit_head, save_head
+from harness.training.checkpoints import save_snapshot
 from harness.verdict.contents import parse_verdict
 from harness.verdict.history import remember
 from harness.verdict.verdict import write_verdict
@@ -303,10 +304,15 @@ def test_export_of_a_run_then_its_files_can_be_brought_as_features(
 
 ROOT = Path(__file__).parents[2]
 DIES_AFTER_EPOCH_4 = """
-import os, signal
+import itertools, os, signal
 from harness.cli import main
-from harness.progress import Progress
-Progress.line = lambda self, text: "epoch 4/" in text and os.kill(os.getpid(), signal.SIGKILL)
+from harness.training import trainer
+save, epochs = trainer.save_snapshot, itertools.count(1)
+def save_and_die(*arguments, **keywords):
+    save(*arguments, **keywords)
+    if next(epochs) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+trainer.save_snapshot = save_and_die
 main()
 """
 
@@ -367,8 +373,14 @@ def test_train_when_asked_to_stop_then_saves_and_says_how_to_go_on(
     harness: Command, options: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """The same command goes on with the next epoch."""
+
+    def save_and_ask(*arguments: Any, **keywords: Any) -> None:
+        save_snapshot(*arguments, **keywords)
+        patched.undo()
+        signal.raise_signal(number)
+
     with monkeypatch.context() as patched:
-        patched.setattr(Progress, "line", lambda *_: signal.raise_signal(number))
+        patched.setattr(trainer, "save_snapshot", save_and_ask)
         code, _, shown = harness(*options)
     assert (code, f"stopped by {number.name} in epoch 2 after 0 of" in shown) == (130, True)
     assert "run the same again to go on from there" in shown
@@ -376,14 +388,3 @@ def test_train_when_asked_to_stop_then_saves_and_says_how_to_go_on(
     code, _, shown = harness(*options)
 
     assert (code, shown.startswith("train candidate, seed 42: epoch 2/6")) == (0, True)
-
-
-def test_train_with_several_seeds_then_their_validation_is_shown(
-    harness: Command, options: list[str]
-) -> None:
-    """The declared seed and the ones that follow it."""
-    code, shown, _ = harness(*options, "--seeds", "3")
-
-    assert code == 0
-    for seed in (42, 43, 44):
-        assert f"candidate, seed {seed}: validation loss 0." in shown

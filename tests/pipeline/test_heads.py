@@ -1,12 +1,12 @@
-"""Heads of a run: never lost, the declared seed judged, others beside it, in memory or on disk."""
+"""Heads of a run: one a seed, never lost, the declared seed's judged; and what memory they take."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ import pytest
 from harness.config import GateConfig, load_config
 from harness.pipeline import Pipeline, Side
 from harness.pipeline import heads as feature_rows
-from harness.pipeline.facts import describe_run
 from harness.pipeline.heads import memory_bytes
 from harness.pipeline.vectors import Vectors
 from harness.progress import Progress
-from harness.training import HeadTrainer, TrainedHead, fit_head, load_head
-from harness.training.checkpoints import read_head_metadata
+from harness.training import fit_head, load_head, trainer
+from harness.training.checkpoints import read_head_metadata, save_snapshot
 from tests.pipeline.conftest import SETTINGS, write_sequences
+from tests.training.conftest import same_weights
 
 Open = Callable[..., Pipeline]
 
@@ -72,34 +72,33 @@ def files_of(folder: Path) -> dict[str, Any]:
     return content | {"training.json": facts, "training.jsonl": len(lines), "manifest.json": ""}
 
 
-class _Interrupting(Progress):
-    """Ctrl-C, as pytest lets it happen: after an epoch, within whatever runs then."""
+def interrupt_after(n_epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise Ctrl-C, as pytest lets it happen, when so many epochs are over and saved."""
+    epochs = itertools.count(1)
 
-    def __init__(self, n_epochs: int) -> None:
-        super().__init__()
-        self._n_epochs = n_epochs
-
-    def line(self, text: str) -> None:
-        self._n_epochs -= 1
-        if self._n_epochs == 0:
+    def save(*arguments: Any, **keywords: Any) -> None:
+        save_snapshot(*arguments, **keywords)
+        if next(epochs) == n_epochs:
             raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "save_snapshot", save)
 
 
 def test_training_that_is_interrupted_then_the_next_run_goes_on_to_the_same_artifact(
-    open_run: Open, embedded: Path, tmp_path: Path
+    open_run: Open, embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but the times tells which of the two was interrupted."""
     shutil.copytree(embedded / "work", tmp_path / "whole")
     expected = open_run(work_dir=tmp_path / "whole").heads.head("candidate")
+    interrupt_after(4, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        open_run(stream=_Interrupting(4)).heads.head("candidate")
+        open_run().heads.head("candidate")
     (unfinished,) = (tmp_path / "work" / "heads").glob("*.partial/unfinished")
     (unfinished.parent / ".head.safetensors.torn").write_text("a write that was killed")
-    log = io.StringIO()
+    interrupt_after(3, monkeypatch)  # two epochs are left
 
-    found = open_run(stream=Progress(log)).heads.head("candidate")
+    found = open_run().heads.head("candidate")
 
-    assert log.getvalue().startswith("train candidate, seed 42: epoch 5/6, ")
     assert files_of(found.path) == files_of(expected.path)
 
 
@@ -109,19 +108,20 @@ def test_head_then_the_final_model_is_always_there(open_run: Open, save_best: bo
     folder = open_run(save_best=save_best).heads.head("candidate").path
 
     which = {path.name: read_head_metadata(path)["which"] for path in folder.glob("*.safetensors")}
-    expected = {"head.safetensors": "best", "final.safetensors": "final"}
-    assert which == (expected if save_best else {"head.safetensors": "final"})
+    heads = ("head.safetensors", "head-43.safetensors", "head-44.safetensors")
+    expected = dict.fromkeys(heads, "best" if save_best else "final")
+    assert which == expected | ({"final.safetensors": "final"} if save_best else {})
 
 
-def test_log_then_has_a_line_an_epoch(open_run: Open) -> None:
-    """With the losses, in the order of the epochs."""
+def test_log_then_has_a_line_for_the_last_epoch(open_run: Open) -> None:
+    """And for every tenth, of all heads."""
     log = io.StringIO()
 
     open_run(stream=Progress(log)).heads.head("baseline")
 
-    starts = [line.split(", learning rate")[0] for line in log.getvalue().splitlines()]
-    expected = [f"train baseline, seed 42: epoch {epoch}/6" for epoch in range(1, 7)]
-    assert [start for start in starts if start in expected] == expected
+    starts = [line.split(", loss")[0] for line in log.getvalue().splitlines()]
+    assert starts.count("train baseline: epoch 6/6") == 1
+    assert not any("epoch 5/6" in start for start in starts)
 
 
 def features(pipeline: Pipeline, side: Side) -> dict[str, Any]:
@@ -135,116 +135,62 @@ def features(pipeline: Pipeline, side: Side) -> dict[str, Any]:
     }
 
 
-def test_spread_then_each_seed_is_trained_on_the_same_rows(open_run: Open) -> None:
-    """A seed's numbers are those of a training with it alone."""
-    pipeline = open_run()
+def test_heads_then_each_is_what_its_seed_alone_gives(open_run: Open) -> None:
+    """The declared seed and those that follow it, on the same rows."""
+    pipeline = open_run(seeds=2)
+    heads, folder = pipeline.heads, pipeline.heads.head("candidate").path
 
-    spread = pipeline.heads.spread("candidate", 3)
-
-    rows = features(pipeline, "candidate")
-    alone = [fit_head(**rows, recipe=pipeline.config.training, seed=seed) for seed in (42, 43, 44)]
-    assert [row["seed"] for row in spread] == [42, 43, 44]
-    assert [row["validation_loss"] for row in spread] == [
-        trained.history[-1].validation_loss for trained in alone
-    ]
+    assert heads.seeds == (42, 43)
+    for seed in heads.seeds:
+        rows = features(pipeline, "candidate")
+        alone = fit_head(**rows, recipe=pipeline.config.training, seed=seed)
+        assert same_weights(load_head(folder / heads.head_file(seed)), alone.final)
 
 
-def test_spread_when_the_best_heads_were_kept_then_their_epoch_counts(open_run: Open) -> None:
-    """The numbers are those of the heads that would be evaluated."""
-    pipeline = open_run(save_best=True)
+@pytest.mark.parametrize("save_best", [True, False])
+def test_training_then_shows_each_seed_on_validation(open_run: Open, save_best: bool) -> None:
+    """The numbers of the epoch that its evaluated head is from; the first seed's in full."""
+    facts = open_run(save_best=save_best).heads.training("candidate")
 
-    (first, _) = pipeline.heads.spread("candidate", 2)
+    first, *others = facts["heads"]
+    epoch = facts["history"][first["best_epoch"] - 1 if save_best else -1]
+    assert first["validation_loss"] == epoch["validation_loss"]
+    assert (facts["seed"], first["seed"], [row["seed"] for row in others]) == (42, 42, [43, 44])
 
-    history = pipeline.heads.training("candidate")["history"]
-    losses = [record["validation_loss"] for record in history]
-    assert first["validation_loss"] == losses[first["best_epoch"] - 1] == min(losses)
 
-
-def test_spread_then_reads_no_test_row(open_run: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test set is read once, by the head that is judged."""
-    read: list[str] = []
+def test_training_then_reads_no_test_row(open_run: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training and validation rows, once for all seeds."""
+    read: list[list[str]] = []
     original = Vectors.features
 
     def spy(self: Vectors, side: Side, ids: pd.Series[str]) -> Any:
-        read.extend(ids)
+        read.append(list(ids))
         return original(self, side, ids)
 
     monkeypatch.setattr(Vectors, "features", spy)
     pipeline = open_run()
 
-    pipeline.heads.spread("baseline", 2)
+    pipeline.heads.head("baseline")
 
-    assert read
-    assert not set(read) & set(pipeline.samples.split().test)
-
-
-@pytest.mark.parametrize(("is_kept", "n_readings"), [(True, 2), (False, 4)])
-def test_rows_that_are_kept_then_are_read_once_for_all_seeds(
-    open_run: Open, monkeypatch: pytest.MonkeyPatch, is_kept: bool, n_readings: int
-) -> None:
-    """Training and validation rows; nothing of them stays afterwards."""
-    read: list[Side] = []
-    original = Vectors.features
-
-    def spy(self: Vectors, side: Side, ids: pd.Series[str]) -> Any:
-        read.append(side)
-        return original(self, side, ids)
-
-    monkeypatch.setattr(Vectors, "features", spy)
-    heads = open_run().heads
-
-    with heads.keeping_rows() if is_kept else nullcontext():
-        heads.head("baseline")
-        heads.spread("baseline", 3)
-
-    assert read == n_readings * ["baseline"]
-    heads.head("candidate")
-    assert not heads._kept
+    assert len(read) == 2
+    assert not {*read[0], *read[1]} & set(pipeline.samples.split().test)
 
 
-def test_spread_when_another_seed_is_better_then_the_declared_one_is_judged(
-    open_run: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The verdict shows the others, and judges none of them."""
-    fit = HeadTrainer.fit
+def test_predictions_then_hold_the_scores_of_each_seed(open_run: Open) -> None:
+    """The declared seed's head ships, and its scores are the ones without a number."""
+    pipeline = open_run(seeds=2)
 
-    def flatter(self: HeadTrainer, **keywords: Any) -> TrainedHead:
-        trained = fit(self, **keywords)
-        if trained.seed == 42:
-            return trained
-        better = [replace(r, validation_loss=0.0) for r in trained.history]
-        return replace(trained, history=tuple(better))
+    table = pipeline.predictions()
 
-    monkeypatch.setattr(HeadTrainer, "fit", flatter)
-    open_run().heads.spread("candidate", 3)
-    pipeline = open_run()
-
-    scores = pipeline.scores("candidate").set_index("id")["score"]
-
-    judged = Path(pipeline.files()["checkpoint"]["path"])
     ids = pipeline.samples.split().test
-    expected = load_head(judged).predict(pipeline.vectors.features("candidate", ids))
-    np.testing.assert_array_equal(scores.loc[ids], expected)
-    assert read_head_metadata(judged)["seed"] == 42
-    shown = describe_run(pipeline)["training"]["candidate"]["spread"]
-    assert [row["validation_loss"] == 0 for row in shown] == [False, True, True]
-
-
-def test_training_then_shows_the_widest_spread_of_the_very_same_inputs(open_run: Open) -> None:
-    """None of another recipe or another side."""
-    pipeline = open_run()
-    for n_seeds in (3, 2):
-        pipeline.heads.spread("candidate", n_seeds)
-    open_run(epochs=2).heads.spread("candidate", 4)
-
-    assert len(pipeline.heads.training("candidate")["spread"]) == 3
-    assert "spread" not in pipeline.heads.training("baseline")
-
-
-def test_spread_of_one_seed_then_error(open_run: Open) -> None:
-    """One number has no spread."""
-    with pytest.raises(ValueError, match="at least 2 seeds, got 1"):
-        open_run().heads.spread("candidate", 1)
+    folder = pipeline.heads.head("candidate").path
+    assert Path(pipeline.files()["checkpoint"]["path"]) == folder / "head.safetensors"
+    assert read_head_metadata(folder / "head.safetensors")["seed"] == 42
+    for column, seed in (("candidate_score", 42), ("candidate_score_43", 43)):
+        head = load_head(folder / pipeline.heads.head_file(seed))
+        expected = head.predict(pipeline.vectors.features("candidate", ids))
+        np.testing.assert_array_equal(table.set_index("id").loc[ids, column], expected)
+    assert "baseline_score_43" in table
 
 
 def test_features_that_are_too_many_for_memory_then_head_and_scores_are_the_same(

@@ -130,28 +130,6 @@ def test_sections_say_what_no_table_holds(passed: Content, text: str) -> None:
     assert text in _render(passed)
 
 
-def test_training_when_other_seeds_are_known_then_shows_their_spread(passed: Content) -> None:
-    """The declared seed is named as the judged one, though another reached more."""
-    result = {"epochs_run": 30, "validation_loss": 0.25, "validation_accuracy": 0.9}
-    passed["training"]["candidate"]["spread"] = [
-        result | {"seed": 42},
-        result | {"seed": 43, "validation_loss": 0.15, "validation_accuracy": 0.94},
-    ]
-
-    report = _render(passed)
-
-    assert report.count("Spread over seeds of") == 1
-    assert "Spread over seeds of FastESM2, 2 layers (random weights)" in report
-    for row in (
-        "42 (judged) | 30 | 0.25 | 90.00%",
-        "43 | 30 | 0.15 | 94.00%",
-        "Lowest |  | 0.15 | 90.00%",
-        "Mean |  | 0.2 | 92.00%",
-        "Highest |  | 0.25 | 94.00%",
-    ):
-        assert f"| {row} |" in report
-
-
 @pytest.mark.parametrize("evaluated", ["final", "best"])
 def test_training_then_says_which_model_was_evaluated(passed: Content, evaluated: str) -> None:
     """The last epoch's, or the best one on validation."""

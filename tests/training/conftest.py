@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from harness.config import TrainingConfig
 from harness.training.checkpoints import TrainedHead
-from harness.training.trainer import fit_head
+from harness.training.trainer import HeadTrainer, fit_head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ LEARNS = replace(QUICK, epochs=30, patience=30, learning_rate=Fraction(1, 20))
 OVERFITS = replace(LEARNS, learning_rate=Fraction(1), dropout=Fraction(0), patience=10)
 
 Fit = Callable[..., TrainedHead]
+FitAll = Callable[..., tuple[TrainedHead, ...]]
 
 
 @pytest.fixture
@@ -50,21 +51,31 @@ def rows() -> Rows:
 
 @pytest.fixture
 def fit(rows: Rows) -> Fit:
-    """Return a call that trains on ``rows``; keywords replace any argument."""
-    validation = draw_rows(40, seed=1)
+    """Return a call that trains a head on ``rows``; keywords replace any argument."""
+    return lambda **changes: fit_head(**(_arguments(rows) | changes))
 
-    def call(**changes: Any) -> TrainedHead:
-        settings: dict[str, Any] = {
-            "features": rows.features,
-            "labels": rows.labels,
-            "ids": rows.ids,
-            "validation_features": validation.features,
-            "validation_labels": validation.labels,
-            "recipe": QUICK,
-        }
-        return fit_head(**(settings | changes))
+
+@pytest.fixture
+def fit_all(rows: Rows) -> FitAll:
+    """Return a call that trains a head for each of some seeds on ``rows``."""
+
+    def call(seeds: Sequence[int] = (42, 43, 44), **changes: Any) -> tuple[TrainedHead, ...]:
+        how = {name: changes.pop(name) for name in ("folder", "takes_signals") if name in changes}
+        return HeadTrainer(**(_arguments(rows) | changes)).fit(seeds=seeds, **how)
 
     return call
+
+
+def _arguments(rows: Rows) -> dict[str, Any]:
+    validation = draw_rows(40, seed=1)
+    return {
+        "features": rows.features,
+        "labels": rows.labels,
+        "ids": rows.ids,
+        "validation_features": validation.features,
+        "validation_labels": validation.labels,
+        "recipe": QUICK,
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,4 @@
-"""Batches: every row once, in the order asked for, wherever the features lie.
-
-Where features lie while a GPU trains on them.
-
-Blocks of a stream: read ahead into two buffers, in the order asked for.
-"""
+"""Rows for training: every row once, in each head's order, wherever the features lie."""
 
 from __future__ import annotations
 
@@ -17,56 +12,32 @@ from hypothesis import strategies as st
 from harness.errors import ArtifactError
 from harness.training import batches
 from harness.training import batches as streaming
-from harness.training.batches import BatchFeed, BlockStream, must_stream, n_usable_rows
+from harness.training.batches import BlockStream, CallFeed, must_stream, n_usable_rows
 from harness.training.features import TrainingData, label_rows, read_rows
 from tests.training.conftest import Rows
 
 CPU = torch.device("cpu")
 
 
-def _feed(rows: Rows, *, is_streamed: bool) -> BatchFeed:
-    labelled = label_rows("train", rows.features, rows.labels)
-    return BatchFeed(labelled, batch_size=16, device=CPU, is_streamed=is_streamed)
-
-
 @pytest.mark.parametrize("is_streamed", [False, True])
-@pytest.mark.parametrize("first_step", [0, 3, 6])
-def test_batches_then_hold_the_rows_in_order(
+@pytest.mark.parametrize("first_step", [0, 2, 6])
+def test_calls_then_hold_each_heads_rows_in_order(
     rows: Rows, monkeypatch: pytest.MonkeyPatch, is_streamed: bool, first_step: int
 ) -> None:
     """From any step on, with the last batch smaller, across the pieces of a stream."""
-    monkeypatch.setattr(batches, "STREAMED_BATCHES", 2)
-    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(batches, "STEPS_PER_CALL", 2)
+    orders = torch.stack([torch.randperm(100), torch.arange(100)])
+    labelled = label_rows("train", rows.features, rows.labels)
+    feed = CallFeed(labelled, n_heads=2, batch_size=16, device=CPU, is_streamed=is_streamed)
 
-    found = [
-        (features.clone(), targets)
-        for features, targets in _feed(rows, is_streamed=is_streamed).batches(
-            order, first_step=first_step
-        )
-    ]
+    calls = feed.calls(orders, first_step=first_step)
+    found = [(features.clone(), targets) for features, targets in calls]
 
-    expected = order[16 * first_step :]
-    assert [len(features) for features, _ in found] == [16] * (6 - first_step) + [4]
-    features = torch.cat([features for features, _ in found])
+    assert [len(features[0]) for features, _ in found] == [32] * ((6 - first_step) // 2) + [4]
+    expected = orders[:, 16 * first_step :]
+    features, targets = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
     assert torch.equal(features, torch.from_numpy(rows.features)[expected])
-    labels = torch.cat([targets for _, targets in found]).argmax(dim=1)
-    assert torch.equal(labels, torch.from_numpy(rows.labels).long()[expected])
-
-
-@pytest.mark.parametrize("is_streamed", [False, True])
-def test_several_batches_at_once_then_are_the_same_rows(rows: Rows, is_streamed: bool) -> None:
-    """Whole launches first, then what is left of the epoch."""
-    feed, order = _feed(rows, is_streamed=is_streamed), torch.arange(100).flip(0)
-
-    found = [
-        (features.clone(), targets)
-        for features, targets in feed.batches(order, first_step=1, n_batches=4)
-    ]
-
-    assert [len(features) for features, _ in found] == [64, 20]
-    features, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
-    assert torch.equal(features, torch.from_numpy(rows.features).flip(0)[16:])
-    assert torch.equal(targets.argmax(dim=1), torch.from_numpy(rows.labels).long().flip(0)[16:])
+    assert torch.equal(targets.argmax(dim=2), torch.from_numpy(rows.labels).long()[expected])
 
 
 @given(st.integers(2, 300), st.integers(2, 40))

@@ -33,14 +33,16 @@ def test_head_then_parameters_have_virnucpros_names() -> None:
 
 
 def test_drawn_head_then_weights_are_xavier_uniform_and_seeded() -> None:
-    """Uniform within the bound of Glorot and Bengio, and biases zero."""
+    """Uniform within the bound of Glorot and Bengio; biases within that of PyTorch's Linear."""
     head = Head(100, hidden_dim=50, seed=3)
     bound = (6 / (100 + 50)) ** 0.5
     weights = head.hidden_layer.weight
 
     assert 0.95 * bound < weights.abs().max() <= bound
     assert weights.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
-    assert not head.hidden_layer.bias.any()
+    for layer, limit in ((head.hidden_layer, 0.1), (head.output_layer, 50**-0.5)):
+        assert 0 < layer.bias.abs().max() <= limit
+    assert head.hidden_layer.bias.abs().max() > 0.09
     assert torch.equal(weights, Head(100, hidden_dim=50, seed=3).hidden_layer.weight)
     assert not torch.equal(weights, Head(100, hidden_dim=50, seed=4).hidden_layer.weight)
 
@@ -94,7 +96,9 @@ def test_evaluation_then_agrees_with_scikit_learn() -> None:
     head.output_layer.bias.data[1] += 0.4
     scores = head.predict(rows.features)
 
-    found = evaluate(head, label_rows("validation", rows.features, rows.labels))
+    _, found = evaluate(
+        [Head(12, hidden_dim=8), head], label_rows("validation", rows.features, rows.labels)
+    )
 
     called = scores > 0.5
     assert found.accuracy == accuracy_score(rows.labels, called)
@@ -109,7 +113,7 @@ def test_nothing_called_viral_then_precision_is_zero() -> None:
     rows, head = draw_rows(20), Head(12, hidden_dim=8)
     head.output_layer.bias.data += torch.tensor([100.0, 0.0])
 
-    found = evaluate(head, label_rows("validation", rows.features, rows.labels))
+    (found,) = evaluate([head], label_rows("validation", rows.features, rows.labels))
 
     assert (found.precision, found.recall) == (0, 0)
 
@@ -144,11 +148,11 @@ def test_order_of_another_epoch_or_seed_then_differs() -> None:
     assert not torch.equal(first, other)
 
 
-def test_dropout_seeds_of_two_epochs_then_differ() -> None:
-    """Masks do not repeat from epoch to epoch."""
-    seeds = derive_seeds(42)
+def test_dropout_seeds_of_two_calls_then_differ() -> None:
+    """Masks repeat neither within an epoch nor from epoch to epoch."""
+    seeds, calls = derive_seeds(42), [(1, 0), (1, 64), (2, 0)]
 
-    first, second, again = (dropout_seed(seeds, epoch=epoch) for epoch in (1, 2, 1))
+    found = [dropout_seed(seeds, epoch=epoch, step=step) for epoch, step in calls]
 
-    assert first != second
-    assert first == again
+    assert len(set(found)) == 3
+    assert found == [dropout_seed(seeds, epoch=epoch, step=step) for epoch, step in calls]

@@ -1,13 +1,7 @@
-"""What is logged of each epoch.
-
-What a log and a terminal say while a head is trained.
-
-Learning rates and early stopping.
-"""
+"""Records of epochs, the line in a log, learning rates and early stopping."""
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -17,20 +11,16 @@ import pytest
 import torch
 
 from harness.config import TrainingConfig
-from harness.errors import MissingInput
-from harness.progress import Progress
 from harness.training.history import (
     EpochRecord,
     Stopping,
     describe_epoch,
-    describe_steps,
+    describe_rest,
     digest_history,
     judge_stopping,
     learning_rate,
-    tensorboard_events,
     write_history,
 )
-from tests.training.conftest import Fit
 
 RECORD = EpochRecord(
     epoch=1,
@@ -46,14 +36,15 @@ RECORD = EpochRecord(
 )
 
 
-def test_history_then_one_json_object_a_line(tmp_path: Path) -> None:
-    """Every field of every epoch."""
-    write_history(tmp_path / "training.jsonl", [RECORD, replace(RECORD, epoch=2)])
+def test_histories_then_one_json_object_a_line(tmp_path: Path) -> None:
+    """Every field of every epoch, and whose it is."""
+    second = replace(RECORD, epoch=2)
+    write_history(tmp_path / "training.jsonl", {42: [RECORD, second], 43: [RECORD]})
 
     lines = (tmp_path / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    expected = [(42, RECORD), (42, second), (43, RECORD)]
     assert [json.loads(line) for line in lines] == [
-        asdict(RECORD),
-        asdict(replace(RECORD, epoch=2)),
+        {"seed": seed} | asdict(record) for seed, record in expected
     ]
 
 
@@ -65,83 +56,36 @@ def test_digest_then_depends_on_what_was_computed_and_not_on_times() -> None:
     assert digest != digest_history([replace(RECORD, validation_loss=0.26)])
 
 
-def test_training_with_tensorboard_then_event_files_hold_the_losses(
-    fit: Fit, tmp_path: Path
-) -> None:
-    """One scalar per field and epoch."""
-    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-
-    with tensorboard_events(tmp_path) as on_epoch:
-        trained = fit(on_epoch=on_epoch)
-
-    events = events.EventAccumulator(str(tmp_path))
-    events.Reload()
-    found = {event.step: event.value for event in events.Scalars("validation_loss")}
-    assert found == pytest.approx({r.epoch: r.validation_loss for r in trained.history})
-
-
-def test_tensorboard_that_is_not_installed_then_error_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is an optional extra."""
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-
-    with (
-        pytest.raises(MissingInput, match=r"pip install 'virnucpro-harness\[tensorboard\]'"),
-        tensorboard_events(tmp_path),
-    ):
-        pass
-
-
 RECIPE = TrainingConfig(epochs=100, patience=3)
 
 
-def test_line_then_tells_everything_of_the_last_epoch() -> None:
-    """The time left is that of all remaining epochs at the mean pace so far."""
-    history = [RECORD, replace(RECORD, epoch=2, validation_loss=0.3, elapsed_seconds=4.0)]
+def test_note_then_tells_of_all_heads_in_one_line() -> None:
+    """Where they differ, from the lowest to the highest; of one that is done, its last epoch."""
+    other = replace(RECORD, train_loss=0.6, validation_accuracy=0.5)
+    history = [RECORD, replace(RECORD, epoch=2, validation_loss=0.3)]
 
-    assert describe_epoch("train baseline", RECIPE, history) == (
-        "train baseline: epoch 2/100, learning rate 0.0002, train loss 0.5000, "
-        "validation loss 0.3000, accuracy 0.7500, precision 0.5000, recall 0.6250, 4.00 s, "
-        "50 rows/s, patience left 2, at most 0:04:54 left"
+    assert describe_epoch(RECIPE, [history, [other, replace(other, epoch=2)]]) == (
+        "epoch 2/100, loss 0.5000-0.6000, val 0.2500-0.3000, acc 0.5000-0.7500, patience 2"
     )
 
 
-def test_line_when_patience_is_over_then_says_that_it_is_done() -> None:
-    """Nothing follows."""
-    history = [replace(RECORD, epoch=epoch) for epoch in range(1, 5)]
-
-    assert describe_epoch("x", RECIPE, history).endswith("patience left 0, done")
-
-
-def test_line_of_the_last_epoch_then_says_that_it_is_done() -> None:
-    """Even with patience left."""
-    line = describe_epoch("x", replace(RECIPE, epochs=1), [RECORD])
-
-    assert line.endswith("patience left 3, done")
-
-
-def test_note_then_tells_of_the_epoch_under_way_and_the_one_before() -> None:
+def test_note_within_an_epoch_then_tells_of_its_losses_so_far() -> None:
     """Before the first epoch's end there is nothing to tell of validation."""
-    first = describe_steps(RECIPE, [], 0.0002, 0.7, rows_per_second=1234.5)
-    second = describe_steps(RECIPE, [RECORD], 0.0002, 0.6, rows_per_second=1234.5)
+    first = describe_epoch(RECIPE, [[]], [0.7])
+    second = describe_epoch(RECIPE, [[RECORD]], [0.6])
 
-    assert first == "epoch 1/100, lr 0.0002, loss 0.7000, 1,234 rows/s"
-    assert second == (
-        "epoch 2/100, lr 0.0002, loss 0.6000, val 0.2500, acc 0.7500, patience 3, 1,234 rows/s"
-    )
+    assert first == "epoch 1/100, loss 0.7000"
+    assert second == "epoch 2/100, loss 0.6000, val 0.2500, acc 0.7500, patience 3"
 
 
-def test_closing_line_then_tells_what_the_last_epoch_reached(fit: Fit) -> None:
-    """Not the epoch before, whose numbers stood there while the last one ran."""
-    stream = io.StringIO()
+def test_rest_then_is_that_of_all_remaining_epochs_at_the_pace_so_far() -> None:
+    """Until every head is done, by patience or by the number of epochs."""
+    longer = [replace(RECORD, epoch=2, elapsed_seconds=4.0)]
+    over = [replace(RECORD, epoch=epoch) for epoch in range(1, 5)]
 
-    trained = fit(progress=Progress(stream))
-
-    last = trained.history[-1]
-    closing = stream.getvalue().splitlines()[-1]
-    assert f"epoch {last.epoch}/" in closing
-    assert f"val {last.validation_loss:.4f}" in closing
+    assert describe_rest(RECIPE, [[RECORD, *longer], [RECORD]]) == "0:04:54 left"
+    assert describe_rest(RECIPE, [over]) == "done"
+    assert describe_rest(replace(RECIPE, epochs=1), [[RECORD]]) == "done"
 
 
 RECIPE_SCHEDULE = TrainingConfig(patience=2)

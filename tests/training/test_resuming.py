@@ -20,49 +20,56 @@ import torch
 from harness.config import TrainingConfig
 from harness.errors import ArtifactError, CheckpointError
 from harness.progress import Progress
-from harness.training.checkpoints import load_head, read_metadata
-from harness.training.history import EpochRecord
-from harness.training.trainer import TrainingInterrupted, fit_head
-from tests.training.conftest import OVERFITS, QUICK, Fit, Rows, draw_rows, same_weights
+from harness.training import batches, steps
+from harness.training.checkpoints import TrainedHead, read_metadata
+from harness.training.history import digest_history
+from harness.training.trainer import HeadTrainer, TrainingInterrupted
+from tests.training.conftest import OVERFITS, QUICK, Fit, FitAll, Rows, draw_rows, same_weights
 
 BEST = replace(QUICK, save_best=True)
 
 
-class _Power:
-    """Fails after an epoch, as the mains might."""
+READINGS = 4  # of the clock in an epoch of one call: around its steps, and its validation
 
-    def __init__(self, epoch: int) -> None:
-        self._epoch = epoch
 
-    def __call__(self, record: EpochRecord) -> None:
-        if record.epoch == self._epoch:
+def _power_until(epoch: int) -> Callable[[], float]:
+    """Return a clock that fails when an epoch is over and saved, as the mains might."""
+    readings = itertools.count()
+
+    def clock() -> float:
+        if next(readings) == READINGS * epoch:
             raise RuntimeError("power failure")
+        return 0.0
+
+    return clock
+
+
+@pytest.fixture
+def _short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a call take three steps, so that an epoch of seven has three of them."""
+    for module in (batches, steps):
+        monkeypatch.setattr(module, "STEPS_PER_CALL", 3)
 
 
 @pytest.mark.parametrize("epoch", [1, 9])
-def test_training_that_failed_after_an_epoch_then_goes_on_to_the_same_weights(
-    fit: Fit, tmp_path: Path, epoch: int
+def test_training_that_failed_after_an_epoch_then_goes_on_to_the_same_heads(
+    fit_all: FitAll, tmp_path: Path, epoch: int
 ) -> None:
-    """Final head, best head and history are those of an uninterrupted training."""
-    recipe = replace(OVERFITS, save_best=True)
-    expected = fit(recipe=recipe)
+    """Final heads, best heads and histories are those of an uninterrupted training."""
+    recipe = replace(OVERFITS, patience=4, save_best=True)
+    expected = fit_all(recipe=recipe)
     with pytest.raises(RuntimeError, match="power failure"):
-        fit(recipe=recipe, folder=tmp_path, on_epoch=_Power(epoch))
-    seen: list[EpochRecord] = []
-
-    found = fit(recipe=recipe, folder=tmp_path, on_epoch=seen.append)
-
-    assert 1 < found.best_epoch < 9
-    assert [record.epoch for record in seen] == list(range(epoch + 1, found.epochs_run + 1))
-    assert same_weights(found.final, expected.final)
-    assert found.best is not None
-    assert expected.best is not None
-    assert same_weights(found.best, expected.best)
-    assert [r.validation_loss for r in found.history] == [
-        r.validation_loss for r in expected.history
-    ]
+        fit_all(recipe=recipe, folder=tmp_path, clock=_power_until(epoch))
     lines = (tmp_path / "training.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == found.epochs_run
+
+    found = fit_all(recipe=recipe, folder=tmp_path)
+
+    assert len({trained.epochs_run for trained in found}) > 1
+    assert len(lines) == sum(min(epoch, trained.epochs_run) for trained in found)
+    for one, other in zip(found, expected, strict=True):
+        assert same_weights(one.final, other.final)
+        assert same_weights(one.head, other.head)
+        assert digest_history(one.history) == digest_history(other.history)
 
 
 def _clock_that_asks(number: signal.Signals, *, reading: int) -> Callable[[], float]:
@@ -77,21 +84,22 @@ def _clock_that_asks(number: signal.Signals, *, reading: int) -> Callable[[], fl
     return clock
 
 
+@pytest.mark.usefixtures("_short_calls")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_within_an_epoch_then_saves_that_step_and_goes_on_to_the_same_weights(
     fit: Fit, tmp_path: Path, number: signal.Signals
 ) -> None:
     """The message says where it stopped and how to go on."""
     expected = fit()
-    # An epoch reads the clock before and after its steps, and before and after its validation.
-    clock = _clock_that_asks(number, reading=4)
+    # An epoch reads the clock before its steps, after each call, before and after its validation.
+    clock = _clock_that_asks(number, reading=6)
     with pytest.raises(
         TrainingInterrupted,
-        match=rf"stopped by {number.name} in epoch 2 after 1 of 7 steps; saved in .*run the same",
+        match=rf"stopped by {number.name} in epoch 2 after 3 of 7 steps; saved in .*run the same",
     ):
         fit(folder=tmp_path, takes_signals=True, clock=clock)
 
-    assert read_metadata(tmp_path / "state.safetensors")["steps_done"] == 1
+    assert read_metadata(tmp_path / "state.safetensors")["steps_done"] == 3
     stream = io.StringIO()
 
     found = fit(folder=tmp_path, progress=Progress(stream))
@@ -101,6 +109,7 @@ def test_signal_within_an_epoch_then_saves_that_step_and_goes_on_to_the_same_wei
     assert "28 steps" in stream.getvalue()
 
 
+@pytest.mark.usefixtures("_short_calls")
 def test_epoch_that_was_interrupted_then_its_time_is_the_sum_of_both_parts(
     fit: Fit, tmp_path: Path
 ) -> None:
@@ -111,8 +120,8 @@ def test_epoch_that_was_interrupted_then_its_time_is_the_sum_of_both_parts(
 
     found = fit(folder=tmp_path, clock=lambda: float(next(seconds)))
 
-    assert found.history[0].rows_per_second == 100 / 2
-    assert found.history[1].rows_per_second == 100 / 1
+    assert found.history[0].rows_per_second == 100 / 3
+    assert found.history[1].rows_per_second == 100 / 3
 
 
 def test_signal_at_the_end_of_an_epoch_then_the_epoch_is_finished_first(
@@ -125,6 +134,7 @@ def test_signal_at_the_end_of_an_epoch_then_the_epoch_is_finished_first(
         fit(folder=tmp_path, takes_signals=True, clock=clock)
 
 
+@pytest.mark.usefixtures("_short_calls")
 def test_signal_without_a_folder_then_message_says_that_nothing_was_saved(fit: Fit) -> None:
     """It still stops at the end of the step."""
     clock = _clock_that_asks(signal.SIGTERM, reading=0)
@@ -133,15 +143,16 @@ def test_signal_without_a_folder_then_message_says_that_nothing_was_saved(fit: F
         fit(takes_signals=True, clock=clock)
 
 
-def test_training_that_is_over_then_is_not_trained_again(fit: Fit, tmp_path: Path) -> None:
-    """The same call returns the same result, and writes the heads if they were lost."""
-    first = fit(recipe=BEST, folder=tmp_path)
-    (tmp_path / "final.safetensors").unlink()
+def test_training_that_is_over_then_is_not_trained_again(fit_all: FitAll, tmp_path: Path) -> None:
+    """The same call returns the same result."""
+    first = fit_all(recipe=BEST, folder=tmp_path)
 
-    second = fit(recipe=BEST, folder=tmp_path, on_epoch=_Power(4))
+    second = fit_all(recipe=BEST, folder=tmp_path, clock=_power_until(0))
 
-    assert second.history == first.history
-    assert same_weights(load_head(tmp_path / "final.safetensors"), first.final)
+    for one, other in zip(first, second, strict=True):
+        assert one.history == other.history
+        assert same_weights(one.final, other.final)
+        assert same_weights(one.head, other.head)
 
 
 @pytest.mark.parametrize("change", ["seed", "recipe", "labels", "features"])
@@ -169,25 +180,26 @@ def test_full_disk_then_error_and_the_last_good_state_stays(
 ) -> None:
     """Once there is space, the same call goes on to the same weights."""
     expected = fit()
+    readings = itertools.count()
 
-    def fill(record: EpochRecord) -> None:
-        if record.epoch == 2:
+    def clock() -> float:
+        if next(readings) == READINGS + 1:
             monkeypatch.setattr(os, "fsync", full)
+        return 0.0
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(ArtifactError, match=r"No space left on device.*Free some space"):
-        fit(folder=tmp_path, on_epoch=fill)
+        fit(folder=tmp_path, clock=clock)
     monkeypatch.undo()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "state.safetensors",
         "training.jsonl",
     ]
-    seen: list[EpochRecord] = []
+    assert len(read_metadata(tmp_path / "state.safetensors")["histories"]["42"]) == 1
 
-    assert same_weights(fit(folder=tmp_path, on_epoch=seen.append).final, expected.final)
-    assert [record.epoch for record in seen] == [3, 4]
+    assert same_weights(fit(folder=tmp_path).final, expected.final)
 
 
 def test_damaged_state_then_error_names_the_file(fit: Fit, tmp_path: Path) -> None:
@@ -199,36 +211,38 @@ def test_damaged_state_then_error_names_the_file(fit: Fit, tmp_path: Path) -> No
 
 
 class _Long:
-    """A training of a few epochs, here or in a process that waits for leave after each of them."""
+    """A training of some epochs, here or in a process that waits for leave after each of them."""
 
     recipe = TrainingConfig(epochs=12, patience=12, save_best=True)
     program = """
         import sys
         from pathlib import Path
-        from tests.training.test_resuming import _Long
-        def tell_and_wait(record):
-            print(record.epoch, flush=True)
-            sys.stdin.readline()
+        from tests.training.test_resuming import READINGS, _Long
+        readings = 0
+        def tell_and_wait():
+            global readings
+            if readings and readings % READINGS == 0:
+                print("an epoch is over", flush=True)
+                sys.stdin.readline()
+            readings += 1
+            return 0.0
         _Long.fit(Path(sys.argv[1]), tell_and_wait)
         """
 
     @classmethod
-    def fit(
-        cls, folder: Path, on_epoch: Callable[[EpochRecord], None] | None = None
-    ) -> list[bytes]:
-        """Train to the end and return the bytes of both heads."""
+    def fit(cls, folder: Path, clock: Callable[[], float] = lambda: 0.0) -> tuple[TrainedHead, ...]:
+        """Train two heads to the end."""
         torch.set_num_threads(1)
         train, validation = draw_rows(1000, 64), draw_rows(100, 64, seed=1)
-        fit_head(
+        trainer = HeadTrainer(
             train.features,
             train.labels,
             validation_features=validation.features,
             validation_labels=validation.labels,
             recipe=cls.recipe,
-            folder=folder,
-            on_epoch=on_epoch,
+            clock=clock,
         )
-        return [(folder / f"{name}.safetensors").read_bytes() for name in ("final", "best")]
+        return trainer.fit(seeds=(1, 2), folder=folder)
 
     @classmethod
     def kill(cls, folder: Path, *, n_epochs: int) -> None:
@@ -249,24 +263,19 @@ class _Long:
         assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.slow  # torch is loaded three times
-def test_process_that_is_killed_then_another_one_ends_with_the_same_files(tmp_path: Path) -> None:
-    """SIGKILL leaves no time for anything; the heads are equal to the last bit."""
-    _Long.kill(tmp_path / "killed", n_epochs=5)
-    seen: list[EpochRecord] = []
-
-    found = _Long.fit(tmp_path / "killed", seen.append)
-
-    assert seen[0].epoch > 5
-    assert found == _Long.fit(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_process_that_is_killed_again_and_again_then_ends_with_the_same_files(
+@pytest.mark.slow  # torch is loaded several times
+def test_process_that_is_killed_again_and_again_then_ends_with_the_same_heads(
     tmp_path: Path,
 ) -> None:
-    """Each time it goes on from where the last one was killed."""
+    """SIGKILL leaves no time for anything; each time it goes on from where it was killed."""
     for n_epochs in (1, 4, 2):
         _Long.kill(tmp_path / "killed", n_epochs=n_epochs)
+    before = read_metadata(tmp_path / "killed" / "state.safetensors")["histories"]
 
-    assert _Long.fit(tmp_path / "killed") == _Long.fit(tmp_path / "whole")
+    found = _Long.fit(tmp_path / "killed")
+
+    assert len(before["1"]) >= 7
+    for one, other in zip(found, _Long.fit(tmp_path / "whole"), strict=True):
+        assert same_weights(one.final, other.final)
+        assert same_weights(one.head, other.head)
+        assert one.history == other.history

@@ -1,11 +1,4 @@
-"""Training a head from end to end: what it learns, keeps, reports and refuses.
-
-Which engine takes the steps on which device.
-
-The losses of an epoch: their mean over rows, and the first that is not finite.
-
-Signals become requests, once, and only where that was asked for.
-"""
+"""Training heads from end to end: what they learn, keep, report and refuse."""
 
 from __future__ import annotations
 
@@ -13,10 +6,8 @@ import io
 import itertools
 import json
 import signal
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,18 +16,19 @@ from torch.nn.functional import cross_entropy
 
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
-from harness.training.checkpoints import load_head
-from harness.training.head import Head
-from harness.training.history import EpochRecord
-from harness.training.steps import TrainingStep
-from harness.training.trainer import (
-    LARGEST_FUSED_BATCH,
-    EpochLosses,
-    HeadTrainer,
-    choose_engine,
-    stop_requests,
+from harness.training.history import digest_history
+from harness.training.steps import EpochLosses
+from harness.training.trainer import stop_requests
+from tests.training.conftest import (
+    LEARNS,
+    OVERFITS,
+    QUICK,
+    Fit,
+    FitAll,
+    Rows,
+    draw_rows,
+    same_weights,
 )
-from tests.training.conftest import LEARNS, OVERFITS, QUICK, Fit, Rows, draw_rows, same_weights
 
 
 def test_trained_head_then_predicts_rows_it_has_not_seen(fit: Fit) -> None:
@@ -65,31 +57,6 @@ def test_global_generator_then_is_neither_used_nor_moved(fit: Fit) -> None:
     torch.manual_seed(2)
 
     assert same_weights(first.final, fit().final)
-
-
-def test_two_widths_then_see_the_same_batches(
-    fit: Fit, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The baseline's head and the candidate's are trained on the same rows in the same order."""
-    seen: list[list[int]] = [[]]
-    original = torch.index_select
-
-    def spy(source: torch.Tensor, dim: int, index: torch.Tensor, *, out: torch.Tensor) -> None:
-        seen[-1] += index.tolist()
-        original(source, dim, index, out=out)
-
-    monkeypatch.setattr(torch, "index_select", spy)
-    fit()
-    seen.append([])
-    narrow = draw_rows(40, n_features=3, seed=1)
-    fit(
-        features=rows.features[:, :3],
-        validation_features=narrow.features,
-        validation_labels=narrow.labels,
-    )
-
-    assert seen[0] == seen[1]
-    assert len(seen[0]) == 4 * 100
 
 
 def test_save_best_then_the_best_head_is_a_copy_that_differs_from_the_last(fit: Fit) -> None:
@@ -121,17 +88,6 @@ def test_patience_that_ends_then_training_stops_early(fit: Fit) -> None:
 
     assert trained.stopped_early
     assert trained.epochs_run == trained.best_epoch + 3
-
-
-@pytest.mark.parametrize("save_best", [False, True])
-def test_folder_then_final_head_is_always_saved(fit: Fit, tmp_path: Path, save_best: bool) -> None:
-    """Whether or not it stopped early, and the best one beside it where it is kept."""
-    trained = fit(recipe=replace(OVERFITS, save_best=save_best), folder=tmp_path / "new")
-
-    assert same_weights(load_head(tmp_path / "new" / "final.safetensors"), trained.final)
-    assert (tmp_path / "new" / "best.safetensors").exists() == save_best
-    if trained.best is not None:
-        assert same_weights(load_head(tmp_path / "new" / "best.safetensors"), trained.best)
 
 
 def test_trailing_batch_of_one_row_then_is_dropped_and_logged(fit: Fit) -> None:
@@ -179,25 +135,20 @@ def test_validation_loss_that_is_not_finite_then_training_stops(fit: Fit) -> Non
         fit(validation_features=validation.features)
 
 
-def test_progress_then_says_where_training_is(fit: Fit) -> None:
-    """A line an epoch, and steps, epoch, rate, losses, accuracy, patience and throughput."""
+def test_log_then_has_a_line_for_every_tenth_epoch_and_the_last(fit_all: FitAll) -> None:
+    """Of all heads in one line that a screen holds, and one when it is over."""
     stream = io.StringIO()
 
-    fit(progress=Progress(stream), name="train candidate")
+    fit_all(recipe=replace(LEARNS, epochs=23), progress=Progress(stream))
 
     *epochs, whole = stream.getvalue().splitlines()
-    starts = [line.partition(", learning rate")[0] for line in epochs]
-    assert starts == [f"train candidate: epoch {epoch}/4" for epoch in range(1, 5)]
-    assert whole.startswith("train candidate: 28 steps in ")
-    for word in ("epoch 4/4, lr 0.0002, loss 0.", "val 0.", "acc 0.", "patience ", " rows/s"):
+    starts = [line.partition(", loss 0.")[0] for line in epochs]
+    assert starts == [f"train heads: epoch {epoch}/23" for epoch in (10, 20, 23)]
+    assert epochs[-1].endswith(", done")
+    assert max(map(len, epochs)) <= 120
+    assert whole.startswith("train heads: 161 steps in ")
+    for word in ("epoch 23/23, loss 0.", "val 0.", "acc 0.", "patience "):
         assert word in whole
-
-
-def test_on_epoch_then_gets_every_record(fit: Fit) -> None:
-    """In order, as they stand in the history."""
-    seen: list[EpochRecord] = []
-
-    assert fit(on_epoch=seen.append).history == tuple(seen)
 
 
 def test_streamed_features_then_weights_are_the_same(fit: Fit) -> None:
@@ -205,21 +156,58 @@ def test_streamed_features_then_weights_are_the_same(fit: Fit) -> None:
     assert same_weights(fit(is_streamed=True).final, fit().final)
 
 
-def test_several_seeds_then_each_head_is_the_one_that_fit_head_gives(fit: Fit, rows: Rows) -> None:
-    """They share the rows and nothing else."""
-    validation = draw_rows(40, seed=1)
-    trainer = HeadTrainer(
-        rows.features,
-        rows.labels,
-        validation_features=validation.features,
-        validation_labels=validation.labels,
-        recipe=QUICK,
-    )
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    ("n_rows", "n_features", "hidden_dim", "batch_size"),
+    [(100, 12, 8, 16), (101, 13, 7, 16), (97, 3, 5, 10), (500, 64, 50, 7), (900, 101, 97, 250)],
+)
+def test_several_seeds_then_each_head_is_bit_for_bit_what_its_seed_alone_gives(
+    fit: Fit,
+    fit_all: FitAll,
+    n_threads: int,
+    n_rows: int,
+    n_features: int,
+    hidden_dim: int,
+    batch_size: int,
+) -> None:
+    """Whatever the sizes: they share the rows and nothing else."""
+    torch.set_num_threads(n_threads)
+    more, validation = draw_rows(n_rows, n_features), draw_rows(40, n_features, seed=1)
+    changes = {
+        "features": more.features,
+        "labels": more.labels,
+        "ids": None,
+        "validation_features": validation.features,
+        "recipe": replace(LEARNS, epochs=2, hidden_dim=hidden_dim, batch_size=batch_size),
+    }
 
-    for seed in (7, 8, 7):
-        trained = trainer.fit(seed=seed)
-        assert trained.seed == seed
-        assert same_weights(trained.final, fit(seed=seed).final)
+    for trained in fit_all(**changes):
+        alone = fit(**changes, seed=trained.seed)
+        assert same_weights(trained.final, alone.final)
+        assert digest_history(trained.history) == digest_history(alone.history)
+
+
+def test_heads_that_stop_early_then_each_stops_where_it_would_alone(
+    fit: Fit, fit_all: FitAll
+) -> None:
+    """One that is done stays as it is while the others go on."""
+    recipe = replace(OVERFITS, patience=3, save_best=True)
+
+    heads = fit_all(recipe=recipe)
+
+    assert len({trained.epochs_run for trained in heads}) > 1
+    for trained in heads:
+        alone = fit(recipe=recipe, seed=trained.seed)
+        assert digest_history(trained.history) == digest_history(alone.history)
+        assert same_weights(trained.final, alone.final)
+        assert same_weights(trained.head, alone.head)
+
+
+@pytest.mark.parametrize("seeds", [(), (42, 42)])
+def test_seeds_that_are_none_or_double_then_error(fit_all: FitAll, seeds: tuple[int, ...]) -> None:
+    """Two heads of one seed are one head."""
+    with pytest.raises(ValueError, match="expected different seeds"):
+        fit_all(seeds=seeds)
 
 
 def test_facts_of_the_training_then_are_json(fit: Fit) -> None:
@@ -239,50 +227,24 @@ def test_device_that_is_not_there_then_error_says_so(fit: Fit) -> None:
         fit(device="cuda")
 
 
-def test_cpu_then_steps_are_written_out() -> None:
-    """The fused steps are for GPUs alone."""
-    assert isinstance(choose_engine(Head(4), QUICK), TrainingStep)
-
-
-def test_gpu_without_triton_then_error_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Slower steps in its place would be a silent fallback."""
-    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
-    monkeypatch.delitem(sys.modules, "harness.training.fused", raising=False)
-    monkeypatch.setitem(sys.modules, "triton", None)
-
-    with pytest.raises(MissingInput, match="needs Triton") as caught:
-        choose_engine(Head(4), QUICK)
-
-    assert "CUDA build" in caught.value.remedy
-    assert QUICK.batch_size <= LARGEST_FUSED_BATCH
-
-
 def _losses(*values: float) -> EpochLosses:
-    losses = EpochLosses(n_rows=10, batch_size=4, device=torch.device("cpu"))
+    losses = EpochLosses(2, n_rows=10, batch_size=4, device=torch.device("cpu"))
     for value in values:
-        losses.extend(torch.tensor(value))
+        losses.extend(torch.tensor([[value], [2 * value]]))
     return losses
 
 
-def test_mean_of_an_epoch_then_the_smaller_last_batch_counts_less() -> None:
+def test_means_of_an_epoch_then_the_smaller_last_batch_counts_less() -> None:
     """Four, four and two rows."""
-    assert _losses(1.0, 2.0, 4.0).mean() == (4 * 1 + 4 * 2 + 2 * 4) / 10
+    assert _losses(1.0, 2.0, 4.0).means() == [2.0, 4.0]
 
 
-def test_mean_within_an_epoch_then_is_over_the_rows_so_far() -> None:
+def test_means_within_an_epoch_then_are_over_the_rows_so_far() -> None:
     """What the progress bar shows."""
     losses = _losses(1.0, 2.0)
 
-    assert losses.mean() == 1.5
+    assert losses.means() == [1.5, 3.0]
     assert losses.n_rows_done == 8
-
-
-def test_first_not_finite_then_is_a_step_of_this_epoch() -> None:
-    """Counted from 0; None where all are finite."""
-    assert _losses(1.0, float("nan"), float("inf")).first_not_finite() == 1
-    assert _losses(1.0).first_not_finite() is None
 
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
