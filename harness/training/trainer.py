@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -24,7 +25,7 @@ import torch
 
 from harness.config import TrainingConfig
 from harness.embedding.devices import require_device
-from harness.errors import DataError
+from harness.errors import DataError, MissingInput
 from harness.progress import Progress, Task
 from harness.training.batches import CallFeed, bring_rows, must_stream, n_usable_rows
 from harness.training.checkpoints import (
@@ -429,6 +430,11 @@ class HeadTrainer:
     ) -> None:
         require_device(device)
         target = torch.device(device)
+        if target.type == "cuda" and find_spec("triton") is None:
+            raise MissingInput(
+                "training on a GPU needs Triton, which is not installed",
+                remedy="Install PyTorch's CUDA build for Linux, which brings it, or take the CPU",
+            )
         data = TrainingData(
             train=label_rows("train", features, labels, ids),
             validation=label_rows(
