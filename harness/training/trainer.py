@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -25,7 +24,7 @@ import torch
 
 from harness.config import TrainingConfig
 from harness.embedding.devices import require_device
-from harness.errors import DataError, MissingInput
+from harness.errors import DataError
 from harness.progress import Progress, Task
 from harness.training.batches import CallFeed, bring_rows, must_stream, n_usable_rows
 from harness.training.checkpoints import (
@@ -55,14 +54,12 @@ from harness.training.history import (
     learning_rate,
     stopping_of,
 )
-from harness.training.steps import EpochLosses, HeadSteps
+from harness.training.steps import EpochLosses, HeadSteps, require_triton
 
 __all__ = [
     "HeadTrainer",
-    "Setup",
     "StopRequest",
     "TrainingInterrupted",
-    "TrainingRun",
     "fit_head",
     "stop_requests",
 ]
@@ -430,11 +427,7 @@ class HeadTrainer:
     ) -> None:
         require_device(device)
         target = torch.device(device)
-        if target.type == "cuda" and find_spec("triton") is None:
-            raise MissingInput(
-                "training on a GPU needs Triton, which is not installed",
-                remedy="Install PyTorch's CUDA build for Linux, which brings it, or take the CPU",
-            )
+        require_triton(target)
         data = TrainingData(
             train=label_rows("train", features, labels, ids),
             validation=label_rows(

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
-from harness.training import trainer
+from harness.training import steps
 from harness.training.history import digest_history
 from harness.training.steps import EpochLosses
 from harness.training.trainer import stop_requests
@@ -233,7 +233,7 @@ def test_gpu_without_triton_then_error_says_what_to_install(
 ) -> None:
     """Slower steps in its place would be a silent fallback."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(trainer, "find_spec", lambda _: None)
+    monkeypatch.setattr(steps, "find_spec", lambda _: None)
 
     with pytest.raises(MissingInput, match="needs Triton") as caught:
         fit(device="cuda")
