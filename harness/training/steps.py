@@ -35,7 +35,7 @@ Pointwise: TypeAlias = Callable[..., tuple[torch.Tensor, ...]]
 
 
 def require_triton(device: torch.device) -> None:
-    """Raise MissingInput if a GPU's steps cannot be compiled; slower ones are not taken silently."""
+    """Raise MissingInput if a GPU's steps cannot be compiled; slower ones are never taken."""
     if device.type == "cuda" and find_spec("triton") is None:
         raise MissingInput(
             "training on a GPU needs Triton, which is not installed",
