@@ -14,16 +14,17 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import TypeAlias
 
 import torch
 
 from harness.config import TrainingConfig
-from harness.errors import DataError
+from harness.errors import DataError, MissingInput
 from harness.training.features import LabelledRows
 from harness.training.head import NORM_EPSILON, NORM_MOMENTUM, Head
 
-__all__ = ["STEPS_PER_CALL", "EpochLosses", "HeadSteps"]
+__all__ = ["STEPS_PER_CALL", "EpochLosses", "HeadSteps", "require_triton"]
 
 STEPS_PER_CALL = 64  # a step takes a GPU less time than Python needs to ask for it
 PARTS = 4  # of the features in a GPU's first product: 32 rows alone do not fill it
@@ -31,6 +32,15 @@ LARGEST_RECORDED_BATCH = 512  # larger ones keep a GPU busy by themselves
 _LINE_FLOATS = 16  # in a cache line
 
 Pointwise: TypeAlias = Callable[..., tuple[torch.Tensor, ...]]
+
+
+def require_triton(device: torch.device) -> None:
+    """Raise MissingInput if a GPU's steps cannot be compiled; slower ones are never taken."""
+    if device.type == "cuda" and find_spec("triton") is None:
+        raise MissingInput(
+            "training on a GPU needs Triton, which is not installed",
+            remedy="Install PyTorch's CUDA build for Linux, which brings it, or train on the CPU",
+        )
 
 
 class HeadSteps:

@@ -54,14 +54,12 @@ from harness.training.history import (
     learning_rate,
     stopping_of,
 )
-from harness.training.steps import EpochLosses, HeadSteps
+from harness.training.steps import EpochLosses, HeadSteps, require_triton
 
 __all__ = [
     "HeadTrainer",
-    "Setup",
     "StopRequest",
     "TrainingInterrupted",
-    "TrainingRun",
     "fit_head",
     "stop_requests",
 ]
@@ -429,6 +427,7 @@ class HeadTrainer:
     ) -> None:
         require_device(device)
         target = torch.device(device)
+        require_triton(target)
         data = TrainingData(
             train=label_rows("train", features, labels, ids),
             validation=label_rows(

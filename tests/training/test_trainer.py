@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
+from harness.training import steps
 from harness.training.history import digest_history
 from harness.training.steps import EpochLosses
 from harness.training.trainer import stop_requests
@@ -225,6 +226,19 @@ def test_device_that_is_not_there_then_error_says_so(fit: Fit) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(MissingInput, match="'cuda' is not there"):
         fit(device="cuda")
+
+
+def test_gpu_without_triton_then_error_says_what_to_install(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slower steps in its place would be a silent fallback."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(steps, "find_spec", lambda _: None)
+
+    with pytest.raises(MissingInput, match="needs Triton") as caught:
+        fit(device="cuda")
+
+    assert "CUDA build" in caught.value.remedy
 
 
 def _losses(*values: float) -> EpochLosses:
