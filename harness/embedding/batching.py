@@ -180,7 +180,7 @@ class BatchRunner:
         except torch.OutOfMemoryError as error:
             if len(rows) == 1:
                 raise DeviceError(
-                    f"{self.device}: memory does not suffice for one protein of "
+                    f"{self.device}: memory does not suffice for one sequence of "
                     f"{lengths[rows[0]]} tokens. Use a GPU with more memory, or end what else "
                     "runs on this one"
                 ) from error

@@ -30,7 +30,7 @@ from harness.embedding.esm.checkpoint import find_checkpoint
 from harness.embedding.esm.random_weights import RANDOM_MARK
 from harness.errors import CheckpointError, DataError, DeviceError, MissingInput
 
-__all__ = ["TransformersEmbedder"]
+__all__ = ["TransformersEmbedder", "find_weight_files", "read_weights"]
 
 # Raised when the vectors of the same weights change by more than rounding.
 VERSION = 1
@@ -84,7 +84,7 @@ class TransformersEmbedder:
         require_device(device)
         folder = find_checkpoint(model, revision)
         config = _read_config(folder)
-        weight_files = _weight_files(folder)
+        weight_files = find_weight_files(folder)
         self._device = torch.device(device)
         self._spelling = _Spelling(folder, config)
         self._encoder = _load_encoder(folder, config, weight_files, dtype, self._device)
@@ -119,7 +119,7 @@ class TransformersEmbedder:
         """Say what a checkpoint is; only its configuration is read."""
         folder = find_checkpoint(model, revision)
         config = _read_config(folder)
-        gigabytes = sum(path.stat().st_size for path in _weight_files(folder)) / 1e9
+        gigabytes = sum(path.stat().st_size for path in find_weight_files(folder)) / 1e9
         return (
             f"{folder}, type {config.model_type}, width {config.hidden_size}, {gigabytes:.2g} GB "
             f"of files, embedded by transformers in {dtype}"
@@ -317,7 +317,14 @@ def _encoder_class(config: Any, path: Path) -> Any:
     )
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def find_weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold a checkpoint's weights, safetensors before pickles.
+
+    Raises
+    ------
+    MissingInput
+        If there are none.
+    """
     for pattern in _WEIGHTS:
         if files := sorted(folder.glob(pattern)):
             return files
@@ -327,7 +334,14 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
+def read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """Return all tensors in weight files by name, on the CPU; nothing in the files is run.
+
+    Raises
+    ------
+    CheckpointError
+        If a file cannot be read, or holds no weights.
+    """
     weights: dict[str, torch.Tensor] = {}
     for path in files:
         try:
@@ -352,7 +366,7 @@ def _load_encoder(
         encoder, found = built.from_pretrained(
             None,
             config=config,
-            state_dict=_read_weights(files),
+            state_dict=read_weights(files),
             dtype=getattr(torch, dtype),
             output_loading_info=True,
             ignore_mismatched_sizes=True,

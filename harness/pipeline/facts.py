@@ -20,7 +20,6 @@ from harness.config import GateConfig
 from harness.criteria import CriterionResult, break_down, compare_metrics, evaluate
 from harness.criteria.result import State
 from harness.embedding.embedder import Abilities, Rows
-from harness.embedding.nucleotide import DnabertEmbedder
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
 from harness.pipeline.samples import DrawnSplit
@@ -189,6 +188,9 @@ def _rehearsal_reasons(pipeline: Pipeline) -> list[str]:
         if (embedder := pipeline.vectors.embedder.made(side)) is not None
         and embedder.facts.is_random
     ]
+    nucleotide = pipeline.vectors.nucleotide_embedder.made()
+    if nucleotide is not None and nucleotide.facts.is_random:
+        reasons.append("the nucleotide model's weights are random")
     if not all(pipeline.vectors.embedder.made(side) for side in SIDES):
         reasons.append("not both models were loaded")
     return reasons
@@ -272,12 +274,4 @@ def _artifacts(pipeline: Pipeline) -> dict[str, dict[str, str]]:
         name: {"path": str(artifact.path), "sha256": artifact.sha256}
         for name, artifact in pipeline.cache.obtained.items()
     }
-    return found | _foreign_code(pipeline) | pipeline.files()
-
-
-def _foreign_code(pipeline: Pipeline) -> dict[str, dict[str, str]]:
-    """Return which code out of a checkpoint this run has run, if any."""
-    embedder = pipeline.vectors.nucleotide_embedder.made()
-    if not isinstance(embedder, DnabertEmbedder):
-        return {}
-    return {"nucleotide code": {"path": embedder.name, "sha256": embedder.code_sha256}}
+    return found | pipeline.files()

@@ -203,6 +203,7 @@ def _inspect_nucleotides(pipeline: Pipeline) -> StoreInspection:
         sha256=nucleotides.sha256,
         embedder=embedder,
         sample=_sample(pipeline, "nucleotides"),
+        dtype=embedder.dtype if embedder else "float32",
     )
 
 

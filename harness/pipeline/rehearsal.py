@@ -6,15 +6,27 @@ Checkpoint folders in the hub's form with seeded random weights, the embedded da
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
+
 from harness.config import RandomWeights
+from harness.data.fasta import read_fasta
+from harness.embedding.dnabert import expected_shapes as dnabert_shapes
 from harness.embedding.esm.random_weights import (
     ESM2_SETTINGS,
     weight_bytes,
@@ -23,7 +35,7 @@ from harness.embedding.esm.random_weights import (
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 
-__all__ = ["SCALES", "Scale", "gate_toml", "write_kit"]
+__all__ = ["SCALES", "Scale", "gate_toml", "write_dnabert", "write_kit"]
 
 
 _GATE_TOML = """\
@@ -49,11 +61,10 @@ name = "{prefix}FastESM2_650"
 model = "{candidate}"
 dtype = "{dtype}"
 
-# Stands in for DNABERT-S, whose weights cannot be shipped. It is the same for both sides, so that
-# the comparison of the proteins' embedders is what it is in production.
+# ... and zhihan1996/DNABERT-S, which is the same for both sides.
 [nucleotide]
-kind = "kmer"
-k = 4
+model = "{nucleotide}"
+dtype = "{nucleotide_dtype}"
 
 # The test set has 452 sequences. Where that is fewer than `sequences`, all of them are timed.
 [timing]
@@ -62,9 +73,9 @@ sequences = 1000
 attempts = {attempts}
 """
 
-# The hub's FastESM2 brings code of its own, which a loader that trusts it would run.
+# The hub's FastESM2 and DNABERT-S bring code of their own, which a loader that trusts it would run.
 _CODE = '''\
-"""Stands where FastESM2's own code does on the hub. The gate never runs it; this would show."""
+"""Stands where a model's own code does on the hub. The gate never runs it; this would show."""
 
 from pathlib import Path
 
@@ -94,13 +105,34 @@ _FASTESM_SETTINGS: dict[str, Any] = {
 }
 
 
-BASELINE, CANDIDATE = "esm2_t36_3B_UR50D", "FastESM2_650"
+# What DNABERT-S's config.json says beside the sizes.
+_DNABERT_SETTINGS: dict[str, Any] = {
+    "model_type": "bert",
+    "architectures": ["BertForMaskedLM"],
+    "auto_map": {
+        "AutoConfig": "configuration_bert.BertConfig",
+        "AutoModel": "bert_layers.BertModel",
+    },
+    "alibi_starting_size": 512,
+    "attention_probs_dropout_prob": 0.0,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 512,
+    "torch_dtype": "float32",
+    "type_vocab_size": 2,
+}
+# Its tokeniser's size, and its special tokens in their order.
+DNABERT_TOKENS = 4096
+_SPECIAL_TOKENS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+
+BASELINE, CANDIDATE, NUCLEOTIDE = "esm2_t36_3B_UR50D", "FastESM2_650", "DNABERT-S"
 SEQUENCE_FILES = tuple(
     f"{label}_{kind}.fa.gz" for label in ("viral", "nonviral") for kind in ("nucleotide", "protein")
 )
 DATA_FILES = (*SEQUENCE_FILES, "taxonomy.tsv")
 # Beyond the weights: the sequences, and what a file system takes for itself.
-SPARE_BYTES = 100_000_000
+SPARE = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,22 +141,24 @@ class Scale:
 
     Attributes
     ----------
-    baseline, candidate : RandomWeights
+    baseline, candidate, nucleotide : RandomWeights
         The shapes, and the seeds of the weights.
     layers_per_shard : int
         Of the baseline, whose weights stand in several files.
     settings : mapping of str to str
-        device, dtype and attempts in ``gate.toml``, and what precedes the models' names.
+        device, dtypes and attempts in ``gate.toml``, and what precedes the models' names.
     """
 
     baseline: RandomWeights
     candidate: RandomWeights
+    nucleotide: RandomWeights
     layers_per_shard: int
     settings: Mapping[str, str]
 
     def needed_bytes(self) -> int:
         """Return how much room a kit takes on the disk."""
-        return weight_bytes(self.baseline) + weight_bytes(self.candidate) + SPARE_BYTES
+        sizes = map(math.prod, dnabert_shapes(_dnabert_shape(self.nucleotide)).values())
+        return weight_bytes(self.baseline) + weight_bytes(self.candidate) + 4 * sum(sizes) + SPARE
 
 
 SCALES = {
@@ -136,10 +170,14 @@ SCALES = {
         candidate=RandomWeights(
             layers=33, hidden_size=1280, heads=20, intermediate_size=5120, seed=2
         ),
+        nucleotide=RandomWeights(
+            layers=12, hidden_size=768, heads=12, intermediate_size=3072, seed=3
+        ),
         layers_per_shard=2,
         settings={
             "device": "cuda",
             "dtype": "bfloat16",
+            "nucleotide_dtype": "float32",
             "attempts": "1",
             "prefix": "",
         },
@@ -148,10 +186,15 @@ SCALES = {
     "tiny": Scale(
         baseline=RandomWeights(layers=2, hidden_size=128, heads=2, intermediate_size=512, seed=1),
         candidate=RandomWeights(layers=1, hidden_size=32, heads=1, intermediate_size=128, seed=2),
+        # as wide as DNABERT-S, by which VirNucPro tells its vectors
+        nucleotide=RandomWeights(
+            layers=1, hidden_size=768, heads=12, intermediate_size=256, seed=3
+        ),
         layers_per_shard=1,
         settings={
             "device": "cpu",
             "dtype": "float32",
+            "nucleotide_dtype": "float32",
             "attempts": "3",
             "prefix": "Tiny stand-in for ",
         },
@@ -190,12 +233,18 @@ def write_kit(
     _check_data(data)
     _check_target(folder, scale.needed_bytes())
     progress = progress or Progress()
-    with _built_beside(folder) as partial, progress.task("write the kit", 3, "parts") as task:
-        for place in ("data", CANDIDATE, BASELINE):
+    with _built_beside(folder) as partial, progress.task("write the kit", 4, "parts") as task:
+        for place in ("data", NUCLEOTIDE, CANDIDATE, BASELINE):
             (partial / place).mkdir()
         for name in DATA_FILES:
             shutil.copyfile(data / name, partial / "data" / name)
         (partial / "gate.toml").write_text(gate_toml(scale), encoding="utf-8")
+        task.advance(1)
+        for name in ("bert_layers.py", "configuration_bert.py"):
+            (partial / NUCLEOTIDE / name).write_text(_CODE, encoding="utf-8")
+        files = [data / name for name in SEQUENCE_FILES if "nucleotide" in name]
+        sequences = [text for path in files for text in read_fasta(path)["sequence"].to_pylist()]
+        write_dnabert(partial / NUCLEOTIDE, scale.nucleotide, sequences)
         task.advance(1)
         (partial / CANDIDATE / "modeling_fastesm.py").write_text(_CODE, encoding="utf-8")
         write_random_checkpoint(
@@ -216,8 +265,70 @@ def gate_toml(scale: Scale) -> str:
     """Return the settings of a kit."""
     threads = "\nthreads = 1" if scale.settings["device"] == "cpu" else ""
     return _GATE_TOML.format(
-        **scale.settings, threads=threads, baseline=BASELINE, candidate=CANDIDATE
+        **scale.settings,
+        threads=threads,
+        baseline=BASELINE,
+        candidate=CANDIDATE,
+        nucleotide=NUCLEOTIDE,
     )
+
+
+def write_dnabert(folder: Path, shape: RandomWeights, sequences: Sequence[str]) -> None:
+    """Write a checkpoint of DNABERT-S's form with seeded random weights.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder.
+    shape : RandomWeights
+        The encoder's shape, and the seed of its weights.
+    sequences : sequence of str
+        What its tokeniser learns from; it has fewer tokens than DNABERT-S's where that is little.
+
+    Notes
+    -----
+    Matrices are normal with a standard deviation of 0.02; biases are 0 and normalisations 1, by
+    which the gate knows that nobody trained it.
+    """
+    tokeniser = _train_tokeniser(sequences)
+    tokeniser.save(str(folder / "tokenizer.json"))
+    sizes = _dnabert_shape(shape) | {"vocab_size": tokeniser.get_vocab_size()}
+    config = json.dumps(_DNABERT_SETTINGS | sizes, indent=2, sort_keys=True)
+    (folder / "config.json").write_text(config + "\n", encoding="utf-8")
+    rng = np.random.Generator(np.random.SFC64(shape.seed))
+    weights = {}
+    for name, size in dnabert_shapes(sizes).items():
+        if len(size) == 1:
+            values = np.full(size, name.endswith(".weight"), dtype=np.float32)
+        else:
+            values = rng.standard_normal(size, dtype=np.float32) * np.float32(0.02)
+        weights[f"bert.{name}"] = values
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _dnabert_shape(shape: RandomWeights) -> dict[str, int]:
+    return {
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "type_vocab_size": 2,
+        "vocab_size": DNABERT_TOKENS,
+    }
+
+
+def _train_tokeniser(sequences: Sequence[str]) -> Tokenizer:
+    tokeniser = Tokenizer(BPE(unk_token=_SPECIAL_TOKENS[0]))
+    tokeniser.pre_tokenizer = Whitespace()
+    trainer = BpeTrainer(
+        vocab_size=DNABERT_TOKENS, special_tokens=_SPECIAL_TOKENS, show_progress=False
+    )
+    tokeniser.train_from_iterator(sequences, trainer)
+    tokeniser.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(mark, tokeniser.token_to_id(mark)) for mark in ("[CLS]", "[SEP]")],
+    )
+    return tokeniser
 
 
 def _check_data(data: Path) -> None:

@@ -220,7 +220,7 @@ def test_embed_when_memory_is_full_then_smaller_batches_give_the_same(
         small.embed(PROTEINS * 3, 400, done.append), expected, rtol=1e-4, atol=1e-5
     )
     assert (small.token_budget, small.n_out_of_memory, sum(done)) == (50, 3, 12)
-    with pytest.raises(DeviceError, match="one protein of 61 tokens"):
+    with pytest.raises(DeviceError, match="one sequence of 61 tokens"):
         small.embed(["A" * 60])
 
 

@@ -161,5 +161,5 @@ def test_embed_when_memory_is_too_small_for_one_protein_then_it_is_named(engine:
     """There is nothing left to halve."""
     small = with_memory_for(engine, 10, budget=64)
 
-    with pytest.raises(DeviceError, match="one protein of 32 tokens"):
+    with pytest.raises(DeviceError, match="one sequence of 32 tokens"):
         small.embed(PROTEINS)
