@@ -4,7 +4,7 @@ The architecture is MosaicBERT's, which DNABERT-2 has as well: post-norm layers,
 scores fall with the distance of two tokens (ALiBi), a gated feed-forward part. A vector is the mean
 over all tokens, the special ones included, as VirNucPro takes it. Layouts and kernels are those of
 the packed engine (``esm.engine``), batches are ``batching``'s business. ``embed_plainly`` is the
-same function written out for one sequence: what the fast way is held to.
+same function written out: what the fast way is held to.
 """
 
 from __future__ import annotations
@@ -386,12 +386,12 @@ def _first_states(weights: Weights, words: torch.Tensor, eps: float) -> torch.Te
     """Return tokens' hidden states before the first layer, (token, dim), from their vectors."""
     types = weights["embeddings.token_type_embeddings.weight"]
     scale, bias = (weights[f"embeddings.LayerNorm.{kind}"] for kind in _KINDS)
-    return functional.layer_norm(words + types[0], (words.shape[1],), scale, bias, eps)
+    return functional.layer_norm(words + types[0], (words.shape[-1],), scale, bias, eps)
 
 
 @torch.no_grad()
 def embed_plainly(weights: Weights, shape: Mapping[str, Any], tokens: torch.Tensor) -> torch.Tensor:
-    """Return one sequence's vector, (dim,), step by step in torch's operations: the reference.
+    """Return vectors of equally long sequences, (sequence, dim), step by step: the reference.
 
     Parameters
     ----------
@@ -400,7 +400,7 @@ def embed_plainly(weights: Weights, shape: Mapping[str, Any], tokens: torch.Tens
         computed in, and where.
     shape : mapping
         As a checkpoint's ``shape``.
-    tokens : integer tensor, (token,)
+    tokens : integer tensor, (sequence, token)
         Special ones included.
     """
     dim, n_heads, eps = shape["hidden_size"], shape["num_attention_heads"], shape["layer_norm_eps"]
@@ -413,22 +413,22 @@ def embed_plainly(weights: Weights, shape: Mapping[str, Any], tokens: torch.Tens
         return functional.layer_norm(inputs, (dim,), scale, bias, eps)
 
     words = weights["embeddings.word_embeddings.weight"]
-    positions = torch.arange(len(tokens), device=tokens.device)
+    positions = torch.arange(tokens.shape[1], device=tokens.device)
     distances = (positions[:, None] - positions).abs().to(words.dtype)  # (query, key)
     slopes = torch.tensor(alibi_slopes(n_heads), dtype=words.dtype, device=tokens.device)
-    hidden = _first_states(weights, words[tokens], eps)  # (token, dim)
+    hidden = _first_states(weights, words[tokens], eps)  # (sequence, token, dim)
     for layer in map("encoder.layer.{}".format, range(shape["num_hidden_layers"])):
         qkv = linear(hidden, f"{layer}.attention.self.Wqkv")
-        query, key, value = qkv.view(len(tokens), 3, n_heads, -1).permute(1, 2, 0, 3)
-        scores = query @ key.transpose(1, 2) / (dim // n_heads) ** 0.5  # (head, query, key)
+        query, key, value = qkv.view(*tokens.shape, 3, n_heads, -1).permute(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(2, 3) / (dim // n_heads) ** 0.5  # (..., head, query, key)
         shares = (scores - slopes[:, None, None] * distances).softmax(dim=-1)
-        attended = (shares @ value).transpose(0, 1).flatten(1)  # (token, dim)
+        attended = (shares @ value).transpose(1, 2).flatten(2)  # (sequence, token, dim)
         added = linear(attended, f"{layer}.attention.output.dense") + hidden
         hidden = norm(added, f"{layer}.attention.output.LayerNorm")
         first, second = linear(hidden, f"{layer}.mlp.gated_layers").chunk(2, dim=-1)
         narrow = linear(functional.gelu(first) * second, f"{layer}.mlp.wo")
         hidden = norm(narrow + hidden, f"{layer}.mlp.layernorm")
-    return hidden.mean(dim=0)
+    return hidden.mean(dim=1)
 
 
 class DnabertEmbedder:
@@ -600,8 +600,8 @@ class DnabertEmbedder:
         weights = self._checkpoint.read_weights()
         found = _Runner(weights, shape, dtype="float32", device=place).embed(tokens)
         placed = {name: value.to(place) for name, value in weights.items()}
-        rows = [embed_plainly(placed, shape, to_device(ids, place)) for ids in tokens]
-        return found, torch.stack(rows).cpu().numpy()
+        rows = [embed_plainly(placed, shape, to_device(ids[None], place)) for ids in tokens]
+        return found, torch.cat(rows).cpu().numpy()
 
 
 class _Runner(BatchRunner):

@@ -6,36 +6,26 @@ Checkpoint folders in the hub's form with seeded random weights, the embedded da
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import save_file
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import BpeTrainer
-
 from harness.config import RandomWeights
 from harness.data.fasta import read_fasta
-from harness.embedding.dnabert import expected_shapes as dnabert_shapes
 from harness.embedding.esm.random_weights import (
     ESM2_SETTINGS,
     weight_bytes,
     write_random_checkpoint,
 )
+from harness.embedding.random_dnabert import dnabert_bytes, write_dnabert
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 
-__all__ = ["SCALES", "Scale", "gate_toml", "write_dnabert", "write_kit"]
+__all__ = ["SCALES", "Scale", "gate_toml", "write_kit"]
 
 
 _GATE_TOML = """\
@@ -105,34 +95,13 @@ _FASTESM_SETTINGS: dict[str, Any] = {
 }
 
 
-# What DNABERT-S's config.json says beside the sizes.
-_DNABERT_SETTINGS: dict[str, Any] = {
-    "model_type": "bert",
-    "architectures": ["BertForMaskedLM"],
-    "auto_map": {
-        "AutoConfig": "configuration_bert.BertConfig",
-        "AutoModel": "bert_layers.BertModel",
-    },
-    "alibi_starting_size": 512,
-    "attention_probs_dropout_prob": 0.0,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 512,
-    "torch_dtype": "float32",
-    "type_vocab_size": 2,
-}
-# Its tokeniser's size, and its special tokens in their order.
-DNABERT_TOKENS = 4096
-_SPECIAL_TOKENS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
-
 BASELINE, CANDIDATE, NUCLEOTIDE = "esm2_t36_3B_UR50D", "FastESM2_650", "DNABERT-S"
 SEQUENCE_FILES = tuple(
     f"{label}_{kind}.fa.gz" for label in ("viral", "nonviral") for kind in ("nucleotide", "protein")
 )
 DATA_FILES = (*SEQUENCE_FILES, "taxonomy.tsv")
 # Beyond the weights: the sequences, and what a file system takes for itself.
-SPARE = 100_000_000
+SPARE_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +126,8 @@ class Scale:
 
     def needed_bytes(self) -> int:
         """Return how much room a kit takes on the disk."""
-        sizes = map(math.prod, dnabert_shapes(_dnabert_shape(self.nucleotide)).values())
-        return weight_bytes(self.baseline) + weight_bytes(self.candidate) + 4 * sum(sizes) + SPARE
+        proteins = weight_bytes(self.baseline) + weight_bytes(self.candidate)
+        return proteins + dnabert_bytes(self.nucleotide) + SPARE_BYTES
 
 
 SCALES = {
@@ -271,64 +240,6 @@ def gate_toml(scale: Scale) -> str:
         candidate=CANDIDATE,
         nucleotide=NUCLEOTIDE,
     )
-
-
-def write_dnabert(folder: Path, shape: RandomWeights, sequences: Sequence[str]) -> None:
-    """Write a checkpoint of DNABERT-S's form with seeded random weights.
-
-    Parameters
-    ----------
-    folder : Path
-        An existing folder.
-    shape : RandomWeights
-        The encoder's shape, and the seed of its weights.
-    sequences : sequence of str
-        What its tokeniser learns from; it has fewer tokens than DNABERT-S's where that is little.
-
-    Notes
-    -----
-    Matrices are normal with a standard deviation of 0.02; biases are 0 and normalisations 1, by
-    which the gate knows that nobody trained it.
-    """
-    tokeniser = _train_tokeniser(sequences)
-    tokeniser.save(str(folder / "tokenizer.json"))
-    sizes = _dnabert_shape(shape) | {"vocab_size": tokeniser.get_vocab_size()}
-    config = json.dumps(_DNABERT_SETTINGS | sizes, indent=2, sort_keys=True)
-    (folder / "config.json").write_text(config + "\n", encoding="utf-8")
-    rng = np.random.Generator(np.random.SFC64(shape.seed))
-    weights = {}
-    for name, size in dnabert_shapes(sizes).items():
-        if len(size) == 1:
-            values = np.full(size, name.endswith(".weight"), dtype=np.float32)
-        else:
-            values = rng.standard_normal(size, dtype=np.float32) * np.float32(0.02)
-        weights[f"bert.{name}"] = values
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _dnabert_shape(shape: RandomWeights) -> dict[str, int]:
-    return {
-        "hidden_size": shape.hidden_size,
-        "intermediate_size": shape.intermediate_size,
-        "num_attention_heads": shape.heads,
-        "num_hidden_layers": shape.layers,
-        "type_vocab_size": 2,
-        "vocab_size": DNABERT_TOKENS,
-    }
-
-
-def _train_tokeniser(sequences: Sequence[str]) -> Tokenizer:
-    tokeniser = Tokenizer(BPE(unk_token=_SPECIAL_TOKENS[0]))
-    tokeniser.pre_tokenizer = Whitespace()
-    trainer = BpeTrainer(
-        vocab_size=DNABERT_TOKENS, special_tokens=_SPECIAL_TOKENS, show_progress=False
-    )
-    tokeniser.train_from_iterator(sequences, trainer)
-    tokeniser.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[(mark, tokeniser.token_to_id(mark)) for mark in ("[CLS]", "[SEP]")],
-    )
-    return tokeniser
 
 
 def _check_data(data: Path) -> None:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from harness.config import RandomWeights
 from harness.embedding.esm.random_weights import write_random_checkpoint
-from harness.pipeline.rehearsal import write_dnabert
+from harness.embedding.random_dnabert import write_dnabert
 
 
 @pytest.fixture(scope="session")

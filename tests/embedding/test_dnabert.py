@@ -20,6 +20,7 @@ from scipy.special import erf
 from harness.embedding import dnabert
 from harness.embedding.dnabert import DnabertEmbedder, DnabertEncoder, alibi_slopes, open_dnabert
 from harness.embedding.embedder import Abilities, Counts
+from harness.embedding.esm.encoder import PLAIN
 from harness.embedding.esm.engine import EqualLengths, Packed
 from harness.errors import CheckpointError, DataError, MissingInput
 
@@ -45,7 +46,7 @@ def normalise(x: npt.NDArray[np.float64], weights: Weights, name: str) -> npt.ND
     """Return states (token, dim) normalised over their channels."""
     x = x - x.mean(1, keepdims=True)
     scaled = x / np.sqrt((x**2).mean(1, keepdims=True) + 1e-12)
-    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    return np.asarray(scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"])
 
 
 def compute(folder: Path, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
@@ -113,7 +114,8 @@ def test_reference_then_engine_and_plain_function_are_near_and_separate(
     found, expected = embedder.reference(SEQUENCES[:4])
     assert relative_l2(found, expected) < 1e-5
 
-    monkeypatch.setattr(dnabert.PLAIN.__class__, "gate", lambda _, wide: wide.chunk(2, -1)[1])
+    wrong = PLAIN._replace(gate=lambda wide: wide.chunk(2, dim=-1)[1])
+    monkeypatch.setattr(dnabert, "PLAIN", wrong)
     found, expected = embedder.reference(SEQUENCES[:4])
     assert relative_l2(found, expected) > 1e-3
 

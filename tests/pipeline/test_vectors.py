@@ -15,12 +15,12 @@ from harness.config import STORE_DTYPES, GateConfig, RandomWeights, load_config
 from harness.criteria.result import State
 from harness.data.virnucpro import write_embeddings
 from harness.embedding import EmbeddingStore
+from harness.embedding.random_dnabert import write_dnabert
 from harness.embedding.virnucpro import DNABERT_DIM
 from harness.errors import DataError, HarnessError, MissingInput
 from harness.pipeline import Judge, Pipeline
 from harness.pipeline import vectors as extraction
 from harness.pipeline.facts import describe_run
-from harness.pipeline.rehearsal import write_dnabert
 from harness.pipeline.vectors import SIDES, count_processes, run_on_ranks
 from harness.progress import Progress
 from tests.pipeline.conftest import write_sequences
