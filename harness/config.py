@@ -229,12 +229,13 @@ class NucleotideConfig:
     kind: str = "model"
     model: str | None = None
     revision: str | None = None
-    trust_remote_code: bool = False
+    dtype: str = "float32"
     embeddings: Path | None = None
     k: int = 4
 
     def __post_init__(self) -> None:
         _require_one_of(self.kind, NUCLEOTIDE_KINDS, "nucleotide.kind")
+        _require_one_of(self.dtype, DTYPES, "nucleotide.dtype")
         _require(
             (self.model is not None) + (self.embeddings is not None) + (self.kind == "kmer") <= 1,
             "nucleotide",

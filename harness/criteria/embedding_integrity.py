@@ -307,7 +307,7 @@ def _compare_with_reference(embedder: Embedder, sample: pd.Series[str]) -> tuple
     found, expected = ask(sample.tolist())
     difference = float(relative_l2(found, expected).max())
     return difference, (
-        f"{len(sample)} proteins in float32 are within {difference:.1e} of the reference "
+        f"{len(sample)} sequences in float32 are within {difference:.1e} of the reference "
         f"implementation (relative L2, allowed {LARGEST_RELATIVE_L2:g})"
     )
 

@@ -6,7 +6,7 @@ is found by its kind (``embedder``), and transformers is imported when such a mo
 
 from harness.embedding.embedder import Embedder, Facts, load_embedder
 from harness.embedding.extraction import write_store
-from harness.embedding.nucleotide import KmerProfile
+from harness.embedding.kmer import KmerProfile
 from harness.embedding.store import EmbeddingStore
 from harness.embedding.virnucpro import MergedFeatures, SomeColumns
 

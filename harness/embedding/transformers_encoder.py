@@ -29,7 +29,7 @@ from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts
 from harness.embedding.esm.checkpoint import find_checkpoint
 from harness.errors import CheckpointError, DataError, DeviceError, HarnessError, MissingInput
 
-__all__ = ["TransformersEmbedder", "find_weights", "naming_errors", "read_weights"]
+__all__ = ["TransformersEmbedder", "find_weight_files", "read_weights"]
 
 # Raised when the vectors of the same weights change by more than rounding.
 VERSION = 1
@@ -83,7 +83,7 @@ class TransformersEmbedder(BatchRunner):
         require_device(device)
         folder = find_checkpoint(model, revision)
         config = _read_config(folder)
-        weight_files = find_weights(folder)
+        weight_files = find_weight_files(folder)
         place = torch.device(device)
         self._spelling = _Spelling(folder, config)
         self.tokenise, self.count = self._spelling.tokenise, self._spelling.count
@@ -118,7 +118,7 @@ class TransformersEmbedder(BatchRunner):
         """Say what a checkpoint is; only its configuration is read."""
         folder = find_checkpoint(model, revision)
         config = _read_config(folder)
-        gigabytes = sum(path.stat().st_size for path in find_weights(folder)) / 1e9
+        gigabytes = sum(path.stat().st_size for path in find_weight_files(folder)) / 1e9
         return (
             f"{folder}, type {config.model_type}, width {config.hidden_size}, {gigabytes:.2g} GB "
             f"of files, embedded by transformers in {dtype}"
@@ -294,7 +294,7 @@ def _encoder_class(config: Any, path: Path) -> Any:
     )
 
 
-def find_weights(folder: Path) -> list[Path]:
+def find_weight_files(folder: Path) -> list[Path]:
     """Return the files that hold a checkpoint's weights, safetensors before pickles.
 
     Raises
@@ -312,12 +312,12 @@ def find_weights(folder: Path) -> list[Path]:
 
 
 def read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """Return all tensors by name, running nothing that the files hold.
+    """Return all tensors in weight files by name, on the CPU; nothing in the files is run.
 
     Raises
     ------
-    CheckpointError, DataError
-        If a file is damaged, or holds anything else.
+    CheckpointError
+        If a file cannot be read, or holds no weights.
     """
     weights: dict[str, torch.Tensor] = {}
     for path in files:

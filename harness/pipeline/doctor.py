@@ -25,8 +25,8 @@ from harness.data.read import source_files
 from harness.data.unpickle import refuse_lfs_pointer
 from harness.data.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDING
 from harness.embedding.devices import require_device
+from harness.embedding.dnabert import DnabertEmbedder
 from harness.embedding.embedder import describe_model
-from harness.embedding.nucleotide import open_remote_checkpoint
 from harness.errors import HarnessError, MissingInput
 from harness.pipeline.vectors import SIDES, Side
 from harness.verdict.provenance import describe_machine
@@ -373,12 +373,9 @@ def _find_nucleotides(config: GateConfig) -> str:
         return f"counts of {settings.k}-mers, width {4**settings.k}"
     if settings.embeddings is not None:
         return f"embeddings: {_count(require_files(settings.embeddings, NUCLEOTIDE_ENDING))}"
-    checkpoint = open_remote_checkpoint(
-        settings.model,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
+    return DnabertEmbedder.describe(
+        settings.model, revision=settings.revision, dtype=settings.dtype
     )
-    return f"{checkpoint.folder}; its own code is allowed to run"
 
 
 def _check_data(config: GateConfig) -> list[Check]:

@@ -22,7 +22,6 @@ from harness.criteria import CriterionResult, State
 from harness.criteria.intervals import compare_metrics
 from harness.criteria.metrics import break_down, evaluate
 from harness.embedding.embedder import Abilities, Embedder, Facts, Rows
-from harness.embedding.nucleotide import DnabertEmbedder
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
 from harness.pipeline.samples import DrawnSplit
@@ -193,6 +192,9 @@ def _rehearsal_reasons(pipeline: Pipeline) -> list[str]:
             reasons.append(f"the {side}'s weights are random")
         if embedder.facts.stand_in:
             reasons.append(f"the {side} stands in for {embedder.facts.stand_in}")
+    nucleotide = pipeline.vectors.nucleotide_embedder.made()
+    if nucleotide is not None and nucleotide.facts.is_random:
+        reasons.append("the nucleotide model's weights are random")
     if len(_loaded(pipeline)) < len(SIDES):
         reasons.append("not both models were loaded")
     return reasons
@@ -301,12 +303,4 @@ def _artifacts(pipeline: Pipeline) -> dict[str, dict[str, str]]:
         name: {"path": str(artifact.path), "sha256": artifact.sha256}
         for name, artifact in pipeline.cache.obtained.items()
     }
-    return found | _foreign_code(pipeline) | pipeline.files()
-
-
-def _foreign_code(pipeline: Pipeline) -> dict[str, dict[str, str]]:
-    """Return which code out of a checkpoint this run has run, if any."""
-    embedder = pipeline.vectors.nucleotide_embedder.made()
-    if not isinstance(embedder, DnabertEmbedder):
-        return {}
-    return {"nucleotide code": {"path": embedder.name, "sha256": embedder.code_sha256}}
+    return found | pipeline.files()

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import RandomWeights
+from harness.data.fasta import read_fasta
 from harness.embedding.esm.random_weights import (
     ESM2_SETTINGS,
     weight_bytes,
     write_random_checkpoint,
 )
+from harness.embedding.random_dnabert import dnabert_bytes, write_dnabert
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 
@@ -50,11 +52,10 @@ name = "{prefix}FastESM2_650"
 model = "{candidate}"
 dtype = "{dtype}"
 
-# Stands in for DNABERT-S, whose weights cannot be shipped. It is the same for both sides, so that
-# the comparison of the proteins' embedders is what it is in production.
+# ... and zhihan1996/DNABERT-S, which is the same for both sides.
 [nucleotide]
-kind = "kmer"
-k = 4
+model = "{nucleotide}"
+dtype = "{nucleotide_dtype}"
 
 # The test set has 452 sequences. Where that is fewer than `sequences`, all of them are timed.
 [timing]
@@ -63,9 +64,9 @@ sequences = 1000
 attempts = {attempts}
 """
 
-# The hub's FastESM2 brings code of its own, which a loader that trusts it would run.
+# The hub's FastESM2 and DNABERT-S bring code of their own, which a loader that trusts it would run.
 CODE = '''\
-"""Stands where FastESM2's own code does on the hub. The gate never runs it; this would show."""
+"""Stands where a model's own code does on the hub. The gate never runs it; this would show."""
 
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def fastesm_settings(esm2: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in esm2.items() if name not in _LEFT_OUT} | own
 
 
-BASELINE, CANDIDATE = "esm2_t36_3B_UR50D", "FastESM2_650"
+BASELINE, CANDIDATE, NUCLEOTIDE = "esm2_t36_3B_UR50D", "FastESM2_650", "DNABERT-S"
 SEQUENCE_FILES = tuple(
     f"{label}_{kind}.fa.gz" for label in ("viral", "nonviral") for kind in ("nucleotide", "protein")
 )
@@ -111,19 +112,21 @@ class Scale:
 
     Attributes
     ----------
-    baseline, candidate : RandomWeights
+    baseline, candidate, nucleotide : RandomWeights
         The shapes, and the seeds of the weights.
     settings : mapping of str to str
-        device, dtype and attempts in ``gate.toml``, and what precedes the models' names.
+        device, dtypes and attempts in ``gate.toml``, and what precedes the models' names.
     """
 
     baseline: RandomWeights
     candidate: RandomWeights
+    nucleotide: RandomWeights
     settings: Mapping[str, str]
 
     def needed_bytes(self) -> int:
         """Return how much room a kit takes on the disk."""
-        return weight_bytes(self.baseline) + weight_bytes(self.candidate) + SPARE_BYTES
+        proteins = weight_bytes(self.baseline) + weight_bytes(self.candidate)
+        return proteins + dnabert_bytes(self.nucleotide) + SPARE_BYTES
 
 
 SCALES = {
@@ -135,9 +138,13 @@ SCALES = {
         candidate=RandomWeights(
             layers=33, hidden_size=1280, heads=20, intermediate_size=5120, seed=2
         ),
+        nucleotide=RandomWeights(
+            layers=12, hidden_size=768, heads=12, intermediate_size=3072, seed=3
+        ),
         settings={
             "device": "cuda",
             "dtype": "bfloat16",
+            "nucleotide_dtype": "float32",
             "attempts": "1",
             "prefix": "",
         },
@@ -146,9 +153,14 @@ SCALES = {
     "tiny": Scale(
         baseline=RandomWeights(layers=2, hidden_size=128, heads=2, intermediate_size=512, seed=1),
         candidate=RandomWeights(layers=1, hidden_size=32, heads=1, intermediate_size=128, seed=2),
+        # as wide as DNABERT-S, by which VirNucPro tells its vectors
+        nucleotide=RandomWeights(
+            layers=1, hidden_size=768, heads=12, intermediate_size=256, seed=3
+        ),
         settings={
             "device": "cpu",
             "dtype": "float32",
+            "nucleotide_dtype": "float32",
             "attempts": "3",
             "prefix": "Tiny stand-in for ",
         },
@@ -187,12 +199,18 @@ def write_kit(
     _check_data(data)
     _check_target(folder, scale.needed_bytes())
     progress = progress or Progress()
-    with _built_beside(folder) as partial, progress.task("write the kit", 3, "parts") as task:
-        for place in ("data", CANDIDATE, BASELINE):
+    with _built_beside(folder) as partial, progress.task("write the kit", 4, "parts") as task:
+        for place in ("data", NUCLEOTIDE, CANDIDATE, BASELINE):
             (partial / place).mkdir()
         for name in DATA_FILES:
             shutil.copyfile(data / name, partial / "data" / name)
         (partial / "gate.toml").write_text(gate_toml(scale), encoding="utf-8")
+        task.advance(1)
+        for name in ("bert_layers.py", "configuration_bert.py"):
+            (partial / NUCLEOTIDE / name).write_text(CODE, encoding="utf-8")
+        files = [data / name for name in SEQUENCE_FILES if "nucleotide" in name]
+        sequences = [text for path in files for text in read_fasta(path)["sequence"].to_pylist()]
+        write_dnabert(partial / NUCLEOTIDE, scale.nucleotide, sequences)
         task.advance(1)
         (partial / CANDIDATE / "modeling_fastesm.py").write_text(CODE, encoding="utf-8")
         write_random_checkpoint(
@@ -213,7 +231,11 @@ def gate_toml(scale: Scale) -> str:
     """Return the settings of a kit."""
     threads = "\nthreads = 1" if scale.settings["device"] == "cpu" else ""
     return _GATE_TOML.format(
-        **scale.settings, threads=threads, baseline=BASELINE, candidate=CANDIDATE
+        **scale.settings,
+        threads=threads,
+        baseline=BASELINE,
+        candidate=CANDIDATE,
+        nucleotide=NUCLEOTIDE,
     )
 
 

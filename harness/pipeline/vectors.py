@@ -35,9 +35,9 @@ from harness.embedding import (
     write_store,
 )
 from harness.embedding.devices import is_under_torchrun
+from harness.embedding.dnabert import DnabertEmbedder
 from harness.embedding.embedder import Rows
 from harness.embedding.esm.random_weights import write_random_checkpoint
-from harness.embedding.nucleotide import load_dnabert
 from harness.embedding.store import LAYOUT
 from harness.embedding.virnucpro import DNABERT_DIM, ImportedEmbeddings, import_embeddings
 from harness.errors import HarnessError, MissingInput
@@ -230,10 +230,10 @@ class Vectors:
             return None
         if settings.kind == "kmer":
             return KmerProfile(settings.k)
-        return load_dnabert(
+        return DnabertEmbedder(
             settings.model,
             revision=settings.revision,
-            trust_remote_code=settings.trust_remote_code,
+            dtype=settings.dtype,
             device=self._device(),
         )
 

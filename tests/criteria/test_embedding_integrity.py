@@ -20,7 +20,7 @@ from harness.criteria.embedding_integrity import (
 )
 from harness.criteria.result import State
 from harness.embedding.extraction import write_store
-from harness.embedding.nucleotide import KmerProfile
+from harness.embedding.kmer import KmerProfile
 from harness.embedding.store import EmbeddingStore
 
 SEQUENCES = pd.Series({f"r{n}": "ACGT" * 4 + "ACGT"[n % 4] * n for n in range(8)}, dtype="str")

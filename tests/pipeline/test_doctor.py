@@ -101,14 +101,14 @@ def test_gate_when_the_device_is_not_there_then_it_is_missing(folder: Path) -> N
     assert examine(folder, head='device = "cuda"\n')["device"].state is expected
 
 
-def test_gate_when_dnabert_may_not_run_then_the_way_is_named(folder: Path) -> None:
-    """The doctor runs none of its code either."""
-    nucleotide = '[nucleotide]\nmodel = "zhihan1996/DNABERT-S"\n'
+def test_gate_when_dnabert_is_not_downloaded_then_the_command_is_named(folder: Path) -> None:
+    """It needs neither leave nor a commit."""
+    nucleotide = '[nucleotide]\nmodel = "org/absent"\n'
 
     check = examine(folder, nucleotide=nucleotide)["[nucleotide]"]
 
     assert check.state is State.MISSING
-    assert "trust_remote_code = true" in check.remedy
+    assert "hf download org/absent" in check.remedy
 
 
 def test_gate_when_results_are_brought_then_their_files_are_counted(folder: Path) -> None:

@@ -9,8 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import load_config
+from harness.data.fasta import read_fasta
 from harness.embedding import load_embedder
+from harness.embedding.dnabert import DnabertEmbedder, open_dnabert
 from harness.embedding.esm.checkpoint import open_checkpoint
+from harness.embedding.virnucpro import DNABERT_DIM
 from harness.errors import DataError, MissingInput
 from harness.pipeline import rehearsal
 from harness.pipeline.rehearsal import SCALES, gate_toml, write_kit
@@ -54,6 +57,17 @@ def test_kit_when_a_checkpoint_is_opened_then_it_is_of_the_hubs_form_and_random(
     assert load_embedder(str(kit / name)).embed(["MKVLAAGICW"]).shape == (1, checkpoint.dim)
 
 
+def test_kit_when_its_dnabert_embeds_then_as_wide_as_the_real_one_and_untrained(kit: Path) -> None:
+    """Its tokeniser has learnt from the data: 4,096 tokens, a sequence has about a hundred."""
+    text = read_fasta(DATA / "viral_nucleotide.fa.gz")["sequence"][0].as_py()
+
+    embedder = DnabertEmbedder(load_config(kit / "gate.toml").nucleotide.model)
+
+    assert (embedder.dim, embedder.facts.is_random) == (DNABERT_DIM, True)
+    assert open_dnabert(str(kit / "DNABERT-S")).shape["vocab_size"] == 4096
+    assert 80 < len(embedder.tokenise([text])[0]) < 130
+
+
 def test_kit_when_the_code_of_a_checkpoint_runs_then_it_shows(kit: Path, tmp_path: Path) -> None:
     """Whoever trusts remote code gets an error, and leaves a trace."""
     code = Path(shutil.copy(kit / "FastESM2_650" / "modeling_fastesm.py", tmp_path))
@@ -65,7 +79,7 @@ def test_kit_when_the_code_of_a_checkpoint_runs_then_it_shows(kit: Path, tmp_pat
 
 
 def test_kit_when_full_then_its_shapes_and_settings_are_productions(tmp_path: Path) -> None:
-    """ESM2 3B, FastESM2_650, bfloat16 on CUDA, one attempt."""
+    """ESM2 3B in two files, FastESM2_650, DNABERT-S, on CUDA, one attempt."""
     full = SCALES["full"]
     path = tmp_path / "gate.toml"
     path.write_text(gate_toml(full))
@@ -74,7 +88,7 @@ def test_kit_when_full_then_its_shapes_and_settings_are_productions(tmp_path: Pa
 
     assert (config.device, config.baseline.dtype, config.threads) == ("cuda", "bfloat16", None)
     assert (config.timing.sequences, config.timing.attempts) == (1000, 1)
-    assert full.needed_bytes() == pytest.approx(14.1e9, rel=0.01)
+    assert full.needed_bytes() == pytest.approx(14.5e9, rel=0.01)
 
 
 def test_write_when_the_folder_holds_something_then_it_is_refused(tmp_path: Path) -> None:
@@ -93,7 +107,7 @@ def test_write_when_the_disk_is_too_small_then_nothing_is_written(
     """The message says how much is needed, and how much there is."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2_000_000_000))
 
-    with pytest.raises(MissingInput, match=r"takes 14.1 GB.*has 2.0 GB free"):
+    with pytest.raises(MissingInput, match=r"takes 14.5 GB.*has 2.0 GB free"):
         write_kit(tmp_path / "kit", SCALES["full"], data=DATA)
 
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The embeddings of a run: made by several processes, brought, or by a checkpoint's own code."""
+"""The embeddings of a run: made by several processes, brought, or by DNABERT-S."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from transformers import dynamic_module_utils
 
-from harness.config import STORE_DTYPES, GateConfig, load_config
+from harness.config import STORE_DTYPES, GateConfig, RandomWeights, load_config
 from harness.criteria.result import State
 from harness.data.virnucpro import write_embeddings
 from harness.embedding import EmbeddingStore
+from harness.embedding.random_dnabert import write_dnabert
 from harness.embedding.virnucpro import DNABERT_DIM
 from harness.errors import DataError, HarnessError, MissingInput
 from harness.pipeline import Judge, Pipeline
@@ -23,7 +23,6 @@ from harness.pipeline import vectors as extraction
 from harness.pipeline.facts import describe_run
 from harness.pipeline.vectors import SIDES, count_processes, run_on_ranks
 from harness.progress import Progress
-from tests.embedding.test_nucleotide import write_checkpoint
 from tests.pipeline.conftest import write_sequences
 
 ACCEPTANCE = Path(__file__).parents[2] / "acceptance"
@@ -252,38 +251,21 @@ def test_stopwatch_when_a_side_brings_embeddings_alone_then_nothing_is_timed(
         pass
 
 
-@pytest.fixture
-def nucleotide_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return settings that name a checkpoint with code, without leave to run it."""
-    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    write_checkpoint(tmp_path / "dna", tmp_path / "trace")
-    path = write_sequences(tmp_path)
-    path.write_text(f'{path.read_text()}[nucleotide]\nmodel = "dna"\n')
-    return path
-
-
-def test_run_when_code_of_a_checkpoint_ran_then_its_digest_is_on_record(
-    nucleotide_toml: Path, tmp_path: Path
+def test_nucleotides_when_a_checkpoint_is_named_then_it_embeds_in_the_dtype_asked_for(
+    tmp_path: Path,
 ) -> None:
-    """A verdict says which foreign code had a part in it."""
-    nucleotide_toml.write_text(f"{nucleotide_toml.read_text()}trust_remote_code = true\n")
-    run = Pipeline(load_config(nucleotide_toml), tmp_path / "work")
+    """No leave and no commit is needed, and untrained weights make a rehearsal."""
+    (tmp_path / "dna").mkdir()
+    shape = RandomWeights(layers=1, hidden_size=8, heads=2, intermediate_size=8, seed=1)
+    write_dnabert(tmp_path / "dna", shape, ["ACGTTGCA"])
+    path = write_sequences(tmp_path)
+    path.write_text(f'{path.read_text()}[nucleotide]\nmodel = "dna"\ndtype = "bfloat16"\n')
+    run = Pipeline(load_config(path), tmp_path / "work")
 
     store = run.vectors.nucleotides().store
 
-    code = describe_run(run)["artifacts"]["nucleotide code"]
+    embedder = run.vectors.nucleotide_embedder()
     assert (len(store), store.dim) == (120, 8)
-    assert (code["path"], len(code["sha256"])) == (str(tmp_path / "dna"), 64)
-
-
-def test_run_when_the_settings_do_not_allow_it_then_no_code_runs(
-    nucleotide_toml: Path, tmp_path: Path
-) -> None:
-    """The setting reaches the loader, and its absence too."""
-    run = Pipeline(load_config(nucleotide_toml), tmp_path / "work")
-
-    with pytest.raises(MissingInput, match="trust_remote_code = true"):
-        run.vectors.nucleotides()
-
-    assert not (tmp_path / "trace").exists()
+    assert embedder is not None
+    assert embedder.dtype == "bfloat16"
+    assert "the nucleotide model's weights are random" in describe_run(run)["rehearsal_reasons"]

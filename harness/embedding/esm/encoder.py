@@ -25,6 +25,7 @@ __all__ = [
     "Linear",
     "Norm",
     "Rotation",
+    "Slopes",
     "rotate",
     "unrounded_frequencies",
 ]
@@ -70,9 +71,38 @@ class Layer(NamedTuple):
     rotation: Rotation  # of its queries and keys
 
 
+class Slopes:
+    """By how much scores fall with the distance of two tokens (ALiBi).
+
+    Parameters
+    ----------
+    values : float32 tensor, (head,)
+        From a token to the next.
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.values = values
+        self._last = values.new_empty((len(values), 0, 0))
+
+    def bias(self, n_tokens: int, dtype: torch.dtype) -> torch.Tensor:
+        """Return what is added to the scores of a sequence, (head, query, key); the last is kept.
+
+        Parameters
+        ----------
+        n_tokens : int
+        dtype : torch dtype
+            Of the scores.
+        """
+        if self._last.shape[1] != n_tokens or self._last.dtype != dtype:
+            positions = torch.arange(n_tokens, device=self.values.device)
+            distances = (positions[:, None] - positions).abs()
+            self._last = (self.values[:, None, None] * -distances).to(dtype)
+        return self._last
+
+
 # (token, 3, head, channel) of queries, keys and values, which may be written over, to
 # (token, head, channel).
-Attend: TypeAlias = Callable[[torch.Tensor, Rotation], torch.Tensor]
+Attend: TypeAlias = Callable[[torch.Tensor, Rotation | Slopes], torch.Tensor]
 
 
 class Arithmetic(NamedTuple):
@@ -81,6 +111,8 @@ class Arithmetic(NamedTuple):
     normalise: Callable[[torch.Tensor, Norm], torch.Tensor]
     multiply: Callable[[torch.Tensor, Linear], torch.Tensor]
     activate: Callable[[torch.Tensor], torch.Tensor]  # GELU; may write over its input
+    # (token, 2 x width) to (token, width): GELU of the first half times the second.
+    gate: Callable[[torch.Tensor], torch.Tensor]
     # Hidden states plus a product: of hidden states, inputs, weights. May write over the first.
     add_product: Callable[[torch.Tensor, torch.Tensor, Linear], torch.Tensor]
 
@@ -134,14 +166,14 @@ class Encoder:
     # Two functions, so that the memory of one's intermediates is free for the other's.
 
     def _attend(self, hidden: torch.Tensor, layer: Layer, attend: Attend) -> torch.Tensor:
-        normalise, multiply, _, add_product = self._arithmetic
+        normalise, multiply, _, _, add_product = self._arithmetic
         qkv = multiply(normalise(hidden, layer.attention_norm), layer.qkv)
         heads = qkv.view(len(qkv), 3, self._n_heads, -1)
         attended = attend(heads, layer.rotation).flatten(1)  # (token, dim)
         return add_product(hidden, attended, layer.attended)
 
     def _feed_forward(self, hidden: torch.Tensor, layer: Layer) -> torch.Tensor:
-        normalise, multiply, activate, add_product = self._arithmetic
+        normalise, multiply, activate, _, add_product = self._arithmetic
         wide = activate(multiply(normalise(hidden, layer.norm), layer.widen))
         return add_product(hidden, wide, layer.narrow)
 
@@ -175,6 +207,11 @@ def _multiply(inputs: torch.Tensor, linear: Linear) -> torch.Tensor:
     return functional.linear(inputs, linear.weight, linear.bias)
 
 
+def _gate(wide: torch.Tensor) -> torch.Tensor:
+    first, second = wide.chunk(2, dim=-1)
+    return functional.gelu(first).mul_(second)
+
+
 def _add_product(hidden: torch.Tensor, inputs: torch.Tensor, linear: Linear) -> torch.Tensor:
     return hidden + _multiply(inputs, linear)
 
@@ -183,5 +220,6 @@ PLAIN = Arithmetic(
     normalise=_normalise,
     multiply=_multiply,
     activate=functional.gelu,
+    gate=_gate,
     add_product=_add_product,
 )

@@ -34,6 +34,7 @@ from harness.embedding.esm.encoder import (
     Linear,
     Norm,
     Rotation,
+    Slopes,
     rotate,
     unrounded_frequencies,
 )
@@ -54,15 +55,15 @@ __all__ = [
 class Layout(Protocol):
     """One way to lay out the sequences of a batch."""
 
-    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+    def attend(self, qkv: torch.Tensor, positions: Rotation | Slopes) -> torch.Tensor:
         """Return attention within each sequence, (token, head, channel).
 
-        ``qkv`` holds queries, keys and values, (token, 3, head, channel), and may be written over;
-        queries and keys are turned by their positions first.
+        ``qkv`` holds queries, keys and values, (token, 3, head, channel), and may be written over.
+        Queries and keys are turned by their positions first, or scores fall with their distance.
         """
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the mean hidden state (token, dim) over residues, float32 (sequence, dim)."""
+        """Return the mean hidden state (token, dim), float32 (sequence, dim), marks left out."""
 
 
 class Packed:
@@ -74,21 +75,26 @@ class Packed:
         Tokens of each sequence, both marks included.
     device : torch device
         A GPU.
+    n_marks : int
+        Tokens at each end of a sequence that its vector leaves out.
     """
 
-    def __init__(self, lengths: npt.NDArray[np.int64], device: torch.device) -> None:
+    def __init__(
+        self, lengths: npt.NDArray[np.int64], device: torch.device, *, n_marks: int = 1
+    ) -> None:
         self._longest = int(lengths.max())
         starts = np.cumsum([0, *lengths], dtype=np.int32)
         self._starts = to_device(starts, device)  # (sequence + 1,)
         # Each sequence is three segments: its beginning mark, its residues, its end mark.
-        segments = np.stack([np.ones_like(lengths), lengths - 2, np.ones_like(lengths)], axis=1)
+        marks = np.full_like(lengths, n_marks)
+        segments = np.stack([marks, lengths - 2 * marks, marks], axis=1)
         self._segments = to_device(segments.reshape(-1), device)  # (3 x sequence,)
 
-    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+    def attend(self, qkv: torch.Tensor, positions: Rotation | Slopes) -> torch.Tensor:
         """Return attention within each sequence."""
         from harness.embedding.esm import kernels
 
-        return kernels.attend(qkv, rotation, self._starts, self._longest)
+        return kernels.attend(qkv, positions, self._starts, self._longest)
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the mean over residues."""
@@ -102,19 +108,22 @@ class EqualLengths:
     Parameters
     ----------
     n_sequences : int
+    n_marks : int
+        Tokens at each end of a sequence that its vector leaves out.
     """
 
-    def __init__(self, n_sequences: int) -> None:
+    def __init__(self, n_sequences: int, *, n_marks: int = 1) -> None:
         self._n_sequences = n_sequences
+        self._n_marks = n_marks
 
-    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+    def attend(self, qkv: torch.Tensor, positions: Rotation | Slopes) -> torch.Tensor:
         """Return attention within each sequence."""
-        return _attend_in_rows(_in_rows(qkv, self._n_sequences), rotation)
+        return _attend_in_rows(_in_rows(qkv, self._n_sequences), positions)
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the mean over residues."""
         rows = _in_rows(hidden, self._n_sequences)  # (sequence, token, dim)
-        return rows[:, 1:-1].float().mean(dim=1)
+        return rows[:, self._n_marks : rows.shape[1] - self._n_marks].float().mean(dim=1)
 
 
 class Padded:
@@ -133,10 +142,10 @@ class Padded:
         is_residue = (numbers > 0) & (numbers < lengths[:, None] - 1)
         self._is_residue = to_device(is_residue, device)  # (sequence, token)
 
-    def attend(self, qkv: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+    def attend(self, qkv: torch.Tensor, positions: Rotation | Slopes) -> torch.Tensor:
         """Return attention within each sequence, padding left out."""
         mask = self._is_token[:, None, None, :]  # (sequence, head, query, key)
-        return _attend_in_rows(_in_rows(qkv, len(self._is_token)), rotation, mask)
+        return _attend_in_rows(_in_rows(qkv, len(self._is_token)), positions, mask)
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the mean over residues."""
@@ -147,11 +156,16 @@ class Padded:
 
 
 def _attend_in_rows(
-    qkv: torch.Tensor, rotation: Rotation, mask: torch.Tensor | None = None
+    qkv: torch.Tensor, positions: Rotation | Slopes, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return attention within the rows of (sequence, token, 3, head, channel)."""
     query_key, value = qkv[:, :, :2], qkv[:, :, 2]
-    query, key = _turn(query_key, rotation).transpose(1, 3).unbind(2)
+    if isinstance(positions, Rotation):
+        query_key = _turn(query_key, positions)
+    else:
+        bias = positions.bias(qkv.shape[1], qkv.dtype)  # (head, query, key)
+        mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+    query, key = query_key.transpose(1, 3).unbind(2)
     attended = functional.scaled_dot_product_attention(
         query, key, value.transpose(1, 2), attn_mask=mask
     )  # (sequence, head, token, channel)

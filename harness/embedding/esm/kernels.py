@@ -23,6 +23,7 @@ from harness.embedding.esm.encoder import (
     Linear,
     Norm,
     Rotation,
+    Slopes,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "activate",
     "attend",
     "attend_tiles",
+    "gate",
     "normalise",
     "put_off_biases",
     "turn_keys",
@@ -75,14 +77,37 @@ def activate(
     n_values,
     block_values: tl.constexpr,
 ):
-    """Apply GELU in place: x times the share of a normal distribution below x.
+    """Apply GELU in place."""
+    place = tl.program_id(0).to(tl.int64) * block_values + tl.arange(0, block_values)
+    is_value = place < n_values
+    x = tl.load(wide + place, mask=is_value, other=0.0).to(tl.float32)
+    tl.store(wide + place, _gelu(x), mask=is_value)
+
+
+@triton.jit
+def gate(
+    wide,  # (token, 2 x width)
+    gated,  # out: (token, width)
+    width: tl.constexpr,
+    block_width: tl.constexpr,
+):
+    """Multiply GELU of the first half of each token's channels by the second half."""
+    token = tl.program_id(0).to(tl.int64)
+    channel = tl.program_id(1) * block_width + tl.arange(0, block_width)
+    is_channel = channel < width
+    first = wide + token * (2 * width) + channel
+    x = tl.load(first, mask=is_channel, other=0.0).to(tl.float32)
+    factor = tl.load(first + width, mask=is_channel, other=0.0)
+    tl.store(gated + token * width + channel, _gelu(x) * factor, mask=is_channel)
+
+
+@triton.jit
+def _gelu(x):
+    """Return x times the share of a normal distribution below x.
 
     The error function is Abramowitz and Stegun's 7.1.28, whose absolute error is 3e-7 at most: less
     arithmetic than CUDA's own, which would take longer than the memory.
     """
-    place = tl.program_id(0).to(tl.int64) * block_values + tl.arange(0, block_values)
-    is_value = place < n_values
-    x = tl.load(wide + place, mask=is_value, other=0.0).to(tl.float32)
     z = tl.minimum(tl.abs(x) * ROOT_OF_HALF, 4.0)  # 1 beyond, to 2e-8
     power = 0.0002765672 + z * 0.0000430638
     power = 0.0092705272 + z * (0.0001520143 + z * power)
@@ -92,7 +117,7 @@ def activate(
     power *= power
     power *= power
     erf = tl.where(x < 0.0, 1.0 / power - 1.0, 1.0 - 1.0 / power)
-    tl.store(wide + place, 0.5 * x * (1.0 + erf), mask=is_value)
+    return 0.5 * x * (1.0 + erf)
 
 
 @triton.jit(do_not_specialize=["n_tiles"])
@@ -126,8 +151,9 @@ def turn_keys(
 @triton.jit(do_not_specialize=["n_tiles"])
 def attend_tiles(
     qkv,  # (token, 3, head, channel): queries, turned keys, values
-    cosines,  # (position, channel / 2), float32
+    cosines,  # (position, channel / 2), float32; None where nothing is turned
     sines,  # (position, channel / 2), float32
+    slopes,  # (head,), float32: by how much scores fall with distance; None where they do not
     starts,  # (sequence + 1,): first token of each sequence, and where the last one ends
     attended,  # out: (token, head, channel)
     n_tiles,  # of queries, that the longest sequence has
@@ -152,7 +178,16 @@ def attend_tiles(
     channel = tl.arange(0, 2 * block_half)
     is_channel = channel < 2 * half
 
-    q_low, q_high = _turned(queries, query, is_query, cosines, sines, 3 * width, half, block_half)
+    if cosines is None:
+        place, is_place = _lower_half(queries, query, is_query, 3 * width, half, block_half)
+        q_low = tl.load(place, mask=is_place, other=0.0)
+        q_high = tl.load(place + half, mask=is_place, other=0.0)
+    else:
+        q_low, q_high = _turned(
+            queries, query, is_query, cosines, sines, 3 * width, half, block_half
+        )
+    if slopes is not None:  # scores are scaled later, and this with them
+        slope = tl.load(slopes + tl.program_id(1)) * (2 * half) ** 0.5
     largest = tl.full((block_queries,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((block_queries,), dtype=tl.float32)
     mixed = tl.zeros((block_queries, 2 * block_half), dtype=tl.float32)
@@ -164,6 +199,8 @@ def attend_tiles(
         k_low = tl.load(place, mask=is_place, other=0.0)
         k_high = tl.load(place + half, mask=is_place, other=0.0)
         scores = tl.dot(q_high, tl.trans(k_high), tl.dot(q_low, tl.trans(k_low)))
+        if slopes is not None:
+            scores -= slope * tl.abs(query[:, None] - key[None, :]).to(tl.float32)
         if first + block_keys > n_tokens:
             scores = tl.where(is_key[None, :], scores, float("-inf"))
         before, largest = largest, tl.maximum(largest, tl.max(scores, axis=1) * scale)
@@ -231,6 +268,7 @@ def _turned(
 # Sizes of tiles, and warps that compute one, found by trying on an H200.
 NORM_WARPS = 2
 VALUES, VALUE_WARPS = 4_096, 4
+GATE_WIDTH, GATE_WARPS = 1_024, 4
 TILE_TOKENS = 64  # of queries, and of keys
 SMALLEST_TILE = 16  # Triton multiplies no smaller ones
 
@@ -256,16 +294,16 @@ def put_off_biases(layers: Sequence[Layer], last_norm: Norm) -> tuple[list[Layer
 
 
 def attend(
-    qkv: torch.Tensor, rotation: Rotation, starts: torch.Tensor, longest: int
+    qkv: torch.Tensor, positions: Rotation | Slopes, starts: torch.Tensor, longest: int
 ) -> torch.Tensor:
-    """Return attention within sequences that lie end to end; the keys are changed in place.
+    """Return attention within sequences that lie end to end; turned keys are changed in place.
 
     Parameters
     ----------
     qkv : Tensor, (token, 3, head, channel)
         Queries, keys and values.
-    rotation : Rotation
-        Turns queries and keys.
+    positions : Rotation or Slopes
+        Turns queries and keys, or lets scores fall with their distance.
     starts : int32 tensor, (sequence + 1,)
         The first token of each sequence, and where the last one ends.
     longest : int
@@ -286,9 +324,15 @@ def attend(
         "block_half": max(SMALLEST_TILE, triton.next_power_of_2(half)),
         "block_keys": TILE_TOKENS,
     }
-    turn_keys[grid](qkv, *rotation, starts, n_tiles, **sizes)
+    rotation: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+    slopes = None
+    if isinstance(positions, Rotation):
+        rotation = positions
+        turn_keys[grid](qkv, *rotation, starts, n_tiles, **sizes)
+    else:
+        slopes = positions.values
     attend_tiles[grid](
-        qkv, *rotation, starts, attended, n_tiles, block_queries=TILE_TOKENS, **sizes
+        qkv, *rotation, slopes, starts, attended, n_tiles, block_queries=TILE_TOKENS, **sizes
     )
     return attended
 
@@ -326,10 +370,22 @@ def _activate(wide: torch.Tensor) -> torch.Tensor:
     return wide
 
 
+def _gate(wide: torch.Tensor) -> torch.Tensor:
+    n_tokens, width = wide.shape[0], wide.shape[1] // 2
+    gated = wide.new_empty((n_tokens, width))
+    grid = (n_tokens, triton.cdiv(width, GATE_WIDTH))
+    gate[grid](wide, gated, width=width, block_width=GATE_WIDTH, num_warps=GATE_WARPS)
+    return gated
+
+
 def _add_product(hidden: torch.Tensor, inputs: torch.Tensor, linear: Linear) -> torch.Tensor:
     return hidden.addmm_(inputs, linear.weight.t())
 
 
 FUSED = Arithmetic(
-    normalise=_normalise, multiply=_multiply, activate=_activate, add_product=_add_product
+    normalise=_normalise,
+    multiply=_multiply,
+    activate=_activate,
+    gate=_gate,
+    add_product=_add_product,
 )

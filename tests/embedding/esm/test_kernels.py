@@ -22,6 +22,7 @@ from harness.embedding.esm.encoder import (
     Linear,
     Norm,
     Rotation,
+    Slopes,
 )
 from harness.embedding.esm.engine import EqualLengths
 
@@ -55,22 +56,24 @@ def draw_rotation(n_channels: int) -> Rotation:
     return Rotation(angles.cos(), angles.sin())
 
 
+@pytest.mark.parametrize("is_turned", [True, False])
 @pytest.mark.parametrize(
     ("lengths", "n_heads", "n_channels"),
     [([5, 70, 1, 64, 129], 2, 64), ([3, 65], 3, 24), ([1024], 1, 16)],
 )
 def test_attend_then_each_sequence_as_on_its_own(
-    lengths: list[int], n_heads: int, n_channels: int
+    *, is_turned: bool, lengths: list[int], n_heads: int, n_channels: int
 ) -> None:
-    """Whatever the sizes of the tiles, from one token to the most there are."""
+    """Whatever the sizes of the tiles, from one token to the most there are; turned or sloped."""
     from harness.embedding.esm.kernels import attend
 
-    rotation = draw_rotation(n_channels)
+    slopes = Slopes(torch.tensor([0.5, 0.01, 0.1][:n_heads]))
+    positions = draw_rotation(n_channels) if is_turned else slopes
     qkv = draw(sum(lengths), 3, n_heads, n_channels, seed=4)
-    expected = [EqualLengths(1).attend(part, rotation) for part in torch.split(qkv, lengths)]
+    expected = [EqualLengths(1).attend(part, positions) for part in torch.split(qkv, lengths)]
 
     starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
-    found = attend(qkv, rotation, starts, max(lengths))
+    found = attend(qkv, positions, starts, max(lengths))
 
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
 
@@ -136,6 +139,16 @@ def test_activate_then_gelu_by_the_error_function(fused: Arithmetic) -> None:
     )
 
 
+@pytest.mark.parametrize("width", [24, 1500])
+def test_gate_then_gelu_of_the_first_half_times_the_second(fused: Arithmetic, width: int) -> None:
+    """Also where a token's channels are several tiles."""
+    wide = 3 * draw(3, 2 * width, seed=12)
+    expected = functional.gelu(wide[:, :width]) * wide[:, width:]
+
+    for arithmetic in (fused, PLAIN):
+        torch.testing.assert_close(arithmetic.gate(wide.clone()), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_put_off_biases_then_the_next_normalisation_has_them(fused: Arithmetic) -> None:
     """Hidden states lack them until then; what is normalised is the same."""
     from harness.embedding.esm.kernels import put_off_biases
@@ -197,7 +210,14 @@ for dim, n_heads in ((1280, 20), (320, 20)):
     sizes = {"n_heads": n_heads, "half": half, "block_half": max(16, power(half)), "block_keys": 64}
     shared = {"qkv": HALF, "cosines": FLOAT, "sines": FLOAT, "starts": "*i32", "n_tiles": "i32"}
     check(kernels.turn_keys, sizes, **shared)
-    check(kernels.attend_tiles, {**sizes, "block_queries": 64}, attended=HALF, **shared)
+    tiles = {**sizes, "block_queries": 64}
+    check(kernels.attend_tiles, {**tiles, "slopes": None}, attended=HALF, **shared)
+
+# DNABERT-S's.
+check(kernels.gate, {"width": 3072, "block_width": 1024}, wide=HALF, gated=HALF)
+sizes = {"n_heads": 12, "half": 32, "block_half": 32, "block_keys": 64, "block_queries": 64}
+check(kernels.attend_tiles, {**sizes, "cosines": None, "sines": None}, qkv=HALF, slopes=FLOAT,
+      starts="*i32", n_tiles="i32", attended=HALF)
 """
 
 
@@ -219,4 +239,5 @@ def test_kernels_when_compiled_for_hopper_then_attention_uses_its_matrix_units()
 
     assert done.returncode == 0, done.stderr
     kernels = ["normalise False", "activate False", "turn_keys False"]
-    assert done.stdout.splitlines() == [*kernels, "attend_tiles True"] * 2
+    proteins = [*kernels, "attend_tiles True"] * 2
+    assert done.stdout.splitlines() == [*proteins, "gate False", "attend_tiles True"]
