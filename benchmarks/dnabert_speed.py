@@ -31,7 +31,8 @@ from safetensors.torch import load_file, save_file
 from harness.config import RandomWeights
 from harness.embedding.batching import equal_length_batches, to_device
 from harness.embedding.devices import measure_product_rate
-from harness.embedding.dnabert import DnabertEmbedder, embed_plainly, open_dnabert
+from harness.embedding.dnabert import DnabertEmbedder, embed_plainly
+from harness.embedding.dnabert_checkpoint import open_dnabert
 from harness.embedding.esm.encoder import PLAIN, Linear
 from harness.embedding.random_dnabert import write_dnabert
 

@@ -1,6 +1,6 @@
 """DNABERT-S-shaped checkpoints with seeded random weights and a tokeniser of their own.
 
-For rehearsals, tests and benchmarks. Reading a checkpoint belongs to ``harness.embedding.dnabert``.
+For rehearsals, tests and benchmarks. Reading a checkpoint belongs to ``dnabert_checkpoint``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
 from harness.config import RandomWeights
-from harness.embedding.dnabert import expected_shapes
+from harness.embedding.dnabert_checkpoint import expected_shapes
 
 __all__ = ["dnabert_bytes", "write_dnabert"]
 

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from scipy.special import erf
 
 from harness.embedding import dnabert
-from harness.embedding.dnabert import DnabertEmbedder, DnabertEncoder, alibi_slopes, open_dnabert
+from harness.embedding.dnabert import DnabertEmbedder, DnabertEncoder, alibi_slopes
+from harness.embedding.dnabert_checkpoint import open_dnabert
 from harness.embedding.embedder import Abilities, Counts
 from harness.embedding.esm.encoder import PLAIN
 from harness.embedding.esm.engine import EqualLengths, Packed

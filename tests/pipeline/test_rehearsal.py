@@ -11,7 +11,8 @@ import pytest
 from harness.config import load_config
 from harness.data.fasta import read_fasta
 from harness.embedding import load_embedder
-from harness.embedding.dnabert import DnabertEmbedder, open_dnabert
+from harness.embedding.dnabert import DnabertEmbedder
+from harness.embedding.dnabert_checkpoint import open_dnabert
 from harness.embedding.esm.checkpoint import open_checkpoint
 from harness.embedding.virnucpro import DNABERT_DIM
 from harness.errors import DataError, MissingInput
