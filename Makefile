@@ -30,7 +30,7 @@ samples: $(INSTALLED) ## the sample reports in docs/samples/, made anew
 	$(BIN)/python docs/samples/make.py
 
 # The files first, then the whole suite with what is slow, then the gate itself.
-check: lint suite accept selftest ## everything that a pull request must pass; CI runs just this
+check: lint suite accept real selftest ## everything that a pull request must pass; CI runs just this
 
 lint: $(INSTALLED) ## format, lint, types, import contracts, dependencies
 	$(BIN)/ruff format --check .

@@ -2,9 +2,9 @@
 
 `make samples` calls it from a checkout. The runs are real; afterwards the checkout's own path, the
 kernel's version and links to elsewhere are taken out of their reports, which name no host to begin
-with. A fourth sample is of a GPU, where its run has to be made by hand (CONTRIBUTING.md):
+with. A fourth sample is of a real model, which takes a network:
 
-    .venv/bin/python docs/samples/make.py kit    # keeps kit/reports as docs/samples/production
+    make real && .venv/bin/python docs/samples/make.py reports    # kept as docs/samples/real
 """
 
 from __future__ import annotations
@@ -38,14 +38,13 @@ LINK = re.compile(r'<a href="https?://[^"]*">(.*?)</a>', flags=re.DOTALL)
 KERNEL = re.compile(r'-?\d+\.\d+\.\d+-[\w.-]+?(?=-x86_64|-aarch64|")')
 
 
-def main(kits: Sequence[str]) -> None:
+def main(reports: Sequence[str]) -> None:
     """Make all samples anew, and put them in place only once all came out as meant.
 
-    With a rehearsal kit, keep the reports of the run on it instead.
+    With the folder of the reports of ``make real``, keep those instead.
     """
-    if kits:
-        kit = Path(kits[0]).resolve()
-        keep(kit / "reports", HERE / "production", base=kit.parent)
+    if reports:
+        keep(Path(reports[0]).resolve(), HERE / "real", base=ROOT)
         return
     shutil.rmtree(ROOT / RUNS, ignore_errors=True)
     for name, (options, work) in SAMPLES.items():

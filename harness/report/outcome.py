@@ -235,7 +235,7 @@ def _marks(verdict: Verdict) -> list[str]:
         marks.append(f"REHEARSAL{because}: it authorises no deployment.")
     if loose := ", ".join(verdict.looser_than_deployment):
         marks.append(f"Looser than a deployment allows: {loose}. It authorises no deployment.")
-    return marks
+    return [*marks, *verdict.reservations]
 
 
 def _short_mark(verdict: Verdict) -> str:

@@ -287,6 +287,7 @@ class Verdict:
     halted_by: tuple[str, ...]
     criteria: tuple[CriterionRow, ...]
     rehearsal_reasons: tuple[str, ...] = ()
+    reservations: tuple[str, ...] = ()
     looser_than_deployment: tuple[str, ...] = ()
     finished: str | None = None
     command: str = ""

@@ -96,12 +96,14 @@ def test_first_screen_when_a_rehearsal_failed_then_stands_in_the_order_of_the_de
     kind: str, failed: Content
 ) -> None:
     """The answer and why, what marks it, the criteria, what to do; only then everything else."""
-    text = all_texts(typed(failed | {"looser_than_deployment": ["max_time_ratio"]}))[kind]
+    told = {"looser_than_deployment": ["max_time_ratio"], "reservations": ["Weights are unknown."]}
+    text = all_texts(typed(failed | told))[kind]
     order = [
         "Deployment halted",
         "failed: accuracy-drop (7.1111 points; limit: below 5)",
         "REHEARSAL (tiny profile",
         "Looser than a deployment allows",
+        "Weights are unknown.",
         *(row["id"] for row in failed["criteria"]),
         "Train the candidate's head for longer.",
         *(["Metrics on the test set"] if kind != "summary" else []),
