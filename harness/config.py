@@ -1,13 +1,8 @@
-"""What ``gate.toml`` may say, section by section: names, types, ranges and defaults.
+"""The settings of one gate run: what ``gate.toml`` and the tiny profile may say, section by section.
 
-Whether the things that are named exist is found out by the stage that needs them.
-
-Plain values, such as a parsed TOML file's, to typed settings and back.
-
-Names and types are checked, exact numbers stay exact, and paths are resolved against the file's
-own folder. What a section holds, and which values it allows, stands in ``settings``.
-
-The settings of one gate run: what ``gate.toml`` and the tiny profile may say.
+Owns names, types, ranges and defaults, and the way from a parsed file to typed settings and back:
+exact numbers stay exact, paths are resolved against the file's own folder. Limits of a deployment
+stand here and nowhere else. Whether what is named exists is found out by the stage that needs it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
-"""One armed run: its tests are watched, its verdict concluded, its reports written.
+"""One armed run: the command line read, tests watched, the verdict concluded, reports written.
 
-How a criterion is settled, what a verdict is and what the reports look like is decided elsewhere.
-
-Arming the gate: what the command line asks for, the report directory taken, progress shown.
-
-What pytest's items, reports and exceptions say, in the gate's own terms.
+Owns what pytest's items, reports and exceptions say in the gate's own terms. How a criterion is
+settled, what a verdict is and what the reports look like is decided elsewhere.
 """
 
 from __future__ import annotations

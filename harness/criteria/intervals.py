@@ -1,17 +1,8 @@
 """Intervals of the metrics of both sides and of their paired differences.
 
 Two-sided 95%, for reading: nothing is gated on them. Metrics of the confusion matrix are
-bootstrapped; the others have a variance from each row's influence on them.
-
-The paired bootstrap, reduced to tables of counts.
-
-What is resampled are rows or whole genomes; all that is kept of them is how many rows there are of
-each truth and both predictions. What is computed from the tables is intervals.py's work.
-
-How much each row moves a metric: the parts that its variance is made of.
-
-The covariance of the metric on two sides is the sum over rows (or genomes) of products of these
-influences. Metrics of the confusion matrix are bootstrapped instead, in intervals.py.
+bootstrapped over rows or whole genomes, reduced to tables of counts; the others have a variance
+from each row's influence on them, whose products over both sides add up to the covariance.
 """
 
 from __future__ import annotations

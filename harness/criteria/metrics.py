@@ -1,10 +1,7 @@
-"""The metrics of one side: from labels and scores to numbers that agree with each other.
+"""The metrics of one side, and where accuracy is lost: by lineage, length, genome or identity.
 
-What cannot be computed is None with a reason, never NaN. Intervals are intervals.py's work.
-
-Where accuracy is lost: the drop by lineage, length, genome or identity.
-
-For reading; nothing is gated on it. Among many groups some show large drops by chance alone.
+What cannot be computed is None with a reason, never NaN. All of it is for reading; nothing is gated
+on it, and among many groups some show large drops by chance alone. Intervals are intervals.py's.
 """
 
 from __future__ import annotations

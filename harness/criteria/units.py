@@ -1,12 +1,8 @@
-"""How much the genomes of a test set weaken it: design effect and degrees of freedom.
+"""Who was right where, genome by genome, and how much the genomes of a test set weaken it.
 
-Windows of one genome are not independent, so rows count for less than their number. This module
-measures by how much, for any number that each row carries (a paired difference, being right). What
-a bound makes of it is noninferiority.py's work.
-
-From labels and predictions to counts: who was right where, row by row and genome by genome.
-
-Arguments are checked here, once. What the counts mean is accuracy.py's work.
+Labels and predictions are checked here, once, and counted. Windows of one genome are not
+independent, so rows count for less than their number: by how much is measured for any number that
+each row carries. What a bound makes of it is bounds.py's work.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ class _Measure:
 
 
 # Effects below the floors are too small to matter, however significant. Chosen by simulation with
-# the levels in ``class_checks``: all together fail at most 1 in 200 honest splits, and with 2,500
+# the levels of a class: all together fail at most 1 in 200 honest splits, and with 2,500
 # test rows of a class they catch lengths or GC shifted by 0.2 SD (D is .08 then).
 _COHEN_W = _Measure(statistic="Cohen's w", warn_floor=0.10, fail_floor=0.20)
 _KS_DISTANCE = _Measure(statistic="Kolmogorov-Smirnov D", warn_floor=0.03, fail_floor=0.06)

@@ -1,15 +1,9 @@
 """What training sees: features and labels of the training and the validation rows, checked.
 
-The test set has no place in these types, so it cannot be reached from the trainer. Features are
-one array in memory, or rows that stay on disk (``stored_rows``).
-
-Features that stay on disk: single rows of embeddings, side by side, read when needed.
-
-For features larger than memory. Rows of an embedding store are read at their place in the shard,
-several at once, so that what is held is what was asked for; embeddings that were brought from
-elsewhere are asked for by id. How a store comes to be is not known here.
-
-Which embedders make features of which width, for messages that help.
+The test set has no place in these types, so it cannot be reached from the trainer. Features are one
+array in memory, or rows of embeddings, side by side, that stay on disk and are read several at once
+when they are needed; what a width means is known for messages that help. How a store comes to be is
+not known here.
 """
 
 from __future__ import annotations
