@@ -1,4 +1,4 @@
-"""The settings of one gate run: what ``gate.toml`` and the tiny profile may say, section by section.
+"""The settings of one gate run: what ``gate.toml`` and the tiny profile may say.
 
 Owns names, types, ranges and defaults, and the way from a parsed file to typed settings and back:
 exact numbers stay exact, paths are resolved against the file's own folder. Limits of a deployment
