@@ -14,8 +14,7 @@ import pandas as pd
 
 from harness.criteria.criterion import FAILS, Bench, Fault, Run
 from harness.criteria.result import CriterionResult, State
-from harness.data import LeakReport
-from harness.data.leakage import IdentityBins
+from harness.data.leakage import IdentityBins, LeakReport
 
 __all__ = [
     "FAULTS",
