@@ -176,8 +176,11 @@ def test_training_then_reads_no_test_row(open_run: Open, monkeypatch: pytest.Mon
     assert not {*read[0], *read[1]} & set(pipeline.samples.split().test)
 
 
-def test_predictions_then_hold_the_scores_of_each_seed(open_run: Open) -> None:
+def test_predictions_then_hold_the_scores_of_each_seed(
+    open_run: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The declared seed's head ships, and its scores are the ones without a number."""
+    monkeypatch.setenv("PATH", "")  # no MMseqs2, for which these proteins are too short
     pipeline = open_run(seeds=2)
 
     table = pipeline.predictions()

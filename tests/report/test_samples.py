@@ -10,7 +10,7 @@ import pytest
 from harness.verdict.verdict import read_verdict
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
-STATES = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "production": "PASS"}
+STATES = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "real": "PASS"}
 FILES = {"verdict.json", "report.md", "report.html", "junit.xml", "benchmark.json", "figures"}
 # Folders that a path from a real machine begins with, and fields that hold its name.
 TRACES = re.compile(

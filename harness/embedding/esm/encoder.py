@@ -111,7 +111,7 @@ class Arithmetic(NamedTuple):
     normalise: Callable[[torch.Tensor, Norm], torch.Tensor]
     multiply: Callable[[torch.Tensor, Linear], torch.Tensor]
     activate: Callable[[torch.Tensor], torch.Tensor]  # GELU; may write over its input
-    # (token, 2 x width) to (token, width): GELU of the first half times the second.
+    # (token, 2 x width) to (token, width): the second half, gated by GELU of the first.
     gate: Callable[[torch.Tensor], torch.Tensor]
     # Hidden states plus a product: of hidden states, inputs, weights. May write over the first.
     add_product: Callable[[torch.Tensor, torch.Tensor, Linear], torch.Tensor]
