@@ -66,7 +66,7 @@ def _checks_table(checks: list[Json]) -> Table:
                 _CLASS_NAMES.get(check["label"], "both"),
                 check["what"],
                 check["statistic"],
-                *(show_number(check[key], 3) for key in shown),
+                *(show_number(check[key]) for key in shown),
                 _state(check),
                 check["detail"],
             )
@@ -90,7 +90,7 @@ def _lineages_table(lineages: list[Json]) -> Table:
             (
                 _CLASS_NAMES.get(row["label"], "both"),
                 row["lineage"] or "unknown",
-                *(show_number(row[key], 3) for key in ("n_train", "n_test", "ratio", "p", "alpha")),
+                *(show_number(row[key]) for key in ("n_train", "n_test", "ratio", "p", "alpha")),
                 _state(row),
             )
             for row in by_p[:MOST_LINEAGES]

@@ -201,8 +201,8 @@ def _rounds(seconds: Sequence[float], most: int, timing: Timing) -> tuple[str, .
     mean = fmean(seconds)
     spread = stdev(seconds) / mean if len(seconds) > 1 and mean else None
     rounds = [show_seconds(one) for one in seconds] + [ABSENT] * (most - len(seconds))
-    rate = show_number(_per((timing.n_sequences or 0) * timing.repeats, mean), 3)
-    return (*rounds, show_seconds(mean), show_percent(spread, 1), rate)
+    rate = show_number(_per((timing.n_sequences or 0) * timing.repeats, mean))
+    return (*rounds, show_seconds(mean), show_percent(spread), rate)
 
 
 def _attempts(timing: Timing) -> Iterator[Table]:
@@ -228,8 +228,8 @@ def _causes_table(causes: Json) -> Table:
         factors["As deployed: model and precision"] = prod(known[:2])
         factors["All three, over a baseline in padded batches"] = prod(known)
     return facts_table(
-        {text: show_number(factor, 3) for text, factor in factors.items()},
-        title="Where the speed-up comes from (times faster)",
+        {text: show_number(factor) for text, factor in factors.items()},
+        title="Where the speed-up comes from (times as fast)",
         note="From a few rounds outside the judged ones; batching on "
         f"{show_number(causes['n_batching_sequences'])} sequences.",
     )
@@ -293,7 +293,7 @@ def _epochs_table(title: str, history: Sequence[Epoch]) -> Table:
                 show_percent(row.validation_accuracy),
                 show_number(row.learning_rate),
                 show_seconds(row.elapsed_seconds),
-                show_number(row.rows_per_second, 3),
+                show_number(row.rows_per_second),
             )
             for row in shown
         ),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from harness.report.document import Figure
 from harness.report.figures.decisions import (
     draw_calibration,
-    draw_confusion,
     draw_precision_recall,
     draw_roc,
     draw_scores,
@@ -29,7 +28,6 @@ Draw = Callable[["Source", "Canvas"], str | None]
 
 # Each draws on an empty canvas and says in words what it shows; None where there is nothing.
 _FIGURES: dict[str, tuple[str, Draw]] = {
-    "confusion": ("Confusion matrices", draw_confusion),
     "roc": ("ROC curves", draw_roc),
     "precision-recall": ("Precision and recall", draw_precision_recall),
     "calibration": ("Calibration", draw_calibration),
