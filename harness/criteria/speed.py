@@ -197,7 +197,7 @@ def _judge(attempt: Attempt, limit: Fraction) -> CriterionResult:
         state=state,
         value=ratio,
         limit=limit,
-        unit="of the baseline's time",
+        unit="times the baseline's time",
         interval=(float(lowest), float(highest)),
         detail=describe_attempt(attempt, ratio, limit, state),
         warnings=noise_warnings(attempt),
@@ -226,7 +226,7 @@ def _unmeasured(attempt: Attempt, limit: Fraction, runs: Sequence[float]) -> Cri
         id="embedding-time",
         state=State.INCONCLUSIVE,
         limit=limit,
-        unit="of the baseline's time",
+        unit="times the baseline's time",
         detail=f"A run took {bad} s, which is no time: the clock or the workload is broken.",
         next_steps=(
             f"Check the clock and the number of sequences: the runs were {_listed(runs)} s.",

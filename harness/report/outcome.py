@@ -295,10 +295,10 @@ def _scale(row: CriterionRow, ends: Sequence[str], shown: Mapping[str, str]) -> 
     low, high = min(value, limit, *bounds), max(value, limit, *bounds)
     is_floor = _COMPARISONS[row.id] == "lower end above"
     if is_floor:
-        low = min(low, limit - ((high - limit) / 3 or 1))
+        low = min(low, limit - ((high - limit) / 3 or max(1, abs(limit))))
     else:
         low = min(low, 0)
-        high = max(high, limit + ((limit - low) / 3 or 1))
+        high = max(high, limit + ((limit - low) / 3 or max(1, abs(limit))))
     margin = (high - low) / 16
 
     def place(number: float) -> float:

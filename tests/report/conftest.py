@@ -74,7 +74,7 @@ def _time_criterion() -> dict[str, Any]:
         numerator=3,
         denominator=14,
         limit="0.5",
-        unit="of the baseline's time",
+        unit="times the baseline's time",
         interval=["0.2011", "0.2275"],
         detail="The candidate needs 21.4% of the baseline's time: 0.45 s against 2.1 s a run.",
     )

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.figure
+import numpy as np
 import pandas as pd
 import pytest
 
 from harness.artifacts import digest_file
 from harness.report.figures import Figure, draw_figures
+from harness.report.figures.decisions import draw_calibration, draw_precision_recall, draw_roc
 from harness.report.figures.samples import draw_gc
-from harness.report.figures.style import read_source
+from harness.report.figures.style import Scores, Source, read_source
 from harness.report.html import criteria_panel
 from harness.verdict.contents import Verdict
 from tests.report.conftest import Content, bare, criterion, typed
@@ -60,7 +62,7 @@ def test_figures_of_a_full_run_are_all_drawn(drawn: Drawn) -> None:
     """A complete verdict has every figure, as SVG and PNG, in the order of the report."""
     figures = drawn[1]
     assert [figure.name for figure in figures] == [
-        "confusion", "roc", "precision-recall", "calibration", "scores", "drop", "timing",
+        "roc", "precision-recall", "calibration", "scores", "drop", "timing",
         "lineages", "length", "gc", "training",
     ]  # fmt: skip
     assert all(path.is_file() for figure in figures for path in (figure.svg, figure.png))
@@ -69,11 +71,10 @@ def test_figures_of_a_full_run_are_all_drawn(drawn: Drawn) -> None:
 def test_figures_say_in_words_what_they_show(drawn: Drawn) -> None:
     """A reader who cannot see the curves gets their numbers."""
     alt = {figure.name: figure.alt for figure in drawn[1]}
-    assert "15 not viral called viral" in alt["confusion"]
     assert "baseline 0.9731, candidate 0.9731" in alt["roc"]
     assert "largest: Plastid with 4.00 points" in alt["drop"]
     assert "baseline 2.1 s and candidate 0.45 s" in alt["timing"]
-    assert "lowest validation loss 0.2233 at epoch 30" in alt["training"]
+    assert "lowest validation loss 0.223 at epoch 30" in alt["training"]
 
 
 def test_figures_hold_nothing_from_outside(drawn: Drawn) -> None:
@@ -146,6 +147,40 @@ def test_scores_of_the_candidate_alone_are_drawn(
     save_predictions(path := tmp_path / "p.parquet", 40)
     verdict = _rewrite(path, lambda table: table.drop(columns="baseline_score"))
     assert _names(verdict, tmp_path) == SCORE_FIGURES - {"scores"}
+
+
+def source(y_true: list[int], y_score: list[float]) -> Source:
+    """Return a candidate's scores as the figures read them."""
+    scores = Scores(y_true=np.array(y_true) == 1, y_score={"candidate": np.array(y_score)})
+    return Source(verdict=bare(), scores=scores, mark="")
+
+
+def test_calibration_when_few_rows_have_a_score_then_they_share_a_bin() -> None:
+    """Single rows make no point of their own; each point has its interval and its count below."""
+    figure = mpl.figure.Figure()
+    draw_calibration(
+        source([0] * 50 + [0, 1] * 10 + [1] * 50, [0.01] * 50 + [0.45] * 20 + [0.99] * 50), figure
+    )
+    upper, lower = figure.axes
+    ((points, _, (bars,)),) = upper.containers
+    assert np.asarray(points.get_xdata()).tolist() == pytest.approx([0.01, 0.45, 0.99])
+    low, high = bars.get_segments()[1][:, 1]
+    assert (low, high) == pytest.approx((0.299, 0.701), abs=0.001)  # Wilson, 10 of 20
+    assert lower.patches[0].get_data().values.tolist() == [50, 20, 50]
+
+
+@pytest.mark.parametrize(("draw", "left"), [(draw_roc, 0), (draw_precision_recall, 0.9)])
+def test_curves_when_they_pass_near_a_corner_then_it_is_drawn_larger(
+    draw: Callable[[Source, mpl.figure.Figure], str | None], left: float
+) -> None:
+    """Of good models the whole square shows nothing but its edge; of poor ones it suffices."""
+    good, poor = mpl.figure.Figure(), mpl.figure.Figure()
+    draw(source([0, 1] * 100, [0.1, 0.9] * 96 + [0.9, 0.1] * 4), good)
+    draw(source([0, 1] * 100, [0.5, 0.5] * 100), poor)
+    (corner,) = good.axes[0].child_axes
+    assert corner.get_xlim() == pytest.approx((left, left + 0.1))
+    assert corner.get_ylim() == pytest.approx((0.9, 1))
+    assert poor.axes[0].child_axes == []
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from harness.report.document import (
     Note,
+    Scale,
     Table,
     label,
     show_bytes,
@@ -66,7 +67,7 @@ ROWS = [
     (
         "Model | Round 1 | Round 2 | Round 3 | Mean | Coefficient of variation "
         "| Sequences per second",
-        f"{CANDIDATE} | 0.450 s | 0.440 s | 0.460 s | 0.450 s | 2.2% | 444",
+        f"{CANDIDATE} | 0.450 s | 0.440 s | 0.460 s | 0.450 s | 2.22% | 444",
     ),
     (
         "Attempt | Baseline (s) | Candidate (s) | Closing baseline (s)",
@@ -92,7 +93,7 @@ ROWS = [
     (
         "Epoch | Train loss | Validation loss | Validation accuracy | Learning rate | Time "
         "| Rows per second",
-        "30 | 0.22 | 0.2233 | 92.00% | 0.0001228 | 0.210 s | 17,000",
+        "30 | 0.22 | 0.223 | 92.00% | 0.000123 | 0.210 s | 17,000",
     ),
     ("Stage | Time | How", "embed baseline | 12.2 s | reused"),
     ("Stage | Time | How", "All stages | 13.0 s | "),
@@ -189,10 +190,10 @@ def _table(evidence: dict[str, Any]) -> Table:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0.000123461, "0.0001235"), (-1.5, "−1.5"), (1012.4, "1,012"), (4520, "4,520"), (None, "–")],  # noqa: RUF001 - typographic signs
+    [(0.000123461, "0.000123"), (-1.5, "−1.5"), (1012.4, "1,012"), (4520, "4,520"), (None, "–")],  # noqa: RUF001 - typographic signs
 )
-def test_numbers_are_shown_to_four_digits(number: float | None, text: str) -> None:
-    """Small numbers keep four digits, large ones get thousands, none gets a dash."""
+def test_numbers_are_shown_to_three_digits(number: float | None, text: str) -> None:
+    """Small numbers keep three digits, large ones get thousands, none gets a dash."""
     assert show_number(number) == text
 
 
@@ -257,10 +258,47 @@ def test_long_values_are_shortened() -> None:
     assert len(show_value("x" * 5000)) == 300
 
 
+def scale(name: str, value: str, limit: str, interval: tuple[str, str]) -> Scale:
+    """Return the picture of a criterion with these numbers."""
+    row = criterion(name, value=value, limit=limit, interval=interval)
+    (found,) = read_criteria(bare(criteria=[row]))
+    assert found.scale is not None
+    return found.scale
+
+
+@pytest.mark.parametrize("value", ["-3", "0", "0.4", "5", "7.1", "9" * 30])
+def test_scale_when_the_limit_is_a_ceiling_then_what_passes_lies_left_of_it(value: str) -> None:
+    """Wherever the value lies, it is on the picture, and on its side of the limit."""
+    found = scale("accuracy-drop", value, "5", (value, "8"))
+    assert found.passing == (0, found.limit)
+    assert 0 < found.limit < 100
+    assert 0 < found.value < 100
+    assert (found.value < found.limit) == (float(value) < 5)
+
+
+@pytest.mark.parametrize(("low", "passes"), [("94", True), ("54", False)])
+def test_scale_when_the_limit_is_a_floor_then_the_interval_must_lie_right_of_it(
+    low: str, passes: bool
+) -> None:
+    """As for the baseline's accuracy: what counts is the lower end."""
+    found = scale("baseline-sanity", "96", "55", (low, "98"))
+    assert found.passing == (found.limit, 100)
+    assert found.interval is not None
+    assert (found.interval[0] > found.limit) == passes
+
+
+@pytest.mark.parametrize("limit", ["0", "9" * 30])
+def test_scale_when_value_and_limit_are_equal_then_the_limit_is_on_the_picture(limit: str) -> None:
+    """A count of nothing that may be nothing; numbers of any size."""
+    for name in ("split-integrity", "baseline-sanity"):
+        found = scale(name, limit, limit, (limit, limit))
+        assert 0 < found.value == found.limit < 100
+
+
 def test_limits_say_in_which_direction_they_hold(passed: Content) -> None:
     """'5 points' alone would not tell a reader that less is needed."""
     limits = [row.limit for row in read_criteria(typed(passed))]
-    assert limits[:2] == ["below 5 points", "at most 0.5 of the baseline's time"]
+    assert limits[:2] == ["below 5 points", "at most 0.5 times the baseline's time"]
 
 
 def test_reasons_of_a_halt_are_told_in_a_line(failed: Content) -> None:
@@ -268,7 +306,7 @@ def test_reasons_of_a_halt_are_told_in_a_line(failed: Content) -> None:
     failed["halted_by"] += ["writing report.md: disk full", "and so on"]
     because = read_outcome(typed(failed)).because
     assert because == (
-        "failed: accuracy-drop (7.1111 points; limit: below 5); "
+        "failed: accuracy-drop (7.11 points; limit: below 5); "
         "also: writing report.md: disk full; and 1 more"
     )
 
@@ -322,7 +360,7 @@ def tables(**parts: Any) -> dict[str, Table]:
 def causes(**changes: Any) -> Table:
     """Return the table of the causes of a speed-up."""
     row = criterion("embedding-time", evidence={"speed_up": CAUSES | changes})
-    return tables(criteria=[row])["Where the speed-up comes from (times faster)"]
+    return tables(criteria=[row])["Where the speed-up comes from (times as fast)"]
 
 
 def test_speed_blocks_when_causes_are_known_then_their_products_are_shown() -> None:
@@ -400,7 +438,7 @@ def test_extraction_blocks_then_rates_are_over_all_processes() -> None:
     assert table({"baseline": PACE}).rows == (
         (
             "Baseline: ESM2 3B (random weights)",
-            *("2,000", "4.000 s", "500", "2,500", "75.00%", "2", "3.00 GiB"),
+            *("2,000", "4.00 s", "500", "2,500", "75.00%", "2", "3.00 GiB"),
         ),
     )
 
@@ -409,7 +447,7 @@ def test_extraction_blocks_when_an_earlier_call_left_rows_then_it_says_of_how_ma
     """The pace is that of the call that finished the store."""
     (row,) = table({"baseline": PACE | {"n_rows": 9000}}).rows
 
-    assert row[1:4] == ("2,000 of 9,000", "4.000 s", "500")
+    assert row[1:4] == ("2,000 of 9,000", "4.00 s", "500")
 
 
 NOTHING = {"n_tokens": 0, "flop": 0.0, "peak_flops": None, "gpu_memory_bytes": None}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import write_atomically
 from harness.config import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_TIME_RATIO
+from harness.report.document import show_number
 from harness.report.figures.style import (
     COLOURS,
     PNG_DPI,
@@ -180,7 +181,7 @@ def _training_words(side: str, rows: Sequence[Epoch]) -> str:
         return ""
     epoch, loss = min(points, key=lambda point: point[1])
     return (
-        f"{side.capitalize()}: {len(points)} epochs, lowest validation loss {loss:.4g} "
+        f"{side.capitalize()}: {len(points)} epochs, lowest validation loss {show_number(loss)} "
         f"at epoch {epoch}."
     )
 
