@@ -62,7 +62,7 @@ def test_figures_of_a_full_run_are_all_drawn(drawn: Drawn) -> None:
     """A complete verdict has every figure, as SVG and PNG, in the order of the report."""
     figures = drawn[1]
     assert [figure.name for figure in figures] == [
-        "roc", "precision-recall", "calibration", "scores", "drop", "timing",
+        "roc", "precision-recall", "calibration", "scores", "confusion", "drop", "timing",
         "lineages", "length", "gc", "training",
     ]  # fmt: skip
     assert all(path.is_file() for figure in figures for path in (figure.svg, figure.png))
@@ -71,6 +71,7 @@ def test_figures_of_a_full_run_are_all_drawn(drawn: Drawn) -> None:
 def test_figures_say_in_words_what_they_show(drawn: Drawn) -> None:
     """A reader who cannot see the curves gets their numbers."""
     alt = {figure.name: figure.alt for figure in drawn[1]}
+    assert "15 not viral called viral" in alt["confusion"]
     assert "baseline 0.9731, candidate 0.9731" in alt["roc"]
     assert "largest: Plastid with 4.00 points" in alt["drop"]
     assert "baseline 2.1 s and candidate 0.45 s" in alt["timing"]
@@ -130,16 +131,6 @@ def test_scores_of_one_class_have_no_roc(tmp_path: Path, save_predictions: SaveP
 
 
 @pytest.mark.usefixtures("_unsaved")
-def test_scores_of_many_rows_are_counted_not_dotted(
-    tmp_path: Path, save_predictions: SavePredictions
-) -> None:
-    """From some thousand rows on, the scatter is a map of counts, in words the same."""
-    entry = save_predictions(tmp_path / "p.parquet", 3000)
-    alt = {figure.name: figure.alt for figure in draw_figures(_with_predictions(entry), tmp_path)}
-    assert "for 3,000 test rows" in alt["scores"]
-
-
-@pytest.mark.usefixtures("_unsaved")
 def test_scores_of_the_candidate_alone_are_drawn(
     tmp_path: Path, save_predictions: SavePredictions
 ) -> None:
@@ -187,7 +178,7 @@ def test_curves_when_they_pass_near_a_corner_then_it_is_drawn_larger(
 def test_figures_of_210_000_rows_stay_small(
     passed: Content, tmp_path: Path, save_predictions: SavePredictions
 ) -> None:
-    """The published test set's size makes no larger report: curves are thinned, dots counted."""
+    """The published test set's size makes no larger report: curves are thinned, dots no shapes."""
     passed["artifacts"]["predictions"] = save_predictions(tmp_path / "p.parquet", 210_000)
     figures = draw_figures(typed(passed), tmp_path)
     assert max(figure.svg.stat().st_size for figure in figures) < 300_000

@@ -98,10 +98,10 @@ def test_panel_is_self_contained(drawn: Drawn) -> None:
 
 
 def test_panel_embeds_every_figure_with_its_words(drawn: Drawn) -> None:
-    """Curves, scores and losses are inside the file, each with an alternative text."""
+    """Confusion matrices, curves and losses are inside the file, each with an alternative text."""
     images = [attrs for tag, attrs in _elements(criteria_panel(*drawn)) if tag == "img"]
     assert [image["alt"] for image in images] == [figure.alt for figure in drawn[1]]
-    assert len(images) == 10
+    assert len(images) == 11
 
 
 def test_panel_headings_stand_in_order(verdict: Content) -> None:
@@ -195,4 +195,4 @@ def test_panel_in_a_browser_fits_and_asks_for_nothing(
     folder, window = f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"
     command = [str(CHROMIUM), *BROWSER_OPTIONS, folder, window, page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert '<title>{"overflow":0,"requests":0,"images":10}</title>' in done.stdout
+    assert '<title>{"overflow":0,"requests":0,"images":11}</title>' in done.stdout

@@ -32,7 +32,8 @@ def test_markdown_sections_stand_in_the_order_of_the_argument(passed: Content) -
     headings = _headings(_render(passed))
     assert [title for level, title in headings if level == 2] == [
         "☑️ Rehearsal passed", "Contents", "Accuracy", "Where it lost and gained", "Speed",
-        "Test set", "Embeddings", "Training", "Stages and time", "Environment and reproduction", "Next steps",
+        "Test set", "Embeddings", "Training", "Stages and time",
+        "Environment and reproduction", "Next steps",
     ]  # fmt: skip
     assert {level for level, _ in headings} == {1, 2}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.report.document import Figure
 from harness.report.figures.decisions import (
     draw_calibration,
+    draw_confusion,
     draw_precision_recall,
     draw_roc,
     draw_scores,
@@ -32,6 +33,7 @@ _FIGURES: dict[str, tuple[str, Draw]] = {
     "precision-recall": ("Precision and recall", draw_precision_recall),
     "calibration": ("Calibration", draw_calibration),
     "scores": ("Scores, row by row", draw_scores),
+    "confusion": ("Confusion matrices", draw_confusion),
     "drop": ("Accuracy drop by lineage", draw_drop),
     "timing": ("Timed rounds", draw_timing),
     "lineages": ("Lineage shares, train and test", draw_lineages),

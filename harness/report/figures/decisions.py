@@ -1,4 +1,4 @@
-"""Figures of the decisions: scores row by row, and the curves of the scores."""
+"""Figures of the decisions: confusion matrices, scores row by row, and the scores' curves."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.report.figures.style import COLOURS, Scores, Source, legend_below
+from harness.report.figures.style import CLASSES, COLOURS, Source, legend_below
 from harness.verdict.contents import SIDES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_calibration", "draw_precision_recall", "draw_roc", "draw_scores"]
+__all__ = ["draw_calibration", "draw_confusion", "draw_precision_recall", "draw_roc", "draw_scores"]
 
 
 # A curve of more points looks the same, and only makes the file large.
@@ -24,23 +24,16 @@ CALIBRATION_BINS = 10
 LEAST_IN_BIN = 20
 # Widths of the corner that is drawn larger; curves that keep farther away need none.
 CORNERS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
-# In inches; figures that stand side by side are of one size.
-SIZE = (5.2, 4.6)
-# Up to here every row is a dot; above, they are counted in hexagons.
-MOST_DOTS = 2000
-CLASSES = ("not viral", "viral")
+# In inches: two columns of figures are of one height, the curves left, the others right.
+WIDTH, CURVES_HEIGHT, CALIBRATION_HEIGHT, SCORES_HEIGHT, MATRICES_HEIGHT = 5.2, 5.2, 4.1, 3.3, 2.75
+# The area of all dots together, in square points; a dot is no larger than the other number.
+DOTS_AREA, LARGEST_DOT = 24_000, 12
 
 _MARKERS: dict[str, dict[str, Any]] = {
     "baseline": {"fmt": "o", "markersize": 8, "fillstyle": "none"},
     "candidate": {"fmt": "D", "markersize": 4},
 }
 _LINES = {"baseline": "-", "candidate": "--"}
-_DOTS: dict[str, Any] = {"s": 12, "alpha": 0.7, "linewidths": 0}
-_CELLS: dict[str, Any] = {
-    **{"gridsize": 40, "extent": (0, 1, 0, 1), "mincnt": 1},
-    **{"cmap": "cividis", "linewidths": 0, "rasterized": True},
-}
-
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -87,7 +80,7 @@ def draw_calibration(source: Source, figure: Figure) -> str | None:
     scores = source.scores
     if scores is None or not len(scores.y_true):
         return None
-    figure.set_size_inches(*SIZE)
+    figure.set_size_inches(WIDTH, CALIBRATION_HEIGHT)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 1], color=COLOURS["guide"], linestyle=":", label="calibrated")
     for side, y_score in scores.y_score.items():
@@ -124,8 +117,46 @@ def _calibration_edges(y_score: Floats) -> list[float]:
     return [*(edges[:-1] or edges), 1.0]
 
 
+def draw_confusion(source: Source, figure: Figure) -> str | None:
+    """Draw both confusion matrices side by side, counts and shares of the true class."""
+    sides = source.verdict.sides.items()
+    shown = {name: np.array(m, float) for name, side in sides if (m := side.confusion_matrix)}
+    if not shown:
+        return None
+    figure.set_size_inches(WIDTH, MATRICES_HEIGHT)
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axes, (side, matrix) in zip(panels, shown.items(), strict=True):
+        _draw_matrix(axes, matrix)
+        axes.set_title(source.name(side).replace(": ", "\n", 1))
+    return "; ".join(_confusion_words(side, matrix) for side, matrix in shown.items())
+
+
+def _draw_matrix(axes: Axes, matrix: Floats) -> None:
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text, ink = (
+            f"{int(matrix[row, column]):,}\n{share:.1%}",
+            "white" if share > 0.55 else "black",
+        )
+        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=10.5)
+    axes.set_xticks([0, 1], CLASSES)
+    axes.set_yticks([0, 1], CLASSES, rotation=90, va="center")
+    axes.set(xlabel="Prediction", ylabel="Truth")
+    axes.grid(visible=False)
+
+
+def _confusion_words(side: str, matrix: Floats) -> str:
+    (tn, fp), (fn, tp) = ((int(count) for count in row) for row in matrix)
+    return (
+        f"{side}: {tn:,} not viral and {tp:,} viral rows right, "
+        f"{fp:,} not viral called viral, {fn:,} viral missed"
+    )
+
+
 def _square_axes(figure: Figure) -> Axes:
-    figure.set_size_inches(*SIZE)
+    figure.set_size_inches(WIDTH, CURVES_HEIGHT)
     axes = figure.subplots()
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     return axes
@@ -178,20 +209,17 @@ def draw_scores(source: Source, figure: Figure) -> str | None:
     scores = source.scores
     if scores is None or len(scores.y_score) < len(SIDES):
         return None
-    figure.set_size_inches(*SIZE)
+    figure.set_size_inches(WIDTH, SCORES_HEIGHT)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, is_viral, words in zip(panels, (False, True), CLASSES, strict=True):
         chosen = scores.y_true == is_viral
         for line in (axes.axhline, axes.axvline):
             line(0.5, color=COLOURS["guide"], linewidth=0.8)
-        if len(scores.y_true) <= MOST_DOTS:
-            _draw_dots(axes, *(scores.y_score[side][chosen] for side in SIDES), is_viral=is_viral)
+        _draw_dots(axes, *(scores.y_score[side][chosen] for side in SIDES), is_viral=is_viral)
         axes.set_title(f"{words} ({int(chosen.sum()):,} rows)")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set_xlabel("Baseline's score (probability)")
-    if len(scores.y_true) > MOST_DOTS:
-        _draw_cells(figure, panels, scores)
     panels[0].set_ylabel("Candidate's score (probability)")
     legend_below(figure)
     differ = (scores.y_score["baseline"] > 0.5) != (scores.y_score["candidate"] > 0.5)
@@ -209,21 +237,7 @@ def _draw_dots(axes: Axes, x: Floats, y: Floats, *, is_viral: bool) -> None:
         "only the baseline right": (is_right[0] & ~is_right[1], COLOURS["baseline"], "o"),
         "only the candidate right": (~is_right[0] & is_right[1], COLOURS["candidate"], "D"),
     }
+    look: dict[str, Any] = {"s": min(LARGEST_DOT, DOTS_AREA / max(1, len(x))), "linewidths": 0}
     for name, (chosen, colour, marker) in kinds.items():
-        axes.scatter(x[chosen], y[chosen], color=colour, marker=marker, label=name, **_DOTS)
-
-
-def _draw_cells(figure: Figure, panels: Sequence[Axes], scores: Scores) -> None:
-    """Count in hexagons, so that any number of rows makes a picture of the same size."""
-    from matplotlib.colors import LogNorm
-
-    norm = LogNorm(vmin=1, vmax=10)
-    cells = [
-        axes.hexbin(
-            *(scores.y_score[side][scores.y_true == viral] for side in SIDES), **_CELLS, norm=norm
-        )
-        for axes, viral in zip(panels, (False, True), strict=True)
-    ]
-    counts = np.concatenate([np.asarray(panel.get_array()) for panel in cells])
-    norm.vmax = max(10, counts.max())
-    figure.colorbar(cells[0], ax=panels, label="Rows (logarithmic)", format="{x:,.0f}", shrink=0.8)
+        dots = {"color": colour, "marker": marker, "label": name, "alpha": 0.7}
+        axes.scatter(x[chosen], y[chosen], **dots, **look, rasterized=True)
