@@ -95,12 +95,12 @@ def draw_calibration(source: Source, figure: Figure) -> str | None:
         look = {"color": COLOURS[side], "label": _legend(source, side, "brier")}
         upper.errorbar(mean, share, errors, capsize=2, **look, **_MARKERS[side])
         lower.stairs(n_rows, edges, baseline=None, color=COLOURS[side], linestyle=_LINES[side])
-    upper.set(ylim=(-0.03, 1.03), ylabel="Share that is viral, 95% interval")
-    lower.set(yscale="log", xlim=(-0.02, 1.02), ylabel="Rows a bin")
+    upper.set(ylim=(-0.03, 1.03), ylabel="Share that is viral")
+    lower.set(yscale="log", xlim=(-0.02, 1.02), ylabel="Rows")
     lower.yaxis.set_major_formatter("{x:,.0f}")
     lower.yaxis.set_minor_formatter("")
     lower.set_ylim(bottom=1)
-    lower.set(xlabel="Score (probability of viral)")
+    lower.set(xlabel="Score (probability of viral); bars are 95% intervals")
     words = f"Calibration in bins of at least {LEAST_IN_BIN} rows, with 95% Wilson intervals. "
     return words + _finish(source, figure, "brier", "Brier score")
 
