@@ -49,6 +49,11 @@ _RUNS = ("baseline_seconds", "candidate_seconds", "closing_baseline_seconds")
 _SHOWN = (*_RUNS, "attempts", "ratio", "interval", "warnings", "speed_up", "n_out_of_memory")
 BATCHING = "Batching: the baseline in padded batches of 16, in file order, against these"
 
+_STAGE_MEMORY = (
+    "GPU memory: the most that tensors of this process took. Where several GPUs embed, each has a "
+    "process of its own: what these took stands with the embeddings."
+)
+
 _TRAINING = {
     "evaluated": "Evaluated model",
     "epochs_run": "Epochs run",
@@ -109,12 +114,6 @@ def stages_blocks(verdict: Verdict) -> list[Block]:
     blocks: list[Block] = [_stages_table(verdict.stages)] if verdict.stages else []
     if verdict.peak_memory_bytes is not None:
         blocks.append(Paragraph(text=f"Peak memory: {show_bytes(verdict.peak_memory_bytes)}."))
-    if any(stage.gpu_memory_bytes is not None for stage in verdict.stages):
-        text = (
-            "GPU memory: the most that tensors of this process took. Where several GPUs embed, "
-            "each has a process of its own: what these took stands with the embeddings."
-        )
-        blocks.append(Paragraph(text=text))
     return blocks
 
 
@@ -157,7 +156,7 @@ def _memory_notes(verdict: Verdict) -> Iterator[Note]:
 def _rounds_table(verdict: Verdict) -> Iterator[Table]:
     """Yield one row a side: every round, their mean and their spread."""
     timing = verdict.timing
-    names = [f"{side.capitalize()}: {side_name(verdict, side)}" for side in SIDES]
+    names = [_store_name(verdict, side) for side in SIDES]
     names.append(f"{names[0]}, once more at the end")
     seconds = (timing.baseline_seconds, timing.candidate_seconds, timing.closing_baseline_seconds)
     runs = dict(zip(names, seconds, strict=True))
@@ -294,5 +293,6 @@ def _stages_table(stages: Sequence[Stage]) -> Table:
         title="Time and GPU memory of each stage" if peaks else "Time of each stage",
         columns=columns("Stage", "#Time", "How", "#GPU memory"),
         rows=tuple(rows),
+        note=_STAGE_MEMORY if peaks else "",
     )
     return without_empty(table)

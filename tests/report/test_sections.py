@@ -170,7 +170,7 @@ def test_long_tables_are_cut_and_say_so(passed: Content) -> None:
     passed["criteria"][2]["evidence"]["lineages"] *= 500
     report = _render(passed | {"breakdowns": {"genome": [group] * 4000}})
     assert "The first 25; 3,975 more stand in verdict.json." in report
-    assert "The 25 least likely; 2,975 more stand in verdict.json." in report
+    assert "The least likely first. 2,960 more rows stand in verdict.json." in report
     assert len(report) < 40_000
 
 
