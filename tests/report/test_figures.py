@@ -160,7 +160,7 @@ def test_calibration_when_few_rows_have_a_score_then_they_share_a_bin() -> None:
     assert (low, high) == pytest.approx((0.299, 0.701), abs=0.001)  # Wilson, 10 of 20
     (counts,) = lower.findobj(StepPatch)
     assert isinstance(counts, StepPatch)
-    assert list(counts.get_data().values) == [50, 20, 50]
+    assert list(counts.get_data()[0]) == [50, 20, 50]
 
 
 @pytest.mark.parametrize(("draw", "left"), [(draw_roc, 0), (draw_precision_recall, 0.9)])

@@ -186,7 +186,7 @@ def _draw_curves(
         panels.append(inset)
     for side, (x, y) in curves.items():
         picks = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(int))
-        look = {"color": COLOURS[side], "linestyle": _LINES[side]}
+        look: dict[str, Any] = {"color": COLOURS[side], "linestyle": _LINES[side]}
         for panel in panels:
             panel.plot(x[picks], y[picks], **look, label=_legend(source, side, metric))
 
