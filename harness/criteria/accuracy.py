@@ -282,7 +282,7 @@ def _paired_finding(
     outcomes: PairedOutcomes, limit: Fraction, *, lacks_groups: bool
 ) -> DropFinding:
     b, c, n = outcomes.lost, outcomes.gained, outcomes.n_rows
-    effect = outcomes.effect()
+    effect = outcomes.by_genome.effect()
     lower, upper = drop_interval(b, c, effect)
     drop = Fraction(100 * (b - c), n)
     is_open = drop < limit <= 100 * upper and effect.n_genomes > 1
@@ -293,7 +293,7 @@ def _paired_finding(
         candidate_accuracy=Fraction(outcomes.both_right + c, n),
         interval_points=(100 * lower, 100 * upper),
         effect=effect,
-        genomes=outcomes.genomes,
+        genomes=outcomes.by_genome.units,
         lacks_groups=lacks_groups,
         settling=settling_size(b, c, effect, limit_drop=float(limit / 100)) if is_open else None,
     )

@@ -378,13 +378,13 @@ def _change(fall: float) -> str:
 
 def _concentration_step(outcomes: PairedOutcomes, net: int) -> str | None:
     """Name the genomes with the largest net losses."""
-    names = outcomes.genomes.names
+    names = outcomes.by_genome.units.names
     if names is None:
         return None
-    by_genome = outcomes.lost_by_genome - outcomes.gained_by_genome
+    by_genome = outcomes.by_genome.lost - outcomes.by_genome.gained
     worst = [int(i) for i in np.argsort(-by_genome, kind="stable")[:_SHOWN_GENOMES]]
     shown = [
-        f"{names[i]} ({by_genome[i]} of {outcomes.genomes.sizes[i]})"
+        f"{names[i]} ({by_genome[i]} of {outcomes.by_genome.units.sizes[i]})"
         for i in worst
         if by_genome[i] > 0
     ]

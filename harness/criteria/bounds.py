@@ -94,9 +94,13 @@ def drop_upper_bound(
 
 
 def drop_interval(
-    lost: int, gained: int, effect: GenomeEffect, *, level: float = 0.95
+    lost: int,
+    gained: int,
+    effect: GenomeEffect,
+    *,
+    multipliers: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[float, float]:
-    """Return the lower and the upper one-sided bound of the drop on genomes like these.
+    """Return the lower and the upper one-sided 95% bound of the drop on genomes like these.
 
     Parameters
     ----------
@@ -104,21 +108,21 @@ def drop_interval(
         Rows that only the baseline has right, and rows that only the candidate has right.
     effect : GenomeEffect
         Of the paired differences.
-    level : float
-        Confidence of each bound; 0.975 gives the two-sided 95% interval.
+    multipliers : (float, float)
+        Of Student's quantile, for the lower and the upper bound; calibration.py finds them.
 
     Returns
     -------
     (float, float)
         As shares; (-1, 1) for a single genome, which tells nothing about others.
     """
-    if effect.n_genomes == 1:
+    if effect.n_genomes == 1 or not all(map(math.isfinite, multipliers)):
         return -1.0, 1.0
-    upper, minus_lower = drop_upper_bound(
-        [lost, gained],
+    minus_lower, upper = drop_upper_bound(
         [gained, lost],
+        [lost, gained],
         effect.n_rows,
-        quantile=effect.quantile(level),
+        quantile=effect.quantile() * np.array(multipliers),
         design_effect=effect.design_effect,
     )
     return -float(minus_lower), float(upper)
