@@ -300,6 +300,15 @@ class PairedOutcomes:
         return self.both_right + self.lost
 
     @property
+    def class_drops(self) -> dict[str, Fraction]:
+        """The drop in each class that has rows, exact, in percentage points."""
+        return {
+            name: Fraction(100 * (count["lost"] - count["gained"]), count["n"])
+            for name, count in self.by_class.items()
+            if count["n"]
+        }
+
+    @property
     def by_unit(self) -> dict[str, PairedUnits]:
         """The kinds of units that are known, by name."""
         lineages = {} if self.by_lineage is None else {"lineage": self.by_lineage}
