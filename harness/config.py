@@ -110,7 +110,9 @@ def _exact(value: Any, where: str) -> Fraction:
     try:
         return exact_number(value)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: expected a number as text, got {value!r:.60}: {error}") from error
+        raise ConfigError(
+            f"{where}: expected a number as text, got {value!r:.60}: {error}"
+        ) from error
 
 
 def to_table(value: Any) -> Any:

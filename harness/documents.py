@@ -32,7 +32,9 @@ MAX_DEPTH = 50
 MAX_CONTAINERS = 1_000_000
 MAX_DIGITS = 100  # of a number, its exponent's value included
 
-_NUMBER = re.compile(r"\s*[-+]?[\d_]*(?:/[\d_]+|(?:\.[\d_]*)?(?:e([-+]?[\d_]+))?)\s*", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\s*[-+]?[\d_]*(?:/[\d_]+|(?:\.[\d_]*)?(?:e([-+]?[\d_]+))?)\s*", re.IGNORECASE
+)
 _STRING = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
 
 

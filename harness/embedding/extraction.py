@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.artifacts import digest_columns, digest_file, write_atomically
+from harness.artifacts import digest_columns, digest_file, remove, write_atomically
 from harness.embedding.devices import Ranks
 from harness.embedding.embedder import Abilities, Counts, Embedder
 from harness.embedding.store import (
@@ -296,7 +296,7 @@ def _check_shards(folder: Path, plan: StorePlan, ranks: Ranks) -> Digests:
     """Return the shards that are there, each checked by one of the ranks."""
     if ranks.is_first:
         for leftover in folder.glob(".*"):  # of a write that was interrupted
-            leftover.unlink()
+            remove(leftover)
     ranks.gather(None)  # nobody writes before they are gone
     if not folder.is_dir():
         raise ArtifactError(

@@ -113,6 +113,23 @@ def test_files_when_one_is_changed_afterwards_then_they_tell_of_the_one_that_was
     assert run.files()["predictions"]["sha256"] == judged
 
 
+def test_predictions_when_the_kept_table_and_its_manifest_were_forged_then_refused(
+    config: Path,
+) -> None:
+    """Rows are those of the split and scores those of now, whatever a cached file says."""
+    first = open_run(config)
+    honest = first.predictions()
+    folder = first.cache.obtained["predictions"].path
+    pd.testing.assert_frame_equal(open_run(config).predictions(), honest)
+    honest.iloc[18:].to_parquet(folder / "predictions.parquet")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = {"predictions.parquet": digest_file(folder / "predictions.parquet")}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(ArtifactError, match="holds other rows than were computed just now"):
+        open_run(config).predictions()
+
+
 def test_directory_when_the_taxonomy_was_corrected_then_the_test_set_and_its_looks_stay(
     config: Path,
 ) -> None:
