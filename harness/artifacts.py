@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "CARD",
     "Artifact",
     "ArtifactStore",
     "Build",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+CARD = "README.md"  # the model card beside a head, where Hugging Face looks for one
 ROWS_AT_A_TIME = 65_536
 
 # What the system says where there is no room: on the disk, in the quota, or under a size limit.
@@ -306,9 +308,9 @@ def _write_manifest(
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return what an artifact holds besides its manifest and what other programs hide there."""
+    """Return what an artifact holds, without manifest, model card and what programs hide there."""
     files = (path for path in sorted(folder.rglob("[!.]*")) if path.is_file())
-    return [path for path in files if path != folder / MANIFEST]
+    return [path for path in files if path not in (folder / MANIFEST, folder / CARD)]
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

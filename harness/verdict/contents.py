@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import jsonschema
 
@@ -41,7 +41,6 @@ __all__ = [
     "Verdict",
     "build",
     "find_fault",
-    "load_json",
     "parse_verdict",
 ]
 
@@ -356,11 +355,6 @@ def find_fault(value: object, part: str = "") -> str:
     return "" if error is None else f"{error.json_path}: {error.message}"
 
 
-def load_json(text: str) -> Any:
-    """Return JSON values; NaN and infinities, which are no JSON, raise ValueError."""
-    return json.loads(text, parse_constant=_refuse)
-
-
 def build(kind: type[T], value: object) -> T:
     """Return JSON that the schema allows as a typed value."""
     built: T = _build(kind, value)
@@ -397,7 +391,3 @@ def _validator(part: str) -> jsonschema.Draft202012Validator:
     elif part:
         schema = {"$defs": schema["$defs"], "$ref": f"#/$defs/{part}"}
     return jsonschema.Draft202012Validator(schema)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")

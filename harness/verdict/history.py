@@ -16,8 +16,9 @@ from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
 
+from harness.documents import parse_json
 from harness.errors import ArtifactError
-from harness.verdict.contents import PastVerdict, Verdict, build, find_fault, load_json
+from harness.verdict.contents import PastVerdict, Verdict, build, find_fault
 from harness.verdict.verdict import digest_verdict
 
 __all__ = [
@@ -47,7 +48,7 @@ def parse_lines(text: str) -> list[PastVerdict | str]:
 
 def _parse(line: str) -> PastVerdict | str:
     try:
-        content = load_json(line)
+        content = parse_json(line)
     except ValueError as error:
         return str(error)
     return find_fault(content, "past") or build(PastVerdict, content)
