@@ -8,8 +8,10 @@ counts, or what it means, is unknown.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 import stat
 import tomllib
@@ -39,11 +41,13 @@ _STRING = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
 
 
 def require_regular(path: Path) -> int:
-    """Return a file's size in bytes; ValueError for a pipe, a device or a folder.
+    """Return a file's size in bytes; ValueError for a pipe or a device.
 
     A pipe would be waited for, and a device may never end.
     """
     found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"expected a regular file, {path} is none")
     return found.st_size
