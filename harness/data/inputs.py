@@ -141,7 +141,8 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         size.
     """
     with open_regular(path) as stream:
-        most = most_unpacked_bytes(path.stat().st_size)
+        n_bytes = path.stat().st_size
+        most = most_unpacked_bytes(n_bytes)
         try:
             file = pq.ParquetFile(stream)
             names = file.schema_arrow.names
@@ -149,13 +150,17 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             wanted = names if columns is None else list(columns)
             if missing := [name for name in wanted if name not in names]:
                 raise DataError(f"{path}: no column {missing[0]!r}; it has {', '.join(names)}")
-            texts = [n for n in wanted if _is_text(file.schema_arrow.field(n).type)]
+            # Few texts, repeated often, take little until each is written out.
+            kinds = {name: file.schema_arrow.field(name).type for name in wanted}
+            texts = [name for name, kind in kinds.items() if _is_text(kind)]
+            texts = texts if n_bytes < UNPACKED_BYTES else []
             groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
             stated = max(file.metadata.num_rows, sum(group.total_byte_size for group in groups))
             _check_unpacked(path, stated, most)
             table = pq.ParquetFile(stream, read_dictionary=texts).read(columns=wanted)
             _check_unpacked(path, sum(map(_decoded_bytes, table.columns)), most)
-            return table.cast(pa.schema([file.schema_arrow.field(n) for n in table.column_names]))
+            fields = [file.schema_arrow.field(name) for name in table.column_names]
+            return table.cast(pa.schema(fields, file.schema_arrow.metadata))
         except (pa.ArrowException, MemoryError) as error:
             raise DataError(f"{path}: not a readable Parquet table: {error}") from error
 

@@ -23,8 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from harness.artifacts import digest_file, digest_json, write_atomically
+from harness.data.inputs import read_parquet
+from harness.documents import read_json
 from harness.embedding.embedder import collect, locate
-from harness.errors import ArtifactError, DataError
+from harness.errors import ArtifactError, DataError, HarnessError
 
 __all__ = [
     "DTYPES",
@@ -206,7 +208,7 @@ class Manifest:
         """Read the manifest of a finished store; ArtifactError if it is none."""
         path = folder / MANIFEST
         try:
-            return _parse(json.loads(path.read_text(encoding="utf-8")), folder)
+            return _parse(read_json(path), folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 f"{path}: not a readable manifest of embeddings ({error}). Delete {folder} and "
@@ -311,8 +313,8 @@ class EmbeddingStore:
     def _read_ids(self) -> pd.Index[str]:
         path = self.folder / INDEX
         try:
-            ids: pd.Index[str] = pd.Index(pd.read_parquet(path, columns=["id"])["id"])
-        except (OSError, ValueError) as error:
+            ids: pd.Index[str] = pd.Index(read_parquet(path, ["id"])["id"].to_pandas())
+        except HarnessError as error:
             raise ArtifactError(
                 f"{path}: not a readable index ({error}), {_remedy(path)}"
             ) from error

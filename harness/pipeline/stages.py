@@ -8,9 +8,9 @@ or unreadable is an error that names some. What the results mean is judged elsew
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +22,8 @@ import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
 from harness.config import GateConfig, ModelConfig
+from harness.data.inputs import open_input, open_text, read_parquet, refuse_repeated
+from harness.documents import parse_json, read_text
 from harness.embedding.devices import Ranks
 from harness.errors import ArtifactError, DataError, MissingInput
 from harness.pipeline.cache import StageCache, once
@@ -195,7 +197,7 @@ def read_metrics(path: Path) -> ReportedMetrics:
     """
     require_brought(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_float=Fraction)
+        content = parse_json(read_text(path), is_exact=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     known = ("accuracy", "n", *_REPORTED)
@@ -254,12 +256,20 @@ def _read_table(path: Path) -> pd.DataFrame:
     require_brought(path)
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return read_parquet(path).to_pandas()
         if path.name.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path, dtype="str", keep_default_na=False)
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' and Arrow's too
+            return _read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' and Arrow's too
         raise DataError(f"{path}: cannot be read: {error}") from error
     raise DataError(f"{path}: expected a file named .csv, .csv.gz or .parquet")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with open_text(path) as (text, _):
+        header = next(csv.reader([text.readline()]), [])
+        refuse_repeated(path, header)
+    with open_input(path) as (stream, _):
+        return pd.read_csv(stream, dtype="str", keep_default_na=False)
 
 
 def _refuse(path: Path, ids: pd.Series[str], is_bad: pd.Series[bool], problem: str) -> None:

@@ -7,7 +7,6 @@ written and is read back is :mod:`harness.verdict.verdict`'s matter.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import jsonschema
 
 from harness.criteria.result import State
+from harness.documents import read_json
 from harness.errors import ArtifactError
 
 __all__ = [
@@ -385,7 +385,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 @cache
 def _validator(part: str) -> jsonschema.Draft202012Validator:
-    schema = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
+    schema = read_json(SCHEMA_PATH)
     if part == "facts":
         schema["required"] = []
     elif part:
