@@ -177,6 +177,7 @@ class Split:
     directory: str | None = None
     looks: int | None = None
     earlier_verdicts: tuple[PastVerdict, ...] = ()
+    history_lost: int = 0
     history_warning: str = ""
     content: Json = field(default_factory=dict)
 

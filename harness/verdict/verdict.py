@@ -269,7 +269,7 @@ class NotAuthorised(HarnessError):  # noqa: N818 - says what is so, not what bro
     """The file may not be deployed on the strength of this verdict."""
 
 
-def authorise(checkpoint: Path, verdict_path: Path) -> None:
+def authorise(checkpoint: Path, verdict_path: Path, *, is_history_lost_known: bool = False) -> None:
     """Raise unless the verdict is a PASS, no rehearsal, on deployment limits, for this very file.
 
     Parameters
@@ -278,6 +278,8 @@ def authorise(checkpoint: Path, verdict_path: Path) -> None:
         The head that is to be deployed.
     verdict_path : Path
         A ``verdict.json``.
+    is_history_lost_known : bool
+        Whether whoever asks knows that earlier verdicts on the test set were lost, if they were.
 
     Raises
     ------
@@ -291,7 +293,13 @@ def authorise(checkpoint: Path, verdict_path: Path) -> None:
     if not checkpoint.is_file():
         raise MissingInput(f"There is no {checkpoint}", remedy="Name the head's file")
     verdict = read_verdict(verdict_path)
-    if reasons := list(_objections(verdict)):
+    reasons = list(_objections(verdict))
+    if (lost := verdict.split.history_lost) and not is_history_lost_known:
+        reasons.append(
+            f"{lost} earlier verdicts on its test set were lost, so it was looked at more often "
+            "than its history tells. Find out why, then say --history-lost"
+        )
+    if reasons:
         raise NotAuthorised(f"{verdict_path}: {'; '.join(reasons)}")
     judged = verdict.artifacts.get("checkpoint")
     if judged is None:

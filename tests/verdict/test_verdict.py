@@ -479,6 +479,15 @@ def test_authorise_when_a_side_has_too_few_rounds_then_refused(
         authorise(head, verdict)
 
 
+def test_authorise_when_the_history_was_lost_then_it_must_be_known(head: Path) -> None:
+    """A test set that was looked at unnoticed proves less."""
+    verdict = write_judged(head, split={"history_lost": 2})
+
+    with pytest.raises(NotAuthorised, match="2 earlier verdicts on its test set were lost"):
+        authorise(head, verdict)
+    authorise(head, verdict, is_history_lost_known=True)
+
+
 def test_authorise_when_several_things_are_wrong_then_all_are_said(head: Path) -> None:
     """Nobody should have to mend one after the other."""
     verdict = write_judged(head, rehearsal=True, rehearsal_reasons=["random"], timing={})
