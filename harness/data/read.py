@@ -292,6 +292,7 @@ def read_records(
         notes=notes,
     )
     record_set.check_rejects(max_reject_share)
+    record_set.check_classes()
     return record_set
 
 

@@ -19,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.artifacts import digest_columns, digest_file, remove, write_atomically
+from harness.artifacts import (
+    digest_columns,
+    digest_file,
+    explain_full_disk,
+    remove,
+    write_atomically,
+)
 from harness.embedding.devices import Ranks
 from harness.embedding.embedder import Abilities, Counts, Embedder
 from harness.embedding.store import (
@@ -269,7 +275,9 @@ def write_store(
     with shown.task(name, n_rows, "sequences") as task:
         scale = n_rows / max(1, n_mine)
         meter = Meter(embedder, task, scale=scale)
-        written = _write_shards(folder, plan, mine, names, texts, embedder, meter)
+        needed_bytes = n_mine * plan.dim * DTYPES[dtype].itemsize
+        with explain_full_disk(folder, needed_bytes):
+            written = _write_shards(folder, plan, mine, names, texts, embedder, meter)
         together = add_throughputs(ranks.gather(meter.throughput()))
         task.advance(0, note=str(together))
     digests = kept | _merge(ranks.gather(written))
