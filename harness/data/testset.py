@@ -99,10 +99,14 @@ def obtain_test_set(
         if manifest is None:
             return _draw(records, directory, request, seeds_tried=[])
         if manifest["request"] == request:
-            return _reuse(records, directory, manifest)
+            try:
+                return _reuse(records, directory, manifest)
+            except (OSError, LookupError, TypeError, ValueError) as error:
+                path = directory / MANIFEST
+                raise ArtifactError(f"{path}: cannot be used: {error!r}. Restore it") from error
         if not redraw:
             raise ArtifactError(_refusal(directory, manifest["request"], request))
-        tried = [*manifest["seeds_tried"], manifest["request"]["seed"]]
+        tried = [*manifest["seeds_tried"], manifest["request"].get("seed")]
         return _draw(records, directory, request, seeds_tried=tried)
 
 

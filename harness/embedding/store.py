@@ -78,6 +78,7 @@ def widen(stored: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
     return np.asarray(stored, dtype=np.float32)
 
 
+MOST_ROWS = 1 << 40
 LAYOUT = 2  # part of what a cached store is found by; 1 had no manifest
 INDEX = "index.parquet"
 MANIFEST = "embeddings.json"
@@ -220,6 +221,11 @@ def _parse(table: Mapping[str, Any], folder: Path) -> Manifest:
     if table["layout"] != LAYOUT:
         raise ValueError(f"expected layout {LAYOUT}, found {table['layout']}")
     plan, files = StorePlan(**table["settings"]), table["files"]
+    sizes = (plan.n_rows, plan.dim, plan.rows_per_shard)
+    if not all(type(size) is int and 0 < size < MOST_ROWS for size in sizes):
+        raise ValueError(f"expected numbers of rows and columns, found {sizes}")
+    if plan.n_shards >= len(files):
+        raise ValueError(f"{plan.n_shards} shards, and {len(files)} files with the index")
     if plan.dtype not in DTYPES:
         raise ValueError(f"expected a dtype of {', '.join(DTYPES)}, found {plan.dtype!r}")
     names = [plan.path(folder, number).name for number in range(plan.n_shards)]
