@@ -95,12 +95,18 @@ class ImportedEmbeddings:
         """
         remedy = "Embed all records with VirNucPro's tools, into files of the same folder"
         positions = locate(self.ids, ids, what="embedding", folder=self.folder, remedy=remedy)
-        return collect(
-            self._numbers[positions],
-            self._rows[positions],
-            dim=self.dim,
-            read=lambda number, places: _open_part(self.folder, number)[places],
-        )
+        try:
+            return collect(
+                self._numbers[positions],
+                self._rows[positions],
+                dim=self.dim,
+                read=lambda number, places: _open_part(self.folder, number)[places],
+            )
+        except (IndexError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.folder}: its index names rows that its parts do not have ({error}). "
+                f"Delete {self.folder} and run again"
+            ) from error
 
 
 def import_embeddings(
@@ -187,7 +193,7 @@ def _open_part(folder: Path, number: int) -> npt.NDArray[np.float32]:
     path = _part(folder, number)
     try:
         array: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy reads the header as Python's source, and raises as that does
         raise ArtifactError(
             f"{path}: not a readable array ({error}). Delete {folder} and run again"
         ) from error

@@ -19,3 +19,12 @@ def test_readers_when_bytes_are_mutated_then_value_or_error_of_the_project() -> 
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_readers_when_a_small_file_asks_for_much_then_refused_within_bounds() -> None:
+    """Memory, time and depth are bounded by the file's size, whatever it says of itself."""
+    command = [sys.executable, "-m", "tests.attack.bombs"]
+
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stdout + run.stderr
