@@ -23,7 +23,7 @@ _CHECK_SYMBOLS = SYMBOLS | {"WARN": "⚠"}
 _CLASS_NAMES = {0: "not viral", 1: "viral"}
 
 # What the split tells of earlier verdicts, shown in its own words and as a figure.
-_HISTORY = ("looks", "earlier_verdicts", "history_warning")
+_HISTORY = ("looks", "history_lost", "earlier_verdicts", "history_warning")
 # What the comparison tells in tables and figures of its own.
 _SHOWN = ("checks", "lineages", "lineage_shares", "histograms")
 

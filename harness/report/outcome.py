@@ -95,7 +95,7 @@ def build_document(verdict: Verdict, figures: Sequence[Figure] = ()) -> Document
     stores = evidence_blocks(verdict.evidence("embedding-integrity"), title="Stored embeddings")
     test_set = pictures("lineages", "length", "gc", "identity", "trend")
     contents = {
-        "Accuracy": accuracy_blocks(verdict, pictures(*_SCORE_FIGURES, "confusion")),
+        "Accuracy": accuracy_blocks(verdict, pictures("seeds", *_SCORE_FIGURES, "confusion")),
         "Where it lost and gained": breakdown_blocks(verdict, pictures("drop")),
         "Speed": speed_blocks(verdict, pictures("timing")),
         "Test set": dataset_blocks(verdict, test_set),
