@@ -198,7 +198,8 @@ def history(
     ] = None,
 ) -> None:
     """Show the verdicts on this test set so far, and how often it was judged."""
-    from harness.report.figures.runs import FORMATS, draw_past
+    from harness.report.figures.runs import draw_past
+    from harness.report.figures.style import FORMATS
     from harness.report.terminal import render_trend
     from harness.verdict.history import read_history
 
