@@ -312,14 +312,16 @@ class _Design:
     ) -> NDArray[np.int64]:
         """Draw beta-binomial counts for the units that are drawn; (n_kinds, draw, unit)."""
         rng = np.random.default_rng(seed)
-        shape = (n_kinds, DRAWS, self.n_drawn)
+        counts = np.zeros((n_kinds, DRAWS, self.n_drawn), dtype=np.int64)
+        held = np.flatnonzero(rows[: self.n_drawn])
         if rate == 0:
-            return np.zeros(shape, dtype=np.int64)
+            return counts
         shares: Numbers | float = rate
         if correlation > 0:
             alpha, beta = _beta(rate, correlation)
-            shares = rng.beta(alpha, beta, size=shape)
-        return rng.binomial(rows[: self.n_drawn], shares, size=shape)
+            shares = rng.beta(alpha, beta, size=(n_kinds, DRAWS, len(held)))
+        counts[:, :, held] = rng.binomial(rows[held], shares, size=(n_kinds, DRAWS, len(held)))
+        return counts
 
     def sums(
         self, cell: Cell, background: NDArray[np.int64], rate: float, seed: np.random.SeedSequence

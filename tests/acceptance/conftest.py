@@ -32,6 +32,7 @@ threads = 1
 viral = ["viral"]
 nonviral = ["nonviral"]
 taxonomy = "taxonomy.tsv"
+test_fraction = "0.2"
 [baseline]
 name = "baseline"
 random_weights = {layers = 1, hidden_size = 16, heads = 1, intermediate_size = 32, seed = 1}

@@ -44,7 +44,8 @@ def test_kit_when_the_production_profile_runs_on_it_then_it_is_judged_and_author
 ) -> None:
     """Reports say REHEARSAL; `harness verify` refuses; no code was run.
 
-    On 180 test rows random weights may lose too much accuracy; everything else passes.
+    On 180 test rows random weights may lose too much accuracy, and a lineage could be missing
+    unnoticed; everything else passes.
     """
     kit, reports = tmp_path / "kit", tmp_path / "reports"
     data = write_part_of_data(tmp_path / "data")
@@ -61,6 +62,7 @@ def test_kit_when_the_production_profile_runs_on_it_then_it_is_judged_and_author
     states = {row["id"]: row["state"] for row in verdict["criteria"]}
     assert {*states} == {*REQUIRED_CRITERIA}
     assert states.pop("accuracy-drop") in ("PASS", "FAIL", "INCONCLUSIVE"), gate.stdout
+    assert states.pop("representative-split") in ("PASS", "INCONCLUSIVE"), gate.stdout
     assert {*states.values()} == {"PASS"}, gate.stdout
     assert gate.returncode == (0 if verdict["verdict"] == "PASS" else 1)
     assert (verdict["profile"], verdict["rehearsal"]) == ("production", True)
