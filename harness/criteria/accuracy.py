@@ -56,6 +56,7 @@ from harness.criteria.units import (
     count_paired,
     genomes_of,
 )
+from harness.criteria.windows import describe_windows, join_levels
 
 __all__ = [
     "FAULTS",
@@ -96,6 +97,7 @@ def judge(run: Run) -> CriterionResult:
         limit_points=limit,
         requires_groups=True,
     )
+    result = _judge_windows(result, run, limit)
     before, after = (evaluate(rows["label"], scores).values for scores in (baseline, candidate))
     moves = large_moves(before, after, limit_points=limit)
     return explain_drop(
@@ -103,6 +105,23 @@ def judge(run: Run) -> CriterionResult:
         run,
         lineages=break_down(rows.dropna(subset="lineage"), "lineage"),
     )
+
+
+def _judge_windows(result: CriterionResult, run: Run, limit: Fraction) -> CriterionResult:
+    """Judge the decisions that users read by the same rule, where they are at hand."""
+    windows = run.windows()
+    if windows is None:
+        return result
+    judged = judge_accuracy(
+        windows["label"],
+        windows["baseline_score"],
+        windows["candidate_score"],
+        groups=windows.get("genome"),
+        limit_points=limit,
+        requires_groups=True,
+    )
+    joined = join_levels(result, judged)
+    return replace(joined, evidence=joined.evidence | describe_windows(windows))
 
 
 def explain_drop(

@@ -24,6 +24,7 @@ from harness.criteria.metrics import break_down, evaluate
 from harness.embedding.embedder import Abilities, Embedder, Facts, Rows
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
+from harness.pipeline.deployed import reservations
 from harness.pipeline.samples import DrawnSplit
 from harness.pipeline.stages import Pipeline, warn_of_brought
 from harness.pipeline.vectors import SIDES, Embedded, Side
@@ -160,7 +161,7 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
     samples = pipeline.samples
     facts: dict[str, Any] = {
         "rehearsal_reasons": _rehearsal_reasons(pipeline),
-        "reservations": [*_unknown_weights(pipeline)],
+        "reservations": [*_unknown_weights(pipeline), *reservations(pipeline)],
         "looser_than_deployment": list(pipeline.config.looser_than_deployment()),
         "artifacts": _artifacts(pipeline),
     }

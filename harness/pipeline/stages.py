@@ -21,9 +21,11 @@ import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
 from harness.config import GateConfig, ModelConfig
+from harness.data.virnucpro import RESULTS_ENDING, read_results
 from harness.embedding.devices import Ranks
 from harness.errors import DataError, MissingInput
 from harness.pipeline.cache import StageCache, once
+from harness.pipeline.deployed import WINDOWS, Deployed, score_windows
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import SIDES, Side, Vectors
@@ -143,7 +145,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
     ----------
     path : Path
         CSV (``.csv``, ``.csv.gz``) or Parquet (``.parquet``) with the columns ``id`` and ``score``,
-        the viral class's probability; other columns are ignored.
+        the viral class's probability; other columns are ignored. Or VirNucPro's
+        ``prediction_results.txt``.
 
     Returns
     -------
@@ -256,9 +259,11 @@ def _read_table(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         if path.name.endswith((".csv", ".csv.gz")):
             return pd.read_csv(path, dtype="str", keep_default_na=False)
+        if path.suffix == RESULTS_ENDING:
+            return read_results(path)
     except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' and Arrow's too
         raise DataError(f"{path}: cannot be read: {error}") from error
-    raise DataError(f"{path}: expected a file named .csv, .csv.gz or .parquet")
+    raise DataError(f"{path}: expected a file named .csv, .csv.gz, .parquet or .txt")
 
 
 def _refuse(path: Path, ids: pd.Series[str], is_bad: pd.Series[bool], problem: str) -> None:
@@ -342,7 +347,21 @@ class Pipeline:
 
         Where its heads are trained here, the other seeds' scores stand beside: score_43 and so on.
         """
+        table = self._scored(side).table
+        return table[table["id"].isin(self.samples.split().test)].reset_index(drop=True)
+
+    def all_scores(self, side: Side) -> pd.DataFrame:
+        """Return the same, and those of the test windows' other open frames that it has."""
         return self._scored(side).table
+
+    def scores_sha256(self, side: Side) -> str:
+        """Return the digest of where a side's scores stand."""
+        return self._scored(side).sha256
+
+    @once
+    def deployed(self) -> Deployed:
+        """Return the test windows with the scores of both sides, and what must be said of them."""
+        return score_windows(self)
 
     @once
     def reported_metrics(self) -> ReportedMetrics | None:
@@ -366,7 +385,9 @@ class Pipeline:
         The sha256 is that of what was judged, whatever has become of the file since.
         """
         head = self.heads.head.made("candidate")
-        made = {
+        deployed = self.deployed.made()
+        results = _result_files(deployed.artifact) if deployed and deployed.artifact else {}
+        made = results | {
             "checkpoint": _file(head, HEAD_FILE) if head else None,
             "predictions": self._joined.made(),
             "config": self._config_file,
@@ -388,10 +409,17 @@ class Pipeline:
         own: Path | None = getattr(self.config, side).predictions
         if own is not None:
             table = self._read_brought(own, read_predictions)
+            if own.suffix == RESULTS_ENDING:  # VirNucPro predicts genomes whole
+                table = table[table["id"].isin(self._ids_to_score())]
             return _Scored(table=table, sha256=self._brought_sha256(own))
         made = self._predict(side)
         table = pd.read_parquet(made.path / "scores.parquet")
         return _Scored(table=table, sha256=made.sha256)
+
+    def _ids_to_score(self) -> pd.Series[str]:
+        """Return the test records, and the other open frames of their windows."""
+        test, frames = self.samples.split().test, self.samples.windows().frames["id"]
+        return pd.concat([test, frames[~frames.isin(test)]], ignore_index=True)
 
     def _predict(self, side: Side) -> Artifact:
         brought: Path | None = getattr(self.config, side).checkpoint
@@ -403,9 +431,12 @@ class Pipeline:
             own = self._brought_sha256(require_brought(brought))
             digests = self.vectors.feature_digests(side)
             inputs = {"split": drawn.sha256, "head": own} | digests
+        inputs |= {"embedded": self.samples.embedded_sha256()}
 
         def build(folder: Path) -> None:
-            ids = drawn.split.test
+            ids = self._ids_to_score()
+            for store in self.vectors.feature_stores(side):  # one that is brought may lack frames
+                ids = ids[ids.isin(store.ids) | ids.isin(drawn.split.test)]
             features = feature_rows(self.vectors, side, ids)
             if brought is None:
                 heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
@@ -439,7 +470,10 @@ class Pipeline:
             rows = test[["id", "label", "lineage", "genome"]].assign(
                 length=test["nucleotides"].str.len()
             )
-            table = join_predictions(rows, baseline.table, candidate.table)
+            others = self.samples.windows().frames["id"]
+            others = others[~others.isin(test["id"])]
+            tables = (each.table for each in (baseline, candidate))
+            table = join_predictions(rows, *(each[~each["id"].isin(others)] for each in tables))
             if identity.is_measured:
                 percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
                 table["identity"] = percent.reindex(table["id"]).to_numpy()
@@ -482,6 +516,10 @@ class _Scored:
 
     table: pd.DataFrame
     sha256: str
+
+
+def _result_files(artifact: Artifact) -> dict[str, _File | None]:
+    return {name: _file(artifact, name) for name in artifact.files if name != WINDOWS}
 
 
 def _file(artifact: Artifact, name: str) -> _File:
