@@ -293,7 +293,8 @@ def _with_metrics(
         side: facts[side] | metrics[side] | {"intervals": compared["intervals"][side]}
         for side in SIDES
     }
-    columns = [name for name in ("lineage", "length", "genome", "identity") if name in table]
+    known = ("lineage", "length", "genome", "novelty", "identity")
+    columns = [name for name in known if name in table]
     breakdowns = {by: break_down(table.dropna(subset=by), by) for by in columns}
     return facts | sides | {"differences": compared["differences"], "breakdowns": breakdowns}
 

@@ -139,6 +139,11 @@ class Samples:
         genomes = test["genome"].where(_is_known(test), NOT_KNOWN)
         return genomes.reindex(ids).reset_index(drop=True)
 
+    def training_lineages(self) -> pd.Series[str]:
+        """Return the lineages that the training part has."""
+        records = self.records()
+        return records["lineage"][~records["id"].isin(self.split().test)].drop_duplicates()
+
     def without_taxonomy(self) -> pd.DataFrame:
         """Return the test records that ``genomes`` takes to be of one genome."""
         test = self.part("test")

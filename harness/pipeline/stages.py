@@ -21,6 +21,7 @@ import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
 from harness.config import GateConfig, ModelConfig
+from harness.criteria.metrics import tell_novelty
 from harness.data.virnucpro import RESULTS_ENDING, read_results
 from harness.embedding.devices import Ranks
 from harness.errors import DataError, MissingInput
@@ -373,9 +374,9 @@ class Pipeline:
     def predictions(self) -> pd.DataFrame:
         """Return the test records with the scores of both sides, joined by id.
 
-        Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, the
-        scores of other seeds (baseline_score_43 and so on), and, where MMseqs2 is there, identity
-        (percent; 0 without a hit, NaN where not measured).
+        Columns: id, label, lineage, genome, length (bases), novelty, baseline_score,
+        candidate_score, the scores of other seeds (baseline_score_43 and so on), and, where MMseqs2
+        is there, identity (percent; 0 without a hit, NaN where not measured).
         """
         return pd.read_parquet(self._joined().path)
 
@@ -468,7 +469,8 @@ class Pipeline:
         def build(folder: Path) -> None:
             test = self.samples.part("test")
             rows = test[["id", "label", "lineage", "genome"]].assign(
-                length=test["nucleotides"].str.len()
+                length=test["nucleotides"].str.len(),
+                novelty=tell_novelty(test["lineage"], self.samples.training_lineages()),
             )
             others = self.samples.windows().frames["id"]
             others = others[~others.isin(test["id"])]

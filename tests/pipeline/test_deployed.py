@@ -12,6 +12,7 @@ import pytest
 from harness.config import load_config
 from harness.data.windows import cut_windows, open_frames
 from harness.pipeline import Judge, Pipeline
+from harness.pipeline.deployed import reservations
 from harness.pipeline.stages import read_predictions
 from tests.pipeline.conftest import SETTINGS
 
@@ -92,8 +93,10 @@ def test_windows_when_a_side_brings_its_rows_alone_then_the_reservation_says_so(
     """Predictions of the test rows are judged by rows, and the report says that this is less."""
     pipeline.scores("baseline").to_parquet(tmp_path / "rows.parquet")
     baseline = replace(pipeline.config.baseline, predictions=tmp_path / "rows.parquet")
-    judge = Judge(Pipeline(replace(pipeline.config, baseline=baseline), pipeline.cache.work_dir))
-    assert judge("accuracy-drop").evidence.get("windows") is None
+    run = Pipeline(replace(pipeline.config, baseline=baseline), pipeline.cache.work_dir)
     n_rows = len(read_predictions(tmp_path / "rows.parquet"))
-    told = [text for text in judge.facts()["reservations"] if "Not judged as deployed" in text]
-    assert f"the baseline brings {n_rows} of their" in told[0]
+    assert run.deployed().windows is None
+    (sentence,) = reservations(run)
+    assert sentence.startswith(
+        f"Not judged as deployed: of the test windows the baseline brings {n_rows} of their"
+    )
