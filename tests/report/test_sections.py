@@ -282,7 +282,7 @@ def test_reasons_of_many_criteria_are_counted(halted: Content) -> None:
     ("novelty", "told"),
     [
         (["lineage in training", "lineage not in training"], "(lineage not in training)"),
-        (["lineage in training"], "(best hit in training (% identity): <30)"),
+        (["lineage in training"], "(best hit in training (% identity): 30-50)"),
     ],
 )
 def test_breakdowns_say_the_drop_for_what_is_least_like_training(
@@ -291,7 +291,7 @@ def test_breakdowns_say_the_drop_for_what_is_least_like_training(
     """New lineages where there are some, else the proteins with the farthest best hit."""
     group = {"n": 30, "drop_points": 2.5, "interval": [-1, 6]}
     group |= {"baseline_accuracy": 0.9, "candidate_accuracy": 0.875}
-    groups = {"novelty": novelty, "identity": ["<30", ">=90"]}
+    groups = {"novelty": novelty, "identity": ["30-50", ">=90"]}
     found = {by: [{"group": name} | group for name in names] for by, names in groups.items()}
     report = _render(passed | {"breakdowns": found})
     assert f"Least like the training data are 30 test rows {told}" in report
