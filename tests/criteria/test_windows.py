@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import cast
 
 import pandas as pd
 import pytest
 
-from harness.criteria import State, judge_accuracy
+from harness.config import Thresholds
+from harness.criteria import State, accuracy, judge_accuracy
+from harness.criteria.criterion import Run
 from harness.criteria.windows import call_windows, false_positives, join_levels, kinds_that_gain
 
 # A window's viral scores, one a frame, and whether VirNucPro calls it viral: the largest viral
@@ -102,3 +106,35 @@ def test_kinds_when_one_gains_more_than_the_limit_then_it_alone_is_named() -> No
     rows = false_positives(pd.concat([called("plasmid", 2, 5), called("plastid", 2, 4)]))
     (sentence,) = kinds_that_gain(rows, Fraction(5))
     assert "'plasmid' (40)" in sentence
+
+
+def test_drop_when_windows_lose_and_rows_do_not_then_fails() -> None:
+    """What users read can lose although the annotated frames do not."""
+    n = 400
+    rows = pd.DataFrame(
+        {
+            "id": [f"r{i}" for i in range(n)],
+            "label": [i % 2 for i in range(n)],
+            "lineage": "",
+            "genome": [f"g{i // 4}" for i in range(n)],
+            "source_kind": "phage",
+        }
+    )
+    rows = rows.assign(baseline_score=rows["label"], candidate_score=rows["label"])
+    lost = rows["candidate_score"].where(rows.index >= 0.08 * n, 1 - rows["candidate_score"])
+    run = SimpleNamespace(
+        config=SimpleNamespace(thresholds=Thresholds(), seed=42),
+        reported_accuracy=lambda: None,
+        predictions=lambda: rows,
+        windows=lambda: rows.assign(candidate_score=lost),
+        genomes=lambda _: rows["genome"],
+        trainings=dict,
+        caveats=lambda *_: (),
+        taxonomy_steps=tuple,
+    )
+    result = accuracy.judge(cast("Run", run))
+    assert result.state is State.FAIL
+    assert result.value == 0
+    assert result.evidence["windows"]["drop_points"] == 8.0
+    measures = {row["measure"] for row in result.evidence["window_classes"]}
+    assert measures == {"recall (viral)", "specificity (not viral)"}
