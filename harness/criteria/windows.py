@@ -16,9 +16,8 @@ import pandas as pd
 from harness.criteria.metrics import break_down
 from harness.criteria.result import CriterionResult, State
 
-__all__ = ["call_windows", "describe_windows", "false_positives", "join_levels", "kinds_that_gain"]
+__all__ = ["call_windows", "false_positives", "join_levels", "kinds_that_gain"]
 
-PREVALENCES = (Fraction(1, 100), Fraction(1, 20), Fraction(1, 2))  # of viral windows
 _OF_WINDOW = ["label", "lineage", "source_kind", "genome"]
 _WORST_FIRST = (State.FAIL, State.INCONCLUSIVE, State.PASS)
 _SHOWN = ("n", "b", "c", "both_right", "both_wrong", "drop_points", "upper_bound_points")
@@ -101,43 +100,33 @@ def kinds_that_gain(rows: Sequence[dict[str, Any]], limit_points: Fraction) -> t
     )
 
 
-def describe_windows(windows: pd.DataFrame) -> dict[str, Any]:
-    """Return recall and specificity, precision by prevalence, and false positives by source kind.
+def join_levels(
+    rows: CriterionResult, judged: CriterionResult, windows: pd.DataFrame
+) -> CriterionResult:
+    """Return the judgement by rows, which passes only if the one by windows does, too.
 
     Parameters
     ----------
+    rows, judged : CriterionResult
+        The judgements by rows and by windows, with a limit.
     windows : DataFrame
         As ``call_windows`` returns it.
     """
+    facts = {name: judged.evidence[name] for name in _SHOWN if name in judged.evidence}
+    steps = () if judged.state is State.PASS else judged.next_steps
+    only = (text for text in judged.reservations if text not in rows.reservations)
     measures = windows["label"].map({1: "recall (viral)", 0: "specificity (not viral)"})
-    classes = break_down(windows.assign(measure=measures), "measure", min_rows=1)
-    return {
-        "window_classes": [{"measure": row.pop("group"), **row} for row in map(dict, classes)],
-        "window_precision": [_precision(windows, prevalence) for prevalence in PREVALENCES],
-        "window_false_positives": false_positives(windows),
+    described = {
+        "window_classes": break_down(windows.assign(measure=measures), "measure", min_rows=1),
+        "window_precision": judged.evidence["precision_at_prevalence"],
+        "window_false_positives": (found := false_positives(windows)),
     }
-
-
-def join_levels(rows: CriterionResult, windows: CriterionResult) -> CriterionResult:
-    """Return the judgement by rows, which passes only if the one by windows does, too."""
-    state = min(rows.state, windows.state, key=_WORST_FIRST.index)
-    facts = {name: windows.evidence[name] for name in _SHOWN if name in windows.evidence}
-    steps = () if windows.state is State.PASS else windows.next_steps
+    gains = kinds_that_gain(found, rows.limit or Fraction(0))
     return replace(
         rows,
-        state=state,
-        detail=f"{rows.detail} By windows, as deployed: {windows.state}: {windows.detail}",
+        state=min(rows.state, judged.state, key=_WORST_FIRST.index),
+        detail=f"{rows.detail} By windows, as deployed: {judged.state}: {judged.detail}",
+        reservations=(*rows.reservations, *(f"By windows: {text}" for text in only), *gains),
         next_steps=tuple(dict.fromkeys((*rows.next_steps, *steps))),
-        evidence=rows.evidence | {"windows": facts},
+        evidence=rows.evidence | {"windows": facts} | described,
     )
-
-
-def _precision(windows: pd.DataFrame, prevalence: Fraction) -> dict[str, Any]:
-    """Return the precision of both sides where that share of all windows is viral."""
-    share = float(prevalence)
-    found: dict[str, Any] = {"viral_percent": 100 * share}
-    for side in ("baseline", "candidate"):
-        called = windows[f"{side}_score"].groupby(windows["label"]).mean()
-        right, wrong = share * called.get(1, 0.0), (1 - share) * called.get(0, 0.0)
-        found[f"{side}_percent"] = 100 * right / (right + wrong) if right + wrong else None
-    return found

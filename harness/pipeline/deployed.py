@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.artifacts import Artifact
-from harness.criteria.windows import call_windows, false_positives, kinds_that_gain
+from harness.criteria.windows import call_windows
 from harness.data.virnucpro import write_results
 from harness.pipeline.vectors import SIDES
 
 if TYPE_CHECKING:
     from harness.pipeline.stages import Pipeline
 
-__all__ = ["WINDOWS", "Deployed", "reservations", "score_windows"]
+__all__ = ["WINDOWS", "Deployed", "score_windows"]
 
 WINDOWS = "windows.parquet"
 
@@ -75,16 +75,6 @@ def score_windows(pipeline: Pipeline) -> Deployed:
     made = pipeline.cache.obtain("decisions", inputs, build, stage="judge the test windows")
     windows = pd.read_parquet(made.path / WINDOWS)
     return Deployed(windows=windows, reservations=found.reservations(), artifact=made)
-
-
-def reservations(pipeline: Pipeline) -> tuple[str, ...]:
-    """Return what must be said of the decisions that users read, if they were asked for."""
-    deployed = pipeline.deployed.made()
-    if deployed is None or deployed.windows is None:
-        return () if deployed is None else deployed.reservations
-    limit = pipeline.config.thresholds.max_accuracy_drop_points
-    gained = kinds_that_gain(false_positives(deployed.windows), limit)
-    return (*deployed.reservations, *gained)
 
 
 def _genomes(pipeline: Pipeline, frames: pd.DataFrame) -> pd.Series[str] | None:

@@ -24,7 +24,6 @@ from harness.criteria.metrics import break_down, evaluate
 from harness.embedding.embedder import Abilities, Embedder, Facts, Rows
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
-from harness.pipeline.deployed import reservations
 from harness.pipeline.samples import DrawnSplit
 from harness.pipeline.stages import Pipeline, warn_of_brought
 from harness.pipeline.vectors import SIDES, Embedded, Side
@@ -159,9 +158,10 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
         Top-level keys of ``verdict.json``; what is not known yet is left out.
     """
     samples = pipeline.samples
+    deployed = pipeline.deployed.made()
     facts: dict[str, Any] = {
         "rehearsal_reasons": _rehearsal_reasons(pipeline),
-        "reservations": [*_unknown_weights(pipeline), *reservations(pipeline)],
+        "reservations": [*_unknown_weights(pipeline), *(deployed.reservations if deployed else ())],
         "looser_than_deployment": list(pipeline.config.looser_than_deployment()),
         "artifacts": _artifacts(pipeline),
     }

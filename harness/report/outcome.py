@@ -89,7 +89,7 @@ def build_document(verdict: Verdict, figures: Sequence[Figure] = ()) -> Document
     stores = evidence_blocks(verdict.evidence("embedding-integrity"), title="Stored embeddings")
     test_set = pictures("lineages", "length", "gc", "identity", "trend")
     contents = {
-        "Accuracy": accuracy_blocks(verdict, pictures("confusion", *_SCORE_FIGURES)),
+        "Accuracy": accuracy_blocks(verdict, pictures("seeds", "confusion", *_SCORE_FIGURES)),
         "Where it lost and gained": breakdown_blocks(verdict, pictures("drop", "false-positives")),
         "Speed": speed_blocks(verdict, pictures("timing")),
         "Test set": dataset_blocks(verdict, test_set),

@@ -69,6 +69,7 @@ class CriterionRow:
     next_steps: tuple[str, ...]
     test: str | None
     warnings: tuple[str, ...] = ()
+    reservations: tuple[str, ...] = ()
     evidence: Json = field(default_factory=dict)
 
 

@@ -199,6 +199,8 @@ def build_verdict(
     content |= {"verdict": "HALT", "rehearsal": bool(reasons), "rehearsal_reasons": reasons}
     content |= {"looser_than_deployment": list(facts.get("looser_than_deployment", []))}
     content |= {"finished": finished, "halted_by": [], "criteria": [*rows]}
+    told = [sentence for row in rows for sentence in row.get("reservations", ())]
+    content |= {"reservations": [*facts.get("reservations", []), *told]}
     draft = parse_verdict(_plain(content | {"environment": environment}), origin=THIS_RUN)
     word, halted_by = conclude(draft.criteria, [*problems, *_contradictions(draft)])
     said = {"verdict": word, "halted_by": halted_by}

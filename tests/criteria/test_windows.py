@@ -67,14 +67,15 @@ def test_levels_when_joined_then_pass_only_together(
     rows: int, windows: int, expected: State
 ) -> None:
     """The criterion is no better than the worse of the judgements by rows and by windows."""
-    judged = [
+    by_rows, by_windows = (
         judge_accuracy([1] * 400, [1] * 400, [0] * lost + [1] * (400 - lost))
         for lost in (rows, windows)
-    ]
-    joined = join_levels(*judged)
+    )
+    joined = join_levels(by_rows, by_windows, called("plasmid", 2, 8))
     assert joined.state is expected
-    assert joined.value == judged[0].value
+    assert joined.value == by_rows.value
     assert joined.evidence["windows"]["b"] == windows
+    assert "'plasmid' (40)" in joined.reservations[-1]
 
 
 def called(kind: str, baseline: int, candidate: int, n: int = 40) -> pd.DataFrame:
@@ -136,5 +137,5 @@ def test_drop_when_windows_lose_and_rows_do_not_then_fails() -> None:
     assert result.state is State.FAIL
     assert result.value == 0
     assert result.evidence["windows"]["drop_points"] == 8.0
-    measures = {row["measure"] for row in result.evidence["window_classes"]}
+    measures = {row["group"] for row in result.evidence["window_classes"]}
     assert measures == {"recall (viral)", "specificity (not viral)"}

@@ -12,7 +12,6 @@ import pytest
 from harness.config import load_config
 from harness.data.windows import cut_windows, open_frames
 from harness.pipeline import Judge, Pipeline
-from harness.pipeline.deployed import reservations
 from harness.pipeline.stages import read_predictions
 from tests.pipeline.conftest import SETTINGS
 
@@ -96,7 +95,7 @@ def test_windows_when_a_side_brings_its_rows_alone_then_the_reservation_says_so(
     run = Pipeline(replace(pipeline.config, baseline=baseline), pipeline.cache.work_dir)
     n_rows = len(read_predictions(tmp_path / "rows.parquet"))
     assert run.deployed().windows is None
-    (sentence,) = reservations(run)
+    (sentence,) = run.deployed().reservations
     assert sentence.startswith(
         f"Not judged as deployed: of the test windows the baseline brings {n_rows} of their"
     )

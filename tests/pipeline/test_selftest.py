@@ -58,12 +58,12 @@ PLANTINGS = list_plantings()
 
 
 def write_sequences(folder: Path) -> None:
-    """Write 200 records a class, of 40 genomes and three lineages each, that differ in GC."""
+    """Write 200 records a class, of 40 genomes, 8 of them of one lineage, that differ in GC."""
     rng = np.random.default_rng(0)
     rows = []
     for name, shares in (("viral", (0.2, 0.3, 0.3, 0.2)), ("nonviral", (0.3, 0.2, 0.2, 0.3))):
         ids = [f"{name}{n % 40}_chunk_{n}F1" for n in range(200)]
-        rows += [f"{name}{g}\t{name} {'AAABC'[g % 5]}\n" for g in range(40)]
+        rows += [f"{name}{g}\t{name} {max(g, 7)}\n" for g in range(40)]
         for kind, letters, p in (
             ("nucleotide", "ACGT", shares),
             ("protein", "ACDEFGHIKL", None),

@@ -217,3 +217,26 @@ def test_identity_when_measured_then_the_figure_says_each_bins_share(tmp_path: P
 def test_identity_when_not_measured_then_there_is_no_figure(tmp_path: Path) -> None:
     """Without MMseqs2 nothing is made up."""
     assert draw_figures(verdict_with([]), tmp_path) == []
+
+
+SEEDS = [
+    {
+        "seed": seed,
+        "drop_points": 1.5,
+        "lower_bound_points": -1.0,
+        "upper_bound_points": seed - 39.25,
+    }
+    for seed in (42, 43)
+]
+
+
+@pytest.mark.usefixtures("_unsaved")
+@pytest.mark.parametrize(("n_seeds", "names"), [(1, set()), (2, {"seeds"})])
+def test_seeds_are_drawn_where_there_are_several(
+    n_seeds: int, names: set[str], tmp_path: Path
+) -> None:
+    """Each pair of heads with its bound, the one that ships first."""
+    row = criterion("accuracy-drop", limit="5", evidence={"seeds": SEEDS[:n_seeds]})
+    figures = draw_figures(bare(criteria=[row]), tmp_path)
+    assert {figure.name for figure in figures} == names
+    assert all("1.50 (at most 2.75), 1.50 (at most 3.75)" in one.alt for one in figures)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.report.accuracy import accuracy_blocks
 from harness.report.document import (
+    ABSENT,
     Note,
     Table,
     label,
@@ -467,3 +469,48 @@ def test_extraction_blocks_when_memory_ran_out_then_it_is_a_warning() -> None:
 def test_extraction_blocks_when_nothing_was_embedded_then_empty() -> None:
     """As where both sides bring their features."""
     assert extraction_blocks(bare()) == []
+
+
+def test_accuracy_when_it_was_calibrated_then_says_on_what() -> None:
+    """Sizes, multiplier, what set it, and what could not be met; each seed, each prevalence."""
+    units = {
+        "unit": "lineage",
+        "n_units": 34,
+        "effective_units": 18.4,
+        "rows_smallest": 1,
+        "rows_median": 6.5,
+        "rows_largest": 42,
+        "multiplier": 1.27,
+        "set_by_losses": "nonviral",
+        "set_by_correlation": 0.3,
+        "upper_bound_points": 3.2,
+        "blind_spot_percent": {"viral": 24.6, "nonviral": None},
+    }
+    bounds = {"drop_points": 1.0, "lower_bound_points": 0.5, "upper_bound_points": 3.2}
+    evidence = {
+        "units": [units],
+        "seeds": [bounds | {"seed": 42}, bounds | {"seed": 43}],
+        "precision_at_prevalence": [{"prevalence": 0.01, "baseline": 0.5, "candidate": None}],
+    }
+
+    tables = {
+        block.title: block.rows
+        for block in accuracy_blocks(
+            bare(criteria=[criterion("accuracy-drop", evidence=evidence)]), []
+        )
+        if isinstance(block, Table)
+    }
+
+    assert tables == {
+        "The drop by seed, on the test rows": (
+            ("42 (ships)", "1.00", "0.50 to 3.20"),
+            ("43", "1.00", "0.50 to 3.20"),
+        ),
+        "What the bound was calibrated on": (
+            (
+                *("lineage", "34", "18.4", "1 / 6.5 / 42", "1.27"),
+                *("not viral rows, correlation 0.3", "3.20", "24.6", ABSENT),
+            ),
+        ),
+        "Precision by share of viruses": (("1", "50.00%", ABSENT),),
+    }

@@ -263,6 +263,24 @@ def test_verdict_when_a_ratio_is_undefined_then_zero_or_nothing_is_right(tmp_pat
         assert ended(tmp_path, facts={"candidate": side}).verdict == "PASS"
 
 
+def test_verdict_when_a_criterion_has_a_reservation_then_it_stands_with_the_verdict(
+    tmp_path: Path,
+) -> None:
+    """Beside those of the run; it changes no state."""
+    judged = [row | {"reservations": ["accuracy-drop doubts"]} for row in rows()[:1]]
+    verdict = build_verdict(
+        opened(tmp_path),
+        rows=[*judged, *rows()[1:]],
+        problems=[],
+        facts={"rehearsal_reasons": [], "reservations": ["Weights are unknown."]},
+        environment={},
+        finished="later",
+    )
+
+    assert verdict.verdict == "PASS"
+    assert verdict.reservations == ("Weights are unknown.", "accuracy-drop doubts")
+
+
 @pytest.mark.parametrize(
     ("reasons", "profile", "expected"),
     [

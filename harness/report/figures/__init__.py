@@ -22,6 +22,7 @@ from harness.report.figures.runs import (
     draw_trend,
 )
 from harness.report.figures.samples import draw_gc, draw_identity, draw_length, draw_lineages
+from harness.report.figures.seeds import draw_seeds
 from harness.report.figures.style import Source, new_figure, read_source, save_figure, style
 from harness.verdict.contents import Verdict
 
@@ -35,6 +36,7 @@ Draw = Callable[["Source", "Canvas"], str | None]
 
 # Each draws on an empty canvas and says in words what it shows; None where there is nothing.
 _FIGURES: dict[str, tuple[str, Draw]] = {
+    "seeds": ("Accuracy drop by seed, on the test rows", draw_seeds),
     "confusion": ("Confusion matrices", draw_confusion),
     "roc": ("ROC curves", draw_roc),
     "precision-recall": ("Precision and recall", draw_precision_recall),
