@@ -6,6 +6,7 @@ frames to a window stands in ``harness.criteria.windows``.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import pandas as pd
 from harness.artifacts import Artifact
 from harness.criteria.windows import call_windows
 from harness.data.virnucpro import write_results
+from harness.errors import ArtifactError
 from harness.pipeline.vectors import SIDES
 
 if TYPE_CHECKING:
@@ -62,18 +64,21 @@ def score_windows(pipeline: Pipeline) -> Deployed:
         columns = {name: f"{side}_{name}" for name in table if name != "id"}
         frames = frames.merge(table.rename(columns=columns), on="id", validate="one_to_one")
 
+    windows = call_windows(frames)
+
     def build(folder: Path) -> None:
-        call_windows(frames).to_parquet(folder / WINDOWS)
+        windows.to_parquet(folder / WINDOWS)
         for side in SIDES:
             write_results(folder, side, frames["id"], frames[f"{side}_score"], frames["window_id"])
 
-    inputs = {side: pipeline.scores_sha256(side) for side in SIDES} | {
-        "records": pipeline.samples.stored().sha256,
-        "split": pipeline.samples.drawn().sha256,
-        "embedded": pipeline.samples.embedded_sha256(),
-    }
-    made = pipeline.cache.obtain("decisions", inputs, build, stage="judge the test windows")
-    windows = pd.read_parquet(made.path / WINDOWS)
+    hashes = pd.util.hash_pandas_object(frames, index=False).to_numpy()
+    inputs = {"frames": hashlib.sha256(hashes.tobytes()).hexdigest()}
+    made = pipeline.cache.obtain("decisions", inputs, build)
+    if made.is_reused and not pd.read_parquet(made.file(WINDOWS)).equals(windows):
+        raise ArtifactError(
+            f"{made.file(WINDOWS)}: holds other windows than were judged just now. Delete "
+            f"{made.path} and run again"
+        )
     return Deployed(windows=windows, reservations=found.reservations(), artifact=made)
 
 

@@ -8,8 +8,9 @@ or unreadable is an error that names some. What the results mean is judged elsew
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,9 +23,11 @@ import pandas as pd
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
 from harness.config import GateConfig, ModelConfig
 from harness.criteria.metrics import tell_novelty
+from harness.data.inputs import open_input, open_text, read_parquet, refuse_repeated
 from harness.data.virnucpro import RESULTS_ENDING, read_results
+from harness.documents import parse_json, read_text
 from harness.embedding.devices import Ranks
-from harness.errors import DataError, MissingInput
+from harness.errors import ArtifactError, DataError, MissingInput
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.deployed import WINDOWS, Deployed, score_windows
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
@@ -198,7 +201,7 @@ def read_metrics(path: Path) -> ReportedMetrics:
     """
     require_brought(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_float=Fraction)
+        content = parse_json(read_text(path), is_exact=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     known = ("accuracy", "n", *_REPORTED)
@@ -257,14 +260,22 @@ def _read_table(path: Path) -> pd.DataFrame:
     require_brought(path)
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return read_parquet(path).to_pandas()
         if path.name.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path, dtype="str", keep_default_na=False)
+            return _read_csv(path)
         if path.suffix == RESULTS_ENDING:
             return read_results(path)
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' and Arrow's too
+    except (OSError, ValueError) as error:  # pandas' and Arrow's too
         raise DataError(f"{path}: cannot be read: {error}") from error
     raise DataError(f"{path}: expected a file named .csv, .csv.gz, .parquet or .txt")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with open_text(path) as (text, _):
+        header = next(csv.reader([text.readline()]), [])
+        refuse_repeated(path, header)
+    with open_input(path) as (stream, _):
+        return pd.read_csv(stream, dtype="str", keep_default_na=False)
 
 
 def _refuse(path: Path, ids: pd.Series[str], is_bad: pd.Series[bool], problem: str) -> None:
@@ -296,6 +307,7 @@ def name_some(ids: Sequence[str]) -> str:
 
 
 T = TypeVar("T")
+PREDICTIONS = "predictions.parquet"
 
 
 class Pipeline:
@@ -348,16 +360,12 @@ class Pipeline:
 
         Where its heads are trained here, the other seeds' scores stand beside: score_43 and so on.
         """
-        table = self._scored(side).table
+        table = self._scored(side)
         return table[table["id"].isin(self.samples.split().test)].reset_index(drop=True)
 
     def all_scores(self, side: Side) -> pd.DataFrame:
         """Return the same, and those of the test windows' other open frames that it has."""
-        return self._scored(side).table
-
-    def scores_sha256(self, side: Side) -> str:
-        """Return the digest of where a side's scores stand."""
-        return self._scored(side).sha256
+        return self._scored(side)
 
     @once
     def deployed(self) -> Deployed:
@@ -378,7 +386,7 @@ class Pipeline:
         candidate_score, the scores of other seeds (baseline_score_43 and so on), and, where MMseqs2
         is there, identity (percent; 0 without a hit, NaN where not measured).
         """
-        return pd.read_parquet(self._joined().path)
+        return self._joined()[0]
 
     def files(self) -> dict[str, dict[str, str]]:
         """Return path and sha256 of the files to deploy and to read, as far as they are there.
@@ -390,7 +398,7 @@ class Pipeline:
         results = _result_files(deployed.artifact) if deployed and deployed.artifact else {}
         made = results | {
             "checkpoint": _file(head, HEAD_FILE) if head else None,
-            "predictions": self._joined.made(),
+            "predictions": joined[1] if (joined := self._joined.made()) else None,
             "config": self._config_file,
         }
         brought = {
@@ -405,91 +413,78 @@ class Pipeline:
         }
 
     @once
-    def _scored(self, side: Side) -> _Scored:
+    def _scored(self, side: Side) -> pd.DataFrame:
         """Return a side's scores: those that it brings, or those of its head."""
         own: Path | None = getattr(self.config, side).predictions
         if own is not None:
             table = self._read_brought(own, read_predictions)
-            if own.suffix == RESULTS_ENDING:  # VirNucPro predicts genomes whole
-                table = table[table["id"].isin(self._ids_to_score())]
-            return _Scored(table=table, sha256=self._brought_sha256(own))
-        made = self._predict(side)
-        table = pd.read_parquet(made.path / "scores.parquet")
-        return _Scored(table=table, sha256=made.sha256)
+            if own.suffix != RESULTS_ENDING:
+                return table
+            return table[table["id"].isin(self._ids_to_score())]  # VirNucPro predicts genomes whole
+        return self._predict(side)
 
     def _ids_to_score(self) -> pd.Series[str]:
         """Return the test records, and the other open frames of their windows."""
         test, frames = self.samples.split().test, self.samples.windows().frames["id"]
         return pd.concat([test, frames[~frames.isin(test)]], ignore_index=True)
 
-    def _predict(self, side: Side) -> Artifact:
+    def _predict(self, side: Side) -> pd.DataFrame:
+        """Return the scores that a side's heads give now: kept ones may be anybody's."""
         brought: Path | None = getattr(self.config, side).checkpoint
-        drawn = self.samples.drawn()
         if brought is None:
             trained = self.heads.head(side)
-            inputs = {"head": trained.sha256}
-        else:
-            own = self._brought_sha256(require_brought(brought))
-            digests = self.vectors.feature_digests(side)
-            inputs = {"split": drawn.sha256, "head": own} | digests
-        inputs |= {"embedded": self.samples.embedded_sha256()}
-
-        def build(folder: Path) -> None:
-            ids = self._ids_to_score()
-            for store in self.vectors.feature_stores(side):  # one that is brought may lack frames
-                ids = ids[ids.isin(store.ids) | ids.isin(drawn.split.test)]
-            features = feature_rows(self.vectors, side, ids)
-            if brought is None:
-                heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
-            else:
-                load = partial(load_brought_head, n_features=features.shape[1])
-                heads = {self.config.seed: self._read_brought(brought, load)}
+            heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
+        ids = self._ids_to_score()
+        for store in self.vectors.feature_stores(side):  # one that is brought may lack frames
+            ids = ids[ids.isin(store.ids) | ids.isin(self.samples.split().test)]
+        features = feature_rows(self.vectors, side, ids)
+        if brought is not None:
+            load = partial(load_brought_head, n_features=features.shape[1])
+            heads = {self.config.seed: self._read_brought(brought, load)}
+        with self.cache.log.stage(f"predict {side}"):
             scores = {
                 "score" if seed == self.config.seed else f"score_{seed}": head.predict(features)
                 for seed, head in heads.items()
             }
-            pd.DataFrame({"id": ids, **scores}).to_parquet(folder / "scores.parquet")
-
-        return self.cache.obtain(
-            f"scores {side}", inputs, build, stage=f"predict {side}", kind="scores"
-        )
+        return pd.DataFrame({"id": ids, **scores})
 
     def _seed_head(self, trained: Artifact, seed: int) -> Head:
         file = self.heads.head_file(seed)
-        head = load_head(trained.path / file)
-        require_unchanged(trained.path / file, trained.files[file])
+        head = load_head(trained.file(file))
+        require_unchanged(trained.file(file), trained.files[file])
         return head
 
     @once
-    def _joined(self) -> _File:
-        """Return the table that accuracy is judged by."""
-        baseline, candidate = (self._scored(side) for side in SIDES)
-        identity = self.samples.identity()
-
-        def build(folder: Path) -> None:
-            test = self.samples.part("test")
-            rows = test[["id", "label", "lineage", "genome"]].assign(
-                length=test["nucleotides"].str.len(),
-                novelty=tell_novelty(test["lineage"], self.samples.training_lineages()),
-            )
-            others = self.samples.windows().frames["id"]
-            others = others[~others.isin(test["id"])]
-            tables = (each.table for each in (baseline, candidate))
-            table = join_predictions(rows, *(each[~each["id"].isin(others)] for each in tables))
-            if identity.is_measured:
-                percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
-                table["identity"] = percent.reindex(table["id"]).to_numpy()
-            table.to_parquet(folder / "predictions.parquet")
-
+    def _joined(self) -> tuple[pd.DataFrame, _File]:
+        """Return the table that accuracy is judged by, and the file of it that is kept."""
+        identity, test = self.samples.identity(), self.samples.part("test")
+        rows = test[["id", "label", "lineage", "genome"]].assign(
+            length=test["nucleotides"].str.len(),
+            novelty=tell_novelty(test["lineage"], self.samples.training_lineages()),
+        )
+        others = self.samples.windows().frames["id"]
+        others = others[~others.isin(test["id"])]
+        scored = (self._scored(side) for side in SIDES)
+        table = join_predictions(rows, *(each[~each["id"].isin(others)] for each in scored))
+        if identity.is_measured:
+            percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
+            table["identity"] = percent.reindex(table["id"]).to_numpy()
+        hashes = pd.util.hash_pandas_object(table, index=False).to_numpy()
         inputs = {
-            "baseline": baseline.sha256,
-            "candidate": candidate.sha256,
+            "rows": hashlib.sha256(hashes.tobytes()).hexdigest(),
             "identity": identity.version,
             "records": self.samples.stored().sha256,
             "split": self.samples.drawn().sha256,
         }
-        made = self.cache.obtain("predictions", inputs, build)
-        return _file(made, "predictions.parquet")
+        made = self.cache.obtain(
+            "predictions", inputs, lambda folder: table.to_parquet(folder / PREDICTIONS)
+        )
+        if made.is_reused and not pd.read_parquet(made.file(PREDICTIONS)).equals(table):
+            raise ArtifactError(
+                f"{made.file(PREDICTIONS)}: holds other rows than were computed just now. "
+                f"Delete {made.path} and run again"
+            )
+        return table, _file(made, PREDICTIONS)
 
     @once
     def _brought_sha256(self, path: Path) -> str:
@@ -512,20 +507,12 @@ class _File:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scored:
-    """A side's scores of the test rows, and the digest of where they stand."""
-
-    table: pd.DataFrame
-    sha256: str
-
-
 def _result_files(artifact: Artifact) -> dict[str, _File | None]:
     return {name: _file(artifact, name) for name in artifact.files if name != WINDOWS}
 
 
 def _file(artifact: Artifact, name: str) -> _File:
-    return _File(path=artifact.path / name, sha256=artifact.files[name])
+    return _File(path=artifact.file(name), sha256=artifact.files[name])
 
 
 def _keep_config(config: GateConfig, cache: StageCache) -> _File:
