@@ -136,7 +136,7 @@ DEPLOYMENT_RUNS = 3
 DEPLOYMENT_ATTEMPTS = 3  # at most
 DEPLOYMENT_SEQUENCES = 1000  # or all of the test set, if it has fewer
 
-SAMPLING_UNITS = ("record", "window", "genome")
+SAMPLING_UNITS = ("record", "window", "genome", "lineage")
 DTYPES = ("float32", "bfloat16", "float16")
 STORE_DTYPES = ("float32", "float16", "bfloat16")
 NUCLEOTIDE_KINDS = ("model", "embeddings", "kmer")
@@ -149,6 +149,7 @@ class DataConfig:
     viral: tuple[Path, ...]
     nonviral: tuple[Path, ...]
     taxonomy: Path | None = None
+    windows: tuple[Path, ...] = ()  # genomes or *_chunkedN.fa, where the records are FASTA pairs
     test_fraction: Fraction = Fraction(1, 10)
     sampling_unit: str = "record"
 

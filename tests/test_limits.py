@@ -166,6 +166,7 @@ def strict_run(*, lost: int) -> Run:
         trainings=dict,
         caveats=lambda *_: (),
         taxonomy_steps=tuple,
+        windows=lambda: None,
     )
     return cast("Run", run)
 

@@ -51,6 +51,7 @@ threads = 2
 viral = ["{data}/viral"]
 nonviral = ["{data}/nonviral"]
 taxonomy = "{data}/taxonomy.tsv"
+windows = ["{data}/viral_chunked500.fa.gz", "{data}/nonviral_chunked500.fa.gz"]
 
 [baseline]
 name = "ESM2 8M"

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from harness.config import DEPLOYMENT_CLASS_DROP_POINTS, DEPLOYMENT_DROP_POINTS
+from harness.config import DEPLOYMENT_CLASS_DROP_POINTS, DEPLOYMENT_DROP_POINTS, GateConfig
 from harness.criteria.advice import (
     blind_spot_reservations,
     describe_drop,
@@ -66,6 +66,7 @@ from harness.criteria.units import (
     count_paired,
     genomes_of,
 )
+from harness.criteria.windows import join_levels
 
 __all__ = [
     "FAULTS",
@@ -84,8 +85,7 @@ def judge(run: Run) -> CriterionResult:
 
     Where only the baseline's metrics are known, the comparison is unpaired, and says so.
     """
-    limits, shipped = run.config.thresholds, run.config.seed
-    limit = limits.max_accuracy_drop_points
+    limit, shipped = run.config.thresholds.max_accuracy_drop_points, run.config.seed
     if reported := run.reported_accuracy():
         rows = run.candidate_scores()
         by_seed = _by_seed(rows, "score", shipped)
@@ -101,23 +101,10 @@ def judge(run: Run) -> CriterionResult:
         )
         return explain_drop(result, run)
     rows = run.predictions()
-    sides = [_by_seed(rows, f"{side}_score", shipped) for side in ("baseline", "candidate")]
-    first = [side[shipped] for side in sides]
-    others = sorted({seed for side in sides for seed in side} - {shipped})
-    result = judge_accuracy(
-        rows["label"],
-        *first,
-        groups=run.genomes(rows["id"]),
-        lineages=rows["lineage"],
-        limit_points=limit,
-        class_limit_points=limits.max_class_drop_points,
-        requires_groups=True,
-        seed=shipped,
-        # a side that brings its scores has those of one seed only, for all of the other's
-        other_seeds={
-            seed: (sides[0].get(seed, first[0]), sides[1].get(seed, first[1])) for seed in others
-        },
-    )
+    result = _judge_table(rows, run.genomes(rows["id"]), run.config)
+    if (windows := run.windows()) is not None:
+        judged = _judge_table(windows, windows.get("genome"), run.config)
+        result = join_levels(result, judged, windows)
     scores = [rows[f"{side}_score"] for side in ("baseline", "candidate")]
     before, after = (evaluate(rows["label"], side).values for side in scores)
     moves = large_moves(before, after, limit_points=limit)
@@ -125,6 +112,30 @@ def judge(run: Run) -> CriterionResult:
         replace(result, warnings=(*result.warnings, *moves)),
         run,
         lineages=break_down(rows.dropna(subset="lineage"), "lineage"),
+    )
+
+
+def _judge_table(
+    rows: pd.DataFrame, groups: pd.Series[str] | None, config: GateConfig
+) -> CriterionResult:
+    """Judge test rows, or test windows, by the heads of every seed."""
+    limits, shipped = config.thresholds, config.seed
+    sides = [_by_seed(rows, f"{side}_score", shipped) for side in ("baseline", "candidate")]
+    first = [side[shipped] for side in sides]
+    others = sorted({seed for side in sides for seed in side} - {shipped})
+    return judge_accuracy(
+        rows["label"],
+        *first,
+        groups=groups,
+        lineages=rows["lineage"],
+        limit_points=limits.max_accuracy_drop_points,
+        class_limit_points=limits.max_class_drop_points,
+        requires_groups=True,
+        seed=shipped,
+        # a side that brings its scores has those of one seed only, for all of the other's
+        other_seeds={
+            seed: (sides[0].get(seed, first[0]), sides[1].get(seed, first[1])) for seed in others
+        },
     )
 
 

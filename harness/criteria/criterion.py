@@ -138,6 +138,9 @@ class Run(Protocol):
     def predictions(self) -> pd.DataFrame:
         """Return the test rows: id, label, lineage, ..., baseline_score, candidate_score."""
 
+    def windows(self) -> pd.DataFrame | None:
+        """Return the test windows as both sides call them; None where they cannot be judged."""
+
     def candidate_scores(self) -> pd.DataFrame:
         """Return id, label and score of the test rows: the candidate's alone."""
 

@@ -251,10 +251,20 @@ def _is_same(reported: float | None, computed: float | None) -> bool:
 
 # Percent identity of a row's best hit in the training part.
 IDENTITY_EDGES = (30, 50, 90)
+IDENTITY_NAMES = ("no hit", "<30", "30-50", "50-90", ">=90")
 NUMBER_BINS = 4
 _LEVEL = 0.975  # of each bound, so 95% between them
 Codes = NDArray[np.intp]
 _COUNTS = ["n", "baseline_right", "candidate_right", "lost", "gained"]
+
+
+NEW_LINEAGE = "lineage not in training"
+
+
+def tell_novelty(lineages: pd.Series[str], trained: pd.Series[str]) -> pd.Series[str]:
+    """Say of each test row whether its lineage is in training; "lineage unknown" where it is ""."""
+    named = lineages.isin(trained).map({True: "lineage in training", False: NEW_LINEAGE})
+    return named.where(lineages != "", "lineage unknown")
 
 
 def break_down(
@@ -314,8 +324,9 @@ def _names(values: pd.Series[Any]) -> tuple[Codes, list[str]]:
 def _bins(values: pd.Series[Any], by: str) -> tuple[Codes, list[str]]:
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     if by == "identity":
-        names = ["no hit", "<30", "30-50", "50-90", ">=90"]
-        return np.digitize(np.nan_to_num(numbers, nan=-1.0), (0, *IDENTITY_EDGES)), names
+        return np.digitize(np.nan_to_num(numbers, nan=-1.0), (0, *IDENTITY_EDGES)), [
+            *IDENTITY_NAMES
+        ]
     quartiles = np.quantile(numbers, np.linspace(0, 1, NUMBER_BINS + 1))
     edges = [int(x) for x in np.unique(quartiles.round())]
     ends = [*(high - 1 for high in edges[1:-1]), edges[-1]]

@@ -7,6 +7,7 @@ same screening as all others.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ _ORGANELLES = {
     "plastid": "plastid",
 }
 _PHAGE_DIVISION = "PHG"
+_PLASMID = re.compile(r"\bplasmid\b", re.IGNORECASE)  # in DEFINITION, as the archives word it
 _UNKNOWN_ACCESSIONS = ("", ".", "<unknown id>")
 # Biopython only warns when the sequence is shorter than it should be.
 _CUT_SHORT = ("Premature end", "Expected sequence length")
@@ -74,7 +76,8 @@ class GenBankEntry:
     lineage : str
         The taxon that stands for the entry (see ``choose_lineage``); "" if it has none.
     source_kind : str
-        phage, virus, bacterium, archaeon, eukaryote, plastid or mitochondrion; "" if unknown.
+        phage, virus, bacterium, plasmid, archaeon, eukaryote, plastid or mitochondrion; "" if
+        unknown.
     genome : str
         The assembly that DBLINK names, otherwise the accession.
     sequence : str
@@ -228,8 +231,9 @@ def _source_kind(record: SeqRecord) -> str:
     if source and source[0] in _ORGANELLES:
         return _ORGANELLES[source[0]]
     kind = _DOMAINS.get("".join(_taxa(record)[:1]), "")
-    is_phage = kind == "virus" and notes.get("data_file_division") == _PHAGE_DIVISION
-    return "phage" if is_phage else kind
+    if kind == "virus" and notes.get("data_file_division") == _PHAGE_DIVISION:
+        return "phage"
+    return "plasmid" if kind == "bacterium" and _PLASMID.search(record.description) else kind
 
 
 def _taxa(record: SeqRecord) -> list[str]:

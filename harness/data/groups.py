@@ -105,15 +105,17 @@ def sampling_units(
     """Assign numbers to what is drawn as a whole: rows with equal numbers stay together.
 
     Rows with the same nucleotides (on either strand) or the same protein always share a unit.
-    With ``window`` so do all frames of a window, with ``genome`` all rows of a genome; identical
-    sequences then tie windows or genomes together.
+    With ``window`` so do all frames of a window, with ``genome`` all rows of a genome, with
+    ``lineage`` all viral rows of a lineage and all other rows of a genome; identical sequences then
+    tie these together.
 
     Parameters
     ----------
     records : DataFrame
         A record table.
-    sampling_unit : {"record", "window", "genome"}
-        What is drawn. A record whose window is unknown (-1) is a window of its own.
+    sampling_unit : {"record", "window", "genome", "lineage"}
+        What is drawn. A record whose window is unknown (-1) is a window of its own; one whose
+        lineage is unknown goes with its genome.
     codes, order : optional
         ``sequence_codes(records)`` and ``order_by_id(records)``, where they are at hand.
 
@@ -128,7 +130,7 @@ def sampling_units(
     ValueError
         For another ``sampling_unit``.
     DataError
-        If genomes are drawn and a row's genome is unknown.
+        If genomes or lineages are drawn and a row's genome is unknown.
     """
     codes = sequence_codes(records) if codes is None else codes
     order = order_by_id(records) if order is None else order
@@ -137,9 +139,12 @@ def sampling_units(
         units = _tie(_window_groups(records), units)
     elif sampling_unit == "genome":
         units = _tie(_genome_groups(records), units)
+    elif sampling_unit == "lineage":
+        units = _tie(_lineage_groups(records), units)
     elif sampling_unit != "record":
         raise ValueError(
-            f"sampling_unit must be 'record', 'window' or 'genome', got {sampling_unit!r}"
+            "sampling_unit must be 'record', 'window', 'genome' or 'lineage', got "
+            f"{sampling_unit!r}"
         )
     return _number_by_first(units, order)
 
@@ -176,6 +181,13 @@ def _genome_groups(records: pd.DataFrame) -> Codes:
             "cannot be drawn. Name their genomes in the taxonomy, or draw records or windows"
         )
     return _encode(_octets(records["genome"]))
+
+
+def _lineage_groups(records: pd.DataFrame) -> Codes:
+    """Return numbers of viral lineages, and of genomes for all that have none."""
+    genomes = _genome_groups(records)
+    is_known = ((records["label"] == 1) & (records["lineage"] != "")).to_numpy()
+    return _dense(np.where(is_known, -1 - _encode(_octets(records["lineage"])), genomes))
 
 
 def _tie(groups: Codes, others: Codes) -> Codes:

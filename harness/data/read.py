@@ -32,6 +32,7 @@ from harness.progress import Progress, Task
 __all__ = [
     "ACCEPTED",
     "MAX_REJECT_SHARE",
+    "TABLE_ENDINGS",
     "Reasons",
     "find_faults",
     "find_repeats",
@@ -229,7 +230,7 @@ def _column(path: Path, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 MAX_REJECT_SHARE = Fraction(1, 100)  # more than a stray row: the input is not what it should be
 
-_TABLE_ENDINGS = (".parquet", ".csv")
+TABLE_ENDINGS = (".parquet", ".csv")
 # NC_029549.1_chunk_3R2
 _RECORD_ID = r"^(?P<accession>.+)_chunk_(?P<window>\d{1,9})(?P<frame>[FR][123])$"
 
@@ -307,7 +308,7 @@ def source_files(path: Path) -> tuple[Path, ...]:
     DataError
         If they cannot be told apart, or a folder cannot be read.
     """
-    if path.suffix in _TABLE_ENDINGS:
+    if path.suffix in TABLE_ENDINGS:
         return (path,)
     return genbank_files(path) if path.exists() else find_pair(path)
 
@@ -339,7 +340,7 @@ def _read_all(
 def _read_rows(path: Path, label: int, task: Task) -> tuple[pa.Table, tuple[str, ...]]:
     files = source_files(path)
     notes: tuple[str, ...] = ()
-    if path.suffix in _TABLE_ENDINGS:
+    if path.suffix in TABLE_ENDINGS:
         rows = read_table(path, label=label)
         task.advance(size_megabytes(path))
     elif path.exists():

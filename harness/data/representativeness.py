@@ -215,9 +215,9 @@ def _shortage(sample: ClassSample, sampling_unit: str) -> str:
     lacks = []
     if sample.n_test < _FEWEST_TEST_ROWS:
         lacks.append(_lack(sample, "rows", sample.n_test, _FEWEST_TEST_ROWS))
-    n_genomes = int(sample.draw.units_drawn().sum())
-    if sampling_unit == "genome" and n_genomes < _FEWEST_TEST_GENOMES:
-        lacks.append(_lack(sample, "genomes", n_genomes, _FEWEST_TEST_GENOMES))
+    n_units = int(sample.draw.units_drawn().sum())
+    if sampling_unit in ("genome", "lineage") and n_units < _FEWEST_TEST_GENOMES:
+        lacks.append(_lack(sample, f"{sampling_unit}s", n_units, _FEWEST_TEST_GENOMES))
     return "; ".join(lacks)
 
 
@@ -268,7 +268,7 @@ def compare_distributions(
         A record table (see ``harness.data.records``).
     is_test : bool array, (n_rows,)
         Which rows are in the test set; validation counts as training.
-    sampling_unit : {"record", "window", "genome"}
+    sampling_unit : {"record", "window", "genome", "lineage"}
         What was drawn as a whole.
     test_fraction : str, float or Fraction
         The share of each class that was to be drawn, between 0 and 1.

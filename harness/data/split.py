@@ -54,7 +54,7 @@ class Sampler:
         The share of each class to draw, strictly between 0 and 1. ``round(fraction * n)`` rows of
         a class of n are aimed at, ties to even, in exact arithmetic; a float counts as the
         decimal number that it prints as.
-    sampling_unit : {"record", "window", "genome"}
+    sampling_unit : {"record", "window", "genome", "lineage"}
         What is drawn as a whole; see ``sampling_units``.
     units : int array, (n_rows,), optional
         Other units to draw, numbered from 0 on, in place of those of ``sampling_unit``. Numbers
@@ -230,7 +230,7 @@ class Split:
     train, validation, test : Series of str
         Record ids, sorted. Train and validation together are the training part.
     sampling_unit : str
-        What was drawn as a whole: record, window or genome.
+        What was drawn as a whole: record, window, genome or lineage.
     test_fraction : Fraction
         Share of each class that the test set is to have.
     validation_fraction : Fraction
@@ -327,7 +327,7 @@ def draw_split(
     test_fraction : str, float or Fraction
         Share of each class to test on: ``round(fraction * n)`` rows, ties to even, exact up to
         rows that are drawn together.
-    sampling_unit : {"record", "window", "genome"}
+    sampling_unit : {"record", "window", "genome", "lineage"}
         What is drawn as a whole into the test set.
     seed : int
         The same seed gives the same ids, however rows and files are ordered.
@@ -337,8 +337,8 @@ def draw_split(
     Returns
     -------
     Split
-        The parts are disjoint and cover all records. No sequence is in two of them, whatever is
-        drawn; windows and genomes are kept whole only between test and training part.
+        The parts are disjoint and cover all records. No sequence is in two of them, nor anything
+        else that is drawn as a whole: validation is cut in the unit of the test set.
 
     Raises
     ------
@@ -353,9 +353,7 @@ def draw_split(
     """
     check_records(records)
     order, codes = order_by_id(records), sequence_codes(records)
-    units = twins = sampling_units(records, codes=codes, order=order)
-    if sampling_unit != "record":
-        units = sampling_units(records, sampling_unit, codes=codes, order=order)
+    units = sampling_units(records, sampling_unit, codes=codes, order=order)
     test_seed, validation_seed = np.random.SeedSequence(seed).spawn(2)
 
     tester = Sampler(records, test_fraction, units=units)
@@ -363,7 +361,7 @@ def draw_split(
     is_test = test_units[units]
 
     remaining = records.loc[~is_test, ["label"]]
-    validator = Sampler(remaining, validation_fraction, units=twins[~is_test])
+    validator = Sampler(remaining, validation_fraction, units=units[~is_test])
     is_validation = np.zeros_like(is_test)
     is_validation[~is_test] = validator.draw(np.random.default_rng(validation_seed))
 

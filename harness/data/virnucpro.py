@@ -1,4 +1,4 @@
-"""VirNucPro's ``.pt`` files: nucleotide embeddings, protein embeddings, and both merged.
+"""VirNucPro's files: nucleotide embeddings, protein embeddings, both merged, and its predictions.
 
 Owns these formats, for reading and for writing, and folders of merged files: all their rows
 together, and the rule that tells a label from a folder's name. Tensors that were written without
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from harness.artifacts import write_atomically
 from harness.data.inputs import require_files
@@ -29,19 +30,23 @@ __all__ = [
     "MERGED_ENDING",
     "NUCLEOTIDE_ENDING",
     "PROTEIN_ENDING",
+    "RESULTS_ENDING",
     "StoredFeatures",
     "label_from_folder",
     "read_embeddings",
     "read_merged",
     "read_merged_folder",
+    "read_results",
     "write_embeddings",
     "write_merged",
+    "write_results",
 ]
 
 
 NUCLEOTIDE_ENDING = "_DNABERT_S.pt"
 PROTEIN_ENDING = "_ESM.pt"
 MERGED_ENDING = "_merged.pt"
+RESULTS_ENDING = ".txt"
 _ENDINGS = {"nucleotide": NUCLEOTIDE_ENDING, "proteins": PROTEIN_ENDING}
 _SHOWN = 5
 
@@ -362,3 +367,56 @@ def _check_files_together(files: Sequence[StoredFeatures]) -> None:
             f"{len(repeated)} ids stand in two of the {len(files)} merged files, such as "
             f"{repeated[0]!r}. Merge each record once"
         )
+
+
+_FRAME_COLUMNS = ("Sequence_ID", "Prediction", "score1", "score2")  # score2 is the viral class's
+_WINDOW_COLUMNS = ("Modified_ID", "Is_Virus", "max_score_0", "max_score_1")
+
+
+def write_results(
+    folder: Path, name: str, ids: pd.Series[str], scores: pd.Series[float], windows: pd.Series[str]
+) -> None:
+    """Write what VirNucPro's prediction writes: a line a frame, and a line a window.
+
+    Parameters
+    ----------
+    folder : Path
+        Where ``NAME_prediction_results.txt`` and ``NAME_prediction_results_highestscore.csv`` go.
+    name : str
+        What the two names begin with.
+    ids, scores, windows : Series, (n_frames,)
+        Each frame's id, the probability of the viral class, and its window's id.
+    """
+    called = np.where(scores > 0.5, "virus", "others")
+    columns = (ids, called, 1 - scores, scores)
+    frames = pd.DataFrame(dict(zip(_FRAME_COLUMNS, columns, strict=True)))
+    text = frames.to_csv(sep="\t", index=False)
+    write_atomically(folder / f"{name}_prediction_results{RESULTS_ENDING}", text)
+    largest = frames[["score1", "score2"]].groupby(windows, sort=True).max()
+    others, viral = largest["score1"], largest["score2"]
+    rows = (largest.index, viral >= others, others, viral)
+    table = pd.DataFrame(dict(zip(_WINDOW_COLUMNS, rows, strict=True)))
+    path = folder / f"{name}_prediction_results_highestscore.csv"
+    write_atomically(path, table.to_csv(index=False))
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """Read VirNucPro's ``prediction_results.txt``: the id and the viral score of each frame.
+
+    Returns
+    -------
+    DataFrame
+        ``id`` and ``score``, as text.
+
+    Raises
+    ------
+    DataError
+        If it has other columns. Its ``prediction_results_highestscore.csv`` holds no frames.
+    """
+    table = pd.read_csv(path, sep="\t", dtype="str", keep_default_na=False)
+    if tuple(table.columns) != _FRAME_COLUMNS:
+        raise DataError(
+            f"{path}: expected the columns {', '.join(_FRAME_COLUMNS)}, separated by tabs; has "
+            f"{', '.join(map(str, table.columns))[:200]}. Name VirNucPro's prediction_results.txt"
+        )
+    return table[["Sequence_ID", "score2"]].set_axis(["id", "score"], axis=1)

@@ -159,9 +159,10 @@ def describe_run(pipeline: Pipeline, *, timing: CriterionResult | None = None) -
         Top-level keys of ``verdict.json``; what is not known yet is left out.
     """
     samples = pipeline.samples
+    deployed = pipeline.deployed.made()
     facts: dict[str, Any] = {
         "rehearsal_reasons": _rehearsal_reasons(pipeline),
-        "reservations": [*_unknown_weights(pipeline)],
+        "reservations": [*_unknown_weights(pipeline), *(deployed.reservations if deployed else ())],
         "looser_than_deployment": list(pipeline.config.looser_than_deployment()),
         "artifacts": _artifacts(pipeline),
     }
@@ -293,7 +294,8 @@ def _with_metrics(
         side: facts[side] | metrics[side] | {"intervals": compared["intervals"][side]}
         for side in SIDES
     }
-    columns = [name for name in ("lineage", "length", "genome", "identity") if name in table]
+    known = ("lineage", "length", "genome", "novelty", "identity")
+    columns = [name for name in known if name in table]
     breakdowns = {by: break_down(table.dropna(subset=by), by) for by in columns}
     return facts | sides | {"differences": compared["differences"], "breakdowns": breakdowns}
 

@@ -177,6 +177,8 @@ class CopyBench:
         copied.samples.records.take(honest.samples.records())
         copied.samples.drawn.take(drawn or honest.samples.drawn())
         copied.samples.identity.take(honest.samples.identity())
+        if drawn is None:
+            copied.samples.windows.take(honest.samples.windows())
         for side, embedder in (embedders or {}).items():
             copied.vectors.embedder.take(embedder, side)
         for side, embedded in (embeddings or {}).items():

@@ -201,6 +201,10 @@ class Judge:
         """Return the test rows with the scores of both sides."""
         return self.pipeline.predictions()
 
+    def windows(self) -> pd.DataFrame | None:
+        """Return the test windows as both sides call them; None where they cannot be judged."""
+        return self.pipeline.deployed().windows
+
     def candidate_scores(self) -> pd.DataFrame:
         """Return id, label and score of the test rows: the candidate's alone."""
         test = self.pipeline.samples.part("test")[["id", "label"]]

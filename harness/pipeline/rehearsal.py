@@ -39,6 +39,7 @@ device = "{device}"{threads}
 viral = ["data/viral"]
 nonviral = ["data/nonviral"]
 taxonomy = "data/taxonomy.tsv"
+windows = ["data/viral_chunked500.fa.gz", "data/nonviral_chunked500.fa.gz"]
 
 # For the real thing, name the downloaded hub ids here: facebook/esm2_t36_3B_UR50D ...
 [baseline]
@@ -101,7 +102,8 @@ BASELINE, CANDIDATE, NUCLEOTIDE = "esm2_t36_3B_UR50D", "FastESM2_650", "DNABERT-
 SEQUENCE_FILES = tuple(
     f"{label}_{kind}.fa.gz" for label in ("viral", "nonviral") for kind in ("nucleotide", "protein")
 )
-DATA_FILES = (*SEQUENCE_FILES, "taxonomy.tsv")
+WINDOW_FILES = ("viral_chunked500.fa.gz", "nonviral_chunked500.fa.gz")
+DATA_FILES = (*SEQUENCE_FILES, *WINDOW_FILES, "taxonomy.tsv")
 # Beyond the weights: the sequences, and what a file system takes for itself.
 SPARE_BYTES = 100_000_000
 

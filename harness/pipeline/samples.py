@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,9 +13,10 @@ import pandas as pd
 from harness.artifacts import Artifact, digest_file, digest_json, write_atomically
 from harness.config import GateConfig
 from harness.data import RecordSet, Split, digest_content, read_records
+from harness.data.deployed import TestWindows, find_test_windows
 from harness.data.genbank import genbank_files
 from harness.data.leakage import IdentityBins, measure_identity
-from harness.data.read import MAX_REJECT_SHARE, source_files
+from harness.data.read import MAX_REJECT_SHARE, TABLE_ENDINGS, source_files
 from harness.data.testset import obtain_test_set
 from harness.errors import DataError
 from harness.pipeline.cache import StageCache, once
@@ -23,6 +25,7 @@ from harness.progress import Progress
 __all__ = ["DrawnSplit", "Samples", "StoredRecords"]
 
 RECORDS_LAYOUT = 3  # 1 had no digest of the content, 2 other windows of genomes
+FRAMES, COUNTS = "frames.parquet", "counts.json"
 TABLE, REJECTED, CONTENT = "records.parquet", "rejected.csv", "content.sha256"
 NOT_KNOWN = "not in the taxonomy"  # the one genome of records that no source knows
 
@@ -138,6 +141,11 @@ class Samples:
         genomes = test["genome"].where(_is_known(test), NOT_KNOWN)
         return genomes.reindex(ids).reset_index(drop=True)
 
+    def training_lineages(self) -> pd.Series[str]:
+        """Return the lineages that the training part has."""
+        records = self.records()
+        return records["lineage"][~records["id"].isin(self.split().test)].drop_duplicates()
+
     def without_taxonomy(self) -> pd.DataFrame:
         """Return the test records that ``genomes`` takes to be of one genome."""
         test = self.part("test")
@@ -202,6 +210,52 @@ class Samples:
         """Return the records of ``train``, ``validation`` or ``test``, sorted by id."""
         ids = pd.Index(getattr(self.split(), name), name="id")
         return self.records().set_index("id").reindex(ids).reset_index()
+
+    @once
+    def windows(self) -> TestWindows:
+        """Return the open frames of the test windows, as far as these are at hand whole.
+
+        Where neither genomes nor windows are named, no test set is drawn for it.
+        """
+        data = self._config.data
+        inputs = (*data.viral, *data.nonviral)
+        genomes = [path for path in inputs if path.suffix not in TABLE_ENDINGS and path.exists()]
+        sources = (*genomes, *data.windows)
+        if not sources:
+            return TestWindows()
+        records, drawn = self.records(), self.drawn()
+
+        def build(folder: Path) -> None:
+            found = find_test_windows(records, drawn.split.test, sources)
+            found.frames.to_parquet(folder / FRAMES)
+            write_atomically(folder / COUNTS, json.dumps(found.counts()))
+
+        made_from = {
+            "records": self.stored().sha256,
+            "split": drawn.sha256,
+            "files": [_digest(genbank_files(path)) for path in sources],
+        }
+        made = self._cache.obtain("windows", made_from, build, stage="find the test windows")
+        counts = json.loads(made.file(COUNTS).read_text(encoding="utf-8"))
+        return TestWindows(frames=pd.read_parquet(made.file(FRAMES)), **counts)
+
+    @once
+    def embedded(self) -> pd.DataFrame:
+        """Return what is embedded: the records, then the test windows' other open frames.
+
+        The latter are in no part of the split.
+        """
+        records, frames = self.records(), self.windows().frames
+        others = frames[~frames["id"].isin(records["id"])]
+        if others.empty:
+            return records
+        return pd.concat([records, others[list(records)]], ignore_index=True)
+
+    def embedded_sha256(self) -> str:
+        """Return the digest of what is embedded: that of the records, where there is no more."""
+        if len(self.embedded()) == len(self.records()):
+            return self.stored().content_sha256
+        return digest_content(self.embedded())
 
     @once
     def identity(self) -> IdentityBins:

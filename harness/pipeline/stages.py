@@ -22,11 +22,14 @@ import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
 from harness.config import GateConfig, ModelConfig
+from harness.criteria.metrics import tell_novelty
 from harness.data.inputs import open_input, open_text, read_parquet, refuse_repeated
+from harness.data.virnucpro import RESULTS_ENDING, read_results
 from harness.documents import parse_json, read_text
 from harness.embedding.devices import Ranks
 from harness.errors import ArtifactError, DataError, MissingInput
 from harness.pipeline.cache import StageCache, once
+from harness.pipeline.deployed import WINDOWS, Deployed, score_windows
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import SIDES, Side, Vectors
@@ -146,7 +149,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
     ----------
     path : Path
         CSV (``.csv``, ``.csv.gz``) or Parquet (``.parquet``) with the columns ``id`` and ``score``,
-        the viral class's probability; other columns are ignored.
+        the viral class's probability; other columns are ignored. Or VirNucPro's
+        ``prediction_results.txt``.
 
     Returns
     -------
@@ -260,9 +264,11 @@ def _read_table(path: Path) -> pd.DataFrame:
             return table
         if path.name.endswith((".csv", ".csv.gz")):
             return _read_csv(path)
+        if path.suffix == RESULTS_ENDING:
+            return read_results(path)
     except (OSError, ValueError) as error:  # pandas' and Arrow's too
         raise DataError(f"{path}: cannot be read: {error}") from error
-    raise DataError(f"{path}: expected a file named .csv, .csv.gz or .parquet")
+    raise DataError(f"{path}: expected a file named .csv, .csv.gz, .parquet or .txt")
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -355,7 +361,17 @@ class Pipeline:
 
         Where its heads are trained here, the other seeds' scores stand beside: score_43 and so on.
         """
+        table = self._scored(side)
+        return table[table["id"].isin(self.samples.split().test)].reset_index(drop=True)
+
+    def all_scores(self, side: Side) -> pd.DataFrame:
+        """Return the same, and those of the test windows' other open frames that it has."""
         return self._scored(side)
+
+    @once
+    def deployed(self) -> Deployed:
+        """Return the test windows with the scores of both sides, and what must be said of them."""
+        return score_windows(self)
 
     @once
     def reported_metrics(self) -> ReportedMetrics | None:
@@ -367,9 +383,9 @@ class Pipeline:
     def predictions(self) -> pd.DataFrame:
         """Return the test records with the scores of both sides, joined by id.
 
-        Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, the
-        scores of other seeds (baseline_score_43 and so on), and, where MMseqs2 is there, identity
-        (percent; 0 without a hit, NaN where not measured).
+        Columns: id, label, lineage, genome, length (bases), novelty, baseline_score,
+        candidate_score, the scores of other seeds (baseline_score_43 and so on), and, where MMseqs2
+        is there, identity (percent; 0 without a hit, NaN where not measured).
         """
         return self._joined()[0]
 
@@ -379,7 +395,9 @@ class Pipeline:
         The sha256 is that of what was judged, whatever has become of the file since.
         """
         head = self.heads.head.made("candidate")
-        made = {
+        deployed = self.deployed.made()
+        results = _result_files(deployed.artifact) if deployed and deployed.artifact else {}
+        made = results | {
             "checkpoint": _file(head, HEAD_FILE) if head else None,
             "predictions": joined[1] if (joined := self._joined.made()) else None,
             "config": self._config_file,
@@ -400,8 +418,16 @@ class Pipeline:
         """Return a side's scores: those that it brings, or those of its head."""
         own: Path | None = getattr(self.config, side).predictions
         if own is not None:
-            return self._read_brought(own, read_predictions)
+            table = self._read_brought(own, read_predictions)
+            if own.suffix != RESULTS_ENDING:
+                return table
+            return table[table["id"].isin(self._ids_to_score())]  # VirNucPro predicts genomes whole
         return self._predict(side)
+
+    def _ids_to_score(self) -> pd.Series[str]:
+        """Return the test records, and the other open frames of their windows."""
+        test, frames = self.samples.split().test, self.samples.windows().frames["id"]
+        return pd.concat([test, frames[~frames.isin(test)]], ignore_index=True)
 
     def _predict(self, side: Side) -> pd.DataFrame:
         """Return the scores that a side's heads give now: kept ones may be anybody's."""
@@ -409,7 +435,9 @@ class Pipeline:
         if brought is None:
             trained = self.heads.head(side)
             heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
-        ids = self.samples.drawn().split.test
+        ids = self._ids_to_score()
+        for store in self.vectors.feature_stores(side):  # one that is brought may lack frames
+            ids = ids[ids.isin(store.ids) | ids.isin(self.samples.split().test)]
         features = feature_rows(self.vectors, side, ids)
         if brought is not None:
             load = partial(load_brought_head, n_features=features.shape[1])
@@ -432,9 +460,13 @@ class Pipeline:
         """Return the table that accuracy is judged by, and the file of it that is kept."""
         identity, test = self.samples.identity(), self.samples.part("test")
         rows = test[["id", "label", "lineage", "genome"]].assign(
-            length=test["nucleotides"].str.len()
+            length=test["nucleotides"].str.len(),
+            novelty=tell_novelty(test["lineage"], self.samples.training_lineages()),
         )
-        table = join_predictions(rows, *(self._scored(side) for side in SIDES))
+        others = self.samples.windows().frames["id"]
+        others = others[~others.isin(test["id"])]
+        scored = (self._scored(side) for side in SIDES)
+        table = join_predictions(rows, *(each[~each["id"].isin(others)] for each in scored))
         if identity.is_measured:
             percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
             table["identity"] = percent.reindex(table["id"]).to_numpy()
@@ -474,6 +506,10 @@ class _File:
 
     path: Path
     sha256: str
+
+
+def _result_files(artifact: Artifact) -> dict[str, _File | None]:
+    return {name: _file(artifact, name) for name in artifact.files if name != WINDOWS}
 
 
 def _file(artifact: Artifact, name: str) -> _File:

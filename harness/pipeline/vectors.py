@@ -221,7 +221,7 @@ class Vectors:
 
     @once
     def embeddings(self, side: Side) -> Embedded[EmbeddingStore]:
-        """Return the protein embeddings of all records that a side's embedder computes."""
+        """Return the protein embeddings of all that a side's embedder computes."""
         return self._embed(side, "protein", self.embedder(side), device=self._config.device)
 
     @once
@@ -329,7 +329,7 @@ class Vectors:
     ) -> Embedded[Rows]:
         files = require_files(source, ending)
         column = "protein" if ending == PROTEIN_ENDING else "nucleotides"
-        check_sequences_beside(files, self._samples.records(), ending=ending, column=column)
+        check_sequences_beside(files, self._samples.embedded(), ending=ending, column=column)
         inputs = {"files": [digest_file(path) for path in files], "dim": dim}
 
         def build(folder: Path) -> None:
@@ -361,10 +361,10 @@ class Vectors:
         device : str
             What it computes on.
         """
-        records, dtype = self._samples.records(), self._config.store_dtype
+        records, dtype = self._samples.embedded(), self._config.store_dtype
         column = COLUMNS[part]
         inputs: dict[str, Any] = {
-            "records": self._samples.stored().content_sha256,
+            "records": self._samples.embedded_sha256(),
             "column": column,
             "embedder": embedder.digest,
             "layout": LAYOUT,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from harness.config import DEPLOYMENT_DROP_POINTS
+from harness.criteria.metrics import IDENTITY_NAMES, NEW_LINEAGE
 from harness.report.document import (
     ABSENT,
     Block,
     Note,
+    Paragraph,
     Table,
     columns,
     label,
@@ -89,9 +91,24 @@ def accuracy_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
 
 
 def breakdown_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
-    """Return the accuracy drop by lineage, length, genome and identity."""
+    """Return the drop for what is least like training, then by lineage, length, novelty, ..."""
     found = verdict.breakdowns.items()
-    return pictures + [_breakdown(verdict, key, groups) for key, groups in found if groups]
+    tables = [_breakdown(verdict, key, groups) for key, groups in found if groups]
+    return [*pictures, *_least_like_training(verdict.breakdowns), *tables]
+
+
+def _least_like_training(breakdowns: Mapping[str, tuple[Group, ...]]) -> Iterator[Paragraph]:
+    """Say in words what the drop is for the test rows that are least like the training data."""
+    new = [g for g in breakdowns.get("novelty", ()) if g.group == NEW_LINEAGE]
+    bins = [g for g in breakdowns.get("identity", ()) if g.group in IDENTITY_NAMES]
+    for group in (new or bins)[:1]:
+        which = group.group if new else f"best hit in training (% identity): {group.group}"
+        yield Paragraph(
+            text=f"Least like the training data are {group.n:,} test rows ({which}): the baseline "
+            f"has {show_percent(group.baseline_accuracy)} of them right, the candidate "
+            f"{show_percent(group.candidate_accuracy)}, a drop of {show_fixed(group.drop_points)} "
+            f"points (95% interval {show_range(group.interval) or ABSENT})."
+        )
 
 
 def metric_rows(verdict: Verdict) -> list[tuple[str, ...]]:

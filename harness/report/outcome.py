@@ -96,7 +96,7 @@ def build_document(verdict: Verdict, figures: Sequence[Figure] = ()) -> Document
     test_set = pictures("lineages", "length", "gc", "identity", "trend")
     contents = {
         "Accuracy": accuracy_blocks(verdict, pictures("seeds", *_SCORE_FIGURES, "confusion")),
-        "Where it lost and gained": breakdown_blocks(verdict, pictures("drop")),
+        "Where it lost and gained": breakdown_blocks(verdict, pictures("drop", "false-positives")),
         "Speed": speed_blocks(verdict, pictures("timing")),
         "Test set": dataset_blocks(verdict, test_set),
         "Embeddings": stores + extraction_blocks(verdict),

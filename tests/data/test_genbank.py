@@ -139,6 +139,15 @@ def test_source_of_each_kind_then_named(
     assert entry.source_kind == kind
 
 
+def test_plasmid_when_its_definition_says_so_then_is_no_chromosome(tmp_path: Path) -> None:
+    """False positives are told by kind of source, and plasmids are one of their own."""
+    content = PLASTID.replace("chloroplast Arabidopsis thaliana (thale cress)", "Yersinia pestis")
+    content = content.replace("Eukaryota", "Bacteria")
+    content = content.replace("ACCESSION", "DEFINITION  Y. pestis plasmid pPCP1.\nACCESSION", 1)
+    (entry,) = read(tmp_path, content)
+    assert entry.source_kind == "plasmid"
+
+
 def test_headers_only_then_no_sequence_and_no_proteins(tmp_path: Path) -> None:
     """A taxonomy needs no features, so these may even be broken."""
     path = tmp_path / "x.gb"

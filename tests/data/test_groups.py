@@ -31,9 +31,11 @@ def _records(
         "protein": protein or [f"M{i}" for i in rows],
         "accession": accession or [f"A{i}" for i in rows],
         "genome": genome or [f"G{i}" for i in rows],
+        "lineage": [f"L{i % 3}" for i in rows],
     }
     table = pd.DataFrame({name: pd.Series(values, dtype="str") for name, values in text.items()})
     table["window"] = np.array(window or [0] * n, dtype=np.int32)
+    table["label"] = np.arange(n, dtype=np.int8) % 2
     return table
 
 
@@ -106,6 +108,14 @@ def test_sampling_units_of_genomes_when_one_is_unknown_then_names_the_record() -
         sampling_units(_records(_different(2), genome=["X", ""]), "genome")
 
 
+def test_sampling_units_of_lineages_when_not_viral_or_unknown_then_are_genomes() -> None:
+    """Viral lineages stay whole; what is not viral, or of no lineage, goes with its genome."""
+    table = _records(_different(8), genome=["X", "X", "Y", "X", "Z", "Y", "Z", "V"])
+    table["label"] = np.array([1, 0, 0, 0, 1, 1, 1, 1], dtype=np.int8)
+    table["lineage"] = pd.Series(["A", "A", "A", "A", "A", "B", "", ""], dtype="str")
+    assert sampling_units(table, "lineage").tolist() == [0, 1, 2, 1, 0, 3, 4, 5]
+
+
 def test_sampling_units_of_anything_else_is_refused() -> None:
     """A misspelt unit is not silently a record."""
     with pytest.raises(ValueError, match="got 'contig'"):
@@ -113,7 +123,7 @@ def test_sampling_units_of_anything_else_is_refused() -> None:
 
 
 @settings(max_examples=30)
-@given(st.permutations(range(12)), st.sampled_from(["record", "window", "genome"]))
+@given(st.permutations(range(12)), st.sampled_from(["record", "window", "genome", "lineage"]))
 def test_sampling_units_when_rows_are_reordered_then_keep_their_numbers(
     order: list[int], sampling_unit: str
 ) -> None:

@@ -15,7 +15,7 @@ from harness.data.records import RECORD_COLUMNS
 from harness.data.split import Sampler, Split, draw_split, exact_fraction
 from harness.errors import ArtifactError, DataError
 
-UNITS = ["record", "window", "genome"]
+UNITS = ["record", "window", "genome", "lineage"]
 DIGIT_TO_BASE = str.maketrans("0123", "ACGT")
 
 
@@ -39,7 +39,7 @@ def _records(
         "accession": genome,
         "window": rows // rows_per_window,
         "frame": ["F1"] * len(rows),
-        "lineage": [""] * len(rows),
+        "lineage": [f"L{name[3]}" for name in genome],
         "source_kind": [""] * len(rows),
         "genome": genome,
     }
@@ -97,14 +97,20 @@ def test_draw_split_when_rows_are_reordered_then_draws_the_same_ids(
 @settings(max_examples=25)
 @given(_tables(), st.sampled_from(UNITS))
 def test_draw_split_then_no_unit_is_divided(table: pd.DataFrame, sampling_unit: str) -> None:
-    """Equal sequences share a part; windows and genomes share their side of the test set."""
+    """Equal sequences share a part, and so does what is drawn as a whole."""
     split = draw_split(table, sampling_unit=sampling_unit, test_fraction="0.3")
     masks = split.masks(table["id"])
     part = np.select([masks.train, masks.validation], [0, 1], 2)
-    columns = {"window": ["accession", "window"], "genome": ["genome"]}.get(sampling_unit, [])
-    units = list(zip(*(table[name] for name in columns), strict=True)) or range(len(table))
+    is_viral = table["label"] == 1
+    lineages = table["lineage"].where(is_viral, table["genome"])
+    whole = {
+        "window": table["accession"] + table["window"].astype("str"),
+        "genome": table["genome"],
+        "lineage": lineages,
+    }
+    units = whole.get(sampling_unit, table["id"])
     assert len(set(zip(table["protein"], part, strict=True))) == table["protein"].nunique()
-    assert len(set(zip(units, masks.test, strict=True))) == len(set(units))
+    assert len(set(zip(units, part, strict=True))) == len(set(units))
 
 
 def test_draw_split_with_another_seed_then_draws_other_ids() -> None:

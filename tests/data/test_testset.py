@@ -73,7 +73,7 @@ def test_obtain_test_set_then_manifest_says_what_was_drawn(
     request = manifest["request"]
     assert isinstance(request, dict)
     assert (request["seed"], request["sampling_unit"]) == (7, "genome")
-    assert len(stored.split.validation) == 18  # of 72 in the training part
+    assert len(stored.split.validation) == 16  # of 72 in the training part; genomes have 8 rows
 
 
 def test_obtain_test_set_when_asked_again_then_uses_it_again(

@@ -220,6 +220,18 @@ def verdict_with(identity: list[Content]) -> Verdict:
     return bare(criteria=[criterion("split-integrity", evidence={"identity": identity})])
 
 
+def test_false_positives_when_judged_then_the_figure_says_each_kinds_shares(tmp_path: Path) -> None:
+    """Who is called viral wrongly is read out, both sides."""
+    percents = {"baseline_percent": 5.0, "candidate_percent": 20.0}
+    evidence = {"window_false_positives": [{"source_kind": "plasmid", "n": 40} | percents]}
+    verdict = bare(criteria=[criterion("accuracy-drop", evidence=evidence)])
+
+    (figure,) = draw_figures(verdict, tmp_path)
+
+    assert figure.name == "false-positives"
+    assert "plasmid 5.0% by the baseline, 20.0% by the candidate" in figure.alt
+
+
 def test_identity_when_measured_then_the_figure_says_each_bins_share(tmp_path: Path) -> None:
     """The bars are read out in the alternative text."""
     bins = [{"bin": "<30 %", "n": 3, "share": 0.75}, {"bin": ">=90 %", "n": 1, "share": 0.25}]

@@ -312,6 +312,26 @@ def test_reasons_of_many_criteria_are_counted(halted: Content) -> None:
     assert read_outcome(typed(halted)).because == "not run: 6 of 6 criteria"
 
 
+@pytest.mark.parametrize(
+    ("novelty", "told"),
+    [
+        (["lineage in training", "lineage not in training"], "(lineage not in training)"),
+        (["lineage in training"], "(best hit in training (% identity): 30-50)"),
+    ],
+)
+def test_breakdowns_say_the_drop_for_what_is_least_like_training(
+    passed: Content, novelty: list[str], told: str
+) -> None:
+    """New lineages where there are some, else the proteins with the farthest best hit."""
+    group = {"n": 30, "drop_points": 2.5, "interval": [-1, 6]}
+    group |= {"baseline_accuracy": 0.9, "candidate_accuracy": 0.875}
+    groups = {"novelty": novelty, "identity": ["30-50", ">=90"]}
+    found = {by: [{"group": name} | group for name in names] for by, names in groups.items()}
+    report = _render(passed | {"breakdowns": found})
+    assert f"Least like the training data are 30 test rows {told}" in report
+    assert "a drop of 2.50 points (95% interval" in report
+
+
 def test_breakdowns_keep_the_order_of_the_verdict(passed: Content) -> None:
     """Bins of length stand in their order, not by their drop."""
     groups = [{"group": name, "n": 1, "drop_points": x} for name, x in (("90-99", 1), ("100-", 5))]

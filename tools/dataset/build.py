@@ -21,7 +21,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for running it as a script
 
 from harness.artifacts import write_atomically
-from harness.data.windows import Fragment, extract_fragments
+from harness.data.windows import Fragment, cut_windows, extract_fragments
 from tools.dataset.archives import ARCHIVES, download, read_members, verify
 from tools.dataset.draw import Candidate, draw_evenly, drop_duplicates, drop_near_duplicates
 from tools.dataset.files import pack, render_contents, unpack
@@ -99,8 +99,9 @@ def _read_all(folder: Path) -> dict[str, bytes]:
 def _find_candidates(members: dict[str, bytes]) -> Iterator[Candidate]:
     for source in SOURCES:
         for contig in read_genome(source, members):
+            windows = dict(cut_windows(contig.sequence))
             for fragment in extract_fragments(contig.accession, contig.sequence, contig.proteins):
-                yield Candidate(fragment=fragment, source=source)
+                yield Candidate(fragment=fragment, window=windows[fragment.window], source=source)
 
 
 def _draw(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -31,9 +31,10 @@ _WORD = 8  # residues
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A fragment that may be drawn, and the genome it comes from."""
+    """A fragment that may be drawn, its window's nucleotides, and the genome it comes from."""
 
     fragment: Fragment
+    window: str
     source: Source
 
 

@@ -1,7 +1,7 @@
 """The files of the embedded data set, and how they are stored.
 
-FASTA pairs as VirNucPro writes them, the taxonomy, and the licences of the sources. The provenance
-describes these files and is made elsewhere.
+FASTA pairs and windows as VirNucPro writes them, the taxonomy, and the licences of the sources. The
+provenance describes these files and is made elsewhere.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness.data.windows import WINDOW_BASES
 from harness.errors import ArtifactError
 from tools.dataset.archives import ARCHIVES, Archive
 from tools.dataset.draw import Candidate
@@ -33,11 +34,14 @@ def render_contents(drawn: Sequence[Candidate], members: Mapping[str, bytes]) ->
     """
     contents = {}
     for class_name, is_viral in (("viral", True), ("nonviral", False)):
-        fragments = [each.fragment for each in drawn if each.source.is_viral is is_viral]
+        own = [each for each in drawn if each.source.is_viral is is_viral]
+        fragments = [each.fragment for each in own]
+        windows = {f"{x.fragment.accession}_chunk_{x.fragment.window}": x.window for x in own}
         nucleotides = ((each.id, each.nucleotides) for each in fragments)
         proteins = ((each.id, each.protein) for each in fragments)
         contents[f"{class_name}_nucleotide.fa.gz"] = _fasta(nucleotides)
         contents[f"{class_name}_protein.fa.gz"] = _fasta(proteins)
+        contents[f"{class_name}_chunked{WINDOW_BASES}.fa.gz"] = _fasta(windows.items())
     contents["taxonomy.tsv"] = _taxonomy(drawn)
     contents["LICENCES.md"] = _licences(members)
     return contents

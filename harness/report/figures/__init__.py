@@ -14,7 +14,13 @@ from harness.report.figures.decisions import (
     draw_roc,
     draw_scores,
 )
-from harness.report.figures.runs import draw_drop, draw_timing, draw_training, draw_trend
+from harness.report.figures.runs import (
+    draw_drop,
+    draw_false_positives,
+    draw_timing,
+    draw_training,
+    draw_trend,
+)
 from harness.report.figures.samples import draw_gc, draw_identity, draw_length, draw_lineages
 from harness.report.figures.seeds import draw_seeds
 from harness.report.figures.style import Source, new_figure, read_source, save_figure, style
@@ -37,6 +43,7 @@ _FIGURES: dict[str, tuple[str, Draw]] = {
     "scores": ("Scores, row by row", draw_scores),
     "confusion": ("Confusion matrices", draw_confusion),
     "drop": ("Accuracy drop by lineage", draw_drop),
+    "false-positives": ("Called viral wrongly, by kind of source", draw_false_positives),
     "timing": ("Timed rounds", draw_timing),
     "lineages": ("Lineage shares, train and test", draw_lineages),
     "length": ("Lengths, train and test", draw_length),

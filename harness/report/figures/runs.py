@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_drop", "draw_past", "draw_timing", "draw_training", "draw_trend"]
+__all__ = [
+    "draw_drop",
+    "draw_false_positives",
+    "draw_past",
+    "draw_timing",
+    "draw_training",
+    "draw_trend",
+]
 
 MOST_GROUPS = 30
 # PASS is filled and HALT hollow, so that they differ without colour.
@@ -114,6 +121,29 @@ def draw_drop(source: Source, figure: Figure) -> str | None:
     return (
         f"Accuracy drop of {len(shown)} of {len(drops)} lineages; largest: {worst.group} with "
         f"{worst.drop_points:.2f} points."
+    )
+
+
+def draw_false_positives(source: Source, figure: Figure) -> str | None:
+    """Draw how often windows that are not viral are called so, by the kind of their source."""
+    found = source.verdict.evidence("accuracy-drop").get("window_false_positives", [])
+    if not found:
+        return None
+    shown = found[:MOST_GROUPS][::-1]
+    figure.set_size_inches(5.2, 1.6 + 0.3 * len(shown))
+    axes = figure.subplots()
+    for side, marker, height in (("baseline", "o", 0.12), ("candidate", "D", -0.12)):
+        percents = [row[f"{side}_percent"] for row in shown]
+        places = [place + height for place in range(len(shown))]
+        axes.plot(percents, places, marker, color=COLOURS[side], label=source.name(side))
+    labels = [f"{label_text(row['source_kind'])} ({row['n']:,})" for row in shown]
+    axes.set_yticks(range(len(shown)), labels)
+    axes.set(xlabel="Windows called viral, of those that are not (%)")
+    legend_below(figure)
+    return "Windows called viral that are not, by kind of source: " + "; ".join(
+        f"{row['source_kind']} {row['baseline_percent']:.1f}% by the baseline, "
+        f"{row['candidate_percent']:.1f}% by the candidate"
+        for row in found
     )
 
 
