@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 import types
@@ -87,14 +88,14 @@ def _convert(hint: Any, value: Any, *, where: str, folder: Path) -> Any:
             raise ConfigError(f"{where}: expected a list of paths, got {value!r}")
         return tuple(_convert(Path, item, where=where, folder=folder) for item in value)
     if hint is Path:
-        return folder / _checked(str, value, where)
+        return folder / os.path.expanduser(_checked(str, value, where))  # noqa: PTH111 - never raises
     checked = _checked(hint, value, where)
     return _local_folder(checked, folder) if where.endswith(".model") else checked
 
 
 def _local_folder(model: Any, folder: Path) -> str:
     """Take a model for a folder beside the config if there is one of that name, else a hub id."""
-    local = folder / model
+    local = folder / os.path.expanduser(model)  # noqa: PTH111 - never raises
     return str(local) if local.is_dir() else str(model)
 
 

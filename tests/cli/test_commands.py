@@ -65,6 +65,18 @@ def add(config: Path, *, baseline: str = "", candidate: str = "", nucleotide: st
     config.write_text(text + candidate + nucleotide)
 
 
+def test_arguments_when_the_shell_left_a_tilde_then_it_is_expanded(
+    harness: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells leave the one behind an equals sign."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    exit_code, _, error = harness("prepare", "--gate-config=~/gate.toml")
+
+    assert exit_code == 1
+    assert f"There is no {tmp_path / 'home' / 'gate.toml'}" in error
+
+
+
 def test_prepare_when_the_sequences_are_sound_then_a_summary_is_printed(
     harness: Command, config: Path
 ) -> None:
