@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GATE_TOML",
+    "VERDICT",
     "WORK",
     "ConfigOption",
     "WorkOption",
@@ -60,7 +61,7 @@ WorkOption = Annotated[
     Path,
     typer.Option("--work-dir", callback=from_root, help="Where artifacts are kept.", metavar="DIR"),
 ]
-GATE_TOML, WORK = Path("gate.toml"), Path("work")
+GATE_TOML, WORK, VERDICT = Path("gate.toml"), Path("work"), Path("reports/verdict.json")
 
 
 def open_pipeline(gate_config: Path, work_dir: Path, *, ranks: Ranks | None = None) -> Pipeline:
@@ -90,9 +91,10 @@ def open_progress() -> Progress:
 
 
 class Format(StrEnum):
-    """Who is to read it."""
+    """How a head is written."""
 
-    VIRNUCPRO = "virnucpro"
+    CHECKPOINT = "checkpoint"
+    MODULE = "module"
 
 
 class ExportedSide(StrEnum):
@@ -104,39 +106,82 @@ class ExportedSide(StrEnum):
 
 def export(
     source: Annotated[
-        Path, typer.Argument(help="A head (.safetensors), or a run's settings (gate.toml).")
+        Path,
+        typer.Argument(help="A verdict.json, for its head; a head; or a run's settings (.toml)."),
     ],
     target: Annotated[
         Path, typer.Argument(help="The file to write; for a run's embeddings, the folder.")
     ],
-    fmt: Annotated[Format, typer.Option("--format", help="Who is to read it.")] = Format.VIRNUCPRO,
+    fmt: Annotated[
+        Format,
+        typer.Option("--format", help="The dict with a version, or the whole pickled module."),
+    ] = Format.CHECKPOINT,
+    verdict: Annotated[
+        Path,
+        typer.Option("--verdict", callback=from_root, help="What authorises a head."),
+    ] = VERDICT,
+    unjudged: Annotated[
+        bool, typer.Option("--unjudged", help="Ask for no verdict; the file says so.")
+    ] = False,
     side: Annotated[
         ExportedSide, typer.Option("--side", help="Whose protein embeddings, of a run's.")
     ] = ExportedSide.CANDIDATE,
     work_dir: WorkOption = WORK,
 ) -> None:
-    """Write a head, or a run's embeddings, as VirNucPro takes it."""
+    """Write a head that a verdict authorises, or a run's embeddings, as VirNucPro takes them."""
     if not source.exists():
         raise MissingInput(
             f"There is no {source}",
-            remedy="Name a head, such as `harness train` prints, or the gate.toml of a run",
+            remedy="Name reports/verdict.json, a head that `harness train` made, or a gate.toml",
         )
     if source.is_dir():
         raise typer.BadParameter(
-            f"{source} is a folder; expected a head (.safetensors) or a run's settings (.toml)"
+            f"{source} is a folder; expected a verdict (.json), a head (.safetensors) or a run's "
+            "settings (.toml)"
         )
     if source.suffix == ".toml":
         _export_embeddings(open_pipeline(source, work_dir), side.value, target)
-    else:
-        _export_head(source, target)
-    typer.echo(f"{fmt}: {target}")
+        typer.echo(f"virnucpro: {target}")
+        return
+    if source.suffix == ".json":
+        source, verdict = _judged_head(source), source
+    _export_head(source, target, fmt, None if unjudged else verdict)
+    typer.echo(f"{fmt}: {target}, {'unjudged' if unjudged else f'authorised by {verdict}'}")
 
 
-def _export_head(source: Path, target: Path) -> None:
-    from harness.training.foreign import export_virnucpro
+def _judged_head(verdict: Path) -> Path:
+    from harness.verdict.verdict import find_judged, read_verdict
 
+    return find_judged(read_verdict(verdict), verdict)
+
+
+def _export_head(source: Path, target: Path, fmt: Format, verdict_path: Path | None) -> None:
+    from harness.training.foreign import Provenance, export_virnucpro
+    from harness.verdict.verdict import NotAuthorised, authorise, digest_verdict
+
+    provenance = None
+    if verdict_path is not None:
+        try:
+            verdict = authorise(source, verdict_path)
+        except NotAuthorised as error:
+            remedy = "With --unjudged it is written all the same, and marked so"
+            raise NotAuthorised(f"{error}. {remedy}") from error
+        candidate = verdict.sides["candidate"]
+        provenance = Provenance(
+            verdict_sha256=digest_verdict(verdict),
+            head_sha256=verdict.artifacts["checkpoint"].sha256,
+            model=candidate.model or "unknown",
+            model_sha256=candidate.model_sha256 or "unknown",
+            dtype=str(candidate.content.get("dtype", "unknown")),
+        )
     written = datetime.fromtimestamp(source.stat().st_mtime, UTC)
-    export_virnucpro(source, target, training_date=written.date().isoformat())
+    export_virnucpro(
+        source,
+        target,
+        training_date=written.date().isoformat(),
+        provenance=provenance,
+        form=fmt.value,
+    )
 
 
 def _export_embeddings(pipeline: Pipeline, side: Side, target: Path) -> None:

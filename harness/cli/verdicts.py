@@ -17,6 +17,7 @@ from rich.text import Text
 
 from harness.cli.stages import (
     GATE_TOML,
+    VERDICT,
     WORK,
     ConfigOption,
     WorkOption,
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 
-VERDICT, TINY = Path("reports/verdict.json"), Path("acceptance/profiles/tiny.toml")
+TINY = Path("acceptance/profiles/tiny.toml")
 EMBEDDED_DATA = Path("acceptance/data")
 _COLOURS = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
