@@ -149,6 +149,7 @@ class DataConfig:
     taxonomy: Path | None = None
     test_fraction: Fraction = Fraction(1, 10)
     sampling_unit: str = "record"
+    test_ids: Path | None = None  # a test set that is brought; or "virnucpro", its own split
 
     def __post_init__(self) -> None:
         _require(bool(self.viral and self.nonviral), "data", "name at least one file per class")

@@ -29,6 +29,7 @@ __all__ = [
     "MERGED_ENDING",
     "NUCLEOTIDE_ENDING",
     "PROTEIN_ENDING",
+    "PROTEIN_ENDINGS",
     "StoredFeatures",
     "label_from_folder",
     "read_embeddings",
@@ -41,8 +42,9 @@ __all__ = [
 
 NUCLEOTIDE_ENDING = "_DNABERT_S.pt"
 PROTEIN_ENDING = "_ESM.pt"
+PROTEIN_ENDINGS = (PROTEIN_ENDING, "_fastesm.pt")
 MERGED_ENDING = "_merged.pt"
-_ENDINGS = {"nucleotide": NUCLEOTIDE_ENDING, "proteins": PROTEIN_ENDING}
+_ENDINGS = {"nucleotide": (NUCLEOTIDE_ENDING,), "proteins": PROTEIN_ENDINGS}
 _SHOWN = 5
 
 
@@ -88,8 +90,9 @@ def read_embeddings(path: Path) -> StoredFeatures:
             f"{path}: expected the key 'nucleotide' (as in *{NUCLEOTIDE_ENDING}) or 'proteins' "
             f"(as in *{PROTEIN_ENDING}), found {sorted(map(str, content))}"
         )
-    if path.name.endswith(tuple(_ENDINGS.values())) and not path.name.endswith(_ENDINGS[key]):
-        raise DataError(f"{path}: holds {key!r}, so its name must end in {_ENDINGS[key]}")
+    known = (NUCLEOTIDE_ENDING, *PROTEIN_ENDINGS)
+    if path.name.endswith(known) and not path.name.endswith(_ENDINGS[key]):
+        raise DataError(f"{path}: holds {key!r}, so its name must end in {_ENDINGS[key][0]}")
     ids, rows = _list(path, content, key), _list(path, content, "data")
     _check_ids(path, ids, len(rows))
     vectors = _nucleotide_vectors(path, ids, rows) if key == "nucleotide" else rows
@@ -313,19 +316,12 @@ def read_merged_folder(
 
 
 def label_from_folder(name: str) -> int:
-    """Return the label that VirNucPro reads from a merged folder's name: 1 if it holds ``viral``.
+    """Return the label that a merged folder's name says: 1 if it holds ``viral``.
 
-    Raises
-    ------
-    DataError
-        For a name that the rule would mislabel: ``nonviral_merged``, ``VIRAL_merged``.
+    Case does not count, and ``nonviral`` is not viral; VirNucPro itself asks for ``viral`` alone.
     """
-    if _is_unclear(name):
-        raise DataError(
-            f"folder {name!r}: by VirNucPro's rule only a name that holds 'viral' is viral, which "
-            "does not fit this one. Rename the folder, or give its label"
-        )
-    return int("viral" in name)
+    lower = name.lower()
+    return int("viral" in lower and _NOT_VIRAL.search(lower) is None)
 
 
 def _with_label(stored: StoredFeatures, labels: Mapping[str, int] | None) -> StoredFeatures:

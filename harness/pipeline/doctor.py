@@ -21,9 +21,9 @@ from typing import Any
 from harness.config import GateConfig, ModelConfig, load_config
 from harness.data.genbank import genbank_files
 from harness.data.inputs import require_files, size_megabytes
-from harness.data.read import source_files
+from harness.data.sources import source_files
 from harness.data.unpickle import refuse_lfs_pointer
-from harness.data.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDING
+from harness.data.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDINGS
 from harness.embedding.devices import require_device
 from harness.embedding.dnabert import DnabertEmbedder
 from harness.embedding.embedder import describe_model
@@ -357,7 +357,7 @@ def _describe_brought(settings: ModelConfig) -> list[str]:
     if settings.features is not None:
         parts.append(f"features: {_count(require_files(settings.features, MERGED_ENDING))}")
     if settings.embeddings is not None:
-        parts.append(f"embeddings: {_count(require_files(settings.embeddings, PROTEIN_ENDING))}")
+        parts.append(f"embeddings: {_count(require_files(settings.embeddings, *PROTEIN_ENDINGS))}")
     for key in ("predictions", "metrics", "checkpoint"):
         path: Path | None = getattr(settings, key)
         if path is not None:

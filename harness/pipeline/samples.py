@@ -14,8 +14,9 @@ from harness.config import GateConfig
 from harness.data import RecordSet, Split, digest_content, read_records
 from harness.data.genbank import genbank_files
 from harness.data.leakage import IdentityBins, measure_identity
-from harness.data.read import MAX_REJECT_SHARE, source_files
-from harness.data.testset import obtain_test_set
+from harness.data.read import MAX_REJECT_SHARE
+from harness.data.sources import source_files
+from harness.data.testset import obtain_test_set, read_test_ids
 from harness.errors import DataError
 from harness.pipeline.cache import StageCache, once
 from harness.progress import Progress
@@ -173,6 +174,7 @@ class Samples:
                 sampling_unit=config.data.sampling_unit,
                 seed=config.seed,
                 validation_fraction=config.training.validation_fraction,
+                test_ids=self._brought_ids(),
                 redraw=redraw,
             )
             entry.is_reused = found.is_reused
@@ -190,6 +192,11 @@ class Samples:
             sha256=artifact.sha256,
             seeds_tried=(*found.seeds_tried, found.split.seed),
         )
+
+    def _brought_ids(self) -> pd.Series[str] | None:
+        path = self._config.data.test_ids
+        features = self._config.baseline.features or self._config.candidate.features
+        return None if path is None else read_test_ids(path, features=features)
 
     def split(self) -> Split:
         """Return the train, validation and test ids."""

@@ -24,7 +24,7 @@ from harness.artifacts import digest_file
 from harness.config import GateConfig, ModelConfig, RandomWeights
 from harness.data.fasta import check_sequences_beside
 from harness.data.inputs import require_files
-from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
+from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING, PROTEIN_ENDINGS
 from harness.embedding import (
     Embedder,
     EmbeddingStore,
@@ -325,9 +325,11 @@ class Vectors:
     def _import(
         self, name: str, source: Path, ending: str, dim: int | None = None
     ) -> Embedded[Rows]:
-        files = require_files(source, ending)
-        column = "protein" if ending == PROTEIN_ENDING else "nucleotides"
-        check_sequences_beside(files, self._samples.records(), ending=ending, column=column)
+        is_protein = ending == PROTEIN_ENDING
+        endings = PROTEIN_ENDINGS if is_protein else (ending,)
+        files = require_files(source, *endings)
+        column = "protein" if is_protein else "nucleotides"
+        check_sequences_beside(files, self._samples.records(), endings=endings, column=column)
         inputs = {"files": [digest_file(path) for path in files], "dim": dim}
 
         def build(folder: Path) -> None:

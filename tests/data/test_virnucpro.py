@@ -193,21 +193,18 @@ def test_folder_of_merged_files_then_labels_from_the_folders(tmp_path: Path) -> 
     assert found == [(("b1",), 0), (("b2",), 0), (("v1",), 1), (("v2",), 1)]
 
 
-@pytest.mark.parametrize(
-    ("name", "label"), [("viral.1.1_merged", 1), ("adenoviral", 1), ("archaea.1_merged", 0)]
-)
-def test_folder_name_that_is_clear_then_gives_the_label(name: str, label: int) -> None:
-    """The rule is VirNucPro's."""
-    assert label_from_folder(name) == label
+@pytest.mark.parametrize("name", ["viral.1.1_merged", "adenoviral", "Viral.1"])
+def test_folder_name_that_says_viral_then_label_1(name: str) -> None:
+    """The rule is VirNucPro's, in any case."""
+    assert label_from_folder(name) == 1
 
 
 @pytest.mark.parametrize(
-    "name", ["nonviral.1_merged", "data_non-viral", "NonViral", "not_viral", "no.viral", "Viral.1"]
+    "name", ["archaea.1_merged", "nonviral.1_merged", "data_non-viral", "NonViral", "not_viral"]
 )
-def test_folder_name_that_the_rule_mislabels_then_error_asks_for_the_label(name: str) -> None:
+def test_folder_name_that_says_another_thing_then_label_0(name: str) -> None:
     """'nonviral' holds 'viral' and means the opposite."""
-    with pytest.raises(DataError, match="Rename the folder, or give its label"):
-        label_from_folder(name)
+    assert label_from_folder(name) == 0
 
 
 def test_unclear_folder_with_labelled_files_then_the_files_decide(tmp_path: Path) -> None:
@@ -216,11 +213,10 @@ def test_unclear_folder_with_labelled_files_then_the_files_decide(tmp_path: Path
     assert [stored.label for stored in read_merged_folder(tmp_path)] == [0]
 
 
-def test_unclear_folder_with_files_that_have_no_label_then_error(tmp_path: Path) -> None:
-    """Nothing says the label, so it is not guessed."""
+def test_folder_of_files_without_labels_then_its_name_decides(tmp_path: Path) -> None:
+    """Data that were merged for prediction can be judged."""
     write_merged(tmp_path / "nonviral" / "x_merged.pt", IDS, FEATURES)
-    with pytest.raises(DataError, match="folder 'nonviral'"):
-        read_merged_folder(tmp_path)
+    assert [stored.label for stored in read_merged_folder(tmp_path)] == [0]
 
 
 def test_folder_named_by_a_dot_then_its_real_name_counts(
