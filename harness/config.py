@@ -150,10 +150,12 @@ class DataConfig:
     test_fraction: Fraction = Fraction(1, 10)
     sampling_unit: str = "record"
     test_ids: Path | None = None  # a test set that is brought; or "virnucpro", its own split
+    max_uncovered: Fraction = Fraction(1, 20)  # share of records without a vector that is brought
 
     def __post_init__(self) -> None:
         _require(bool(self.viral and self.nonviral), "data", "name at least one file per class")
         _require(0 < self.test_fraction < 1, "data.test_fraction", "must lie between 0 and 1")
+        _require(0 <= self.max_uncovered < 1, "data.max_uncovered", "must lie in [0, 1)")
         _require_one_of(self.sampling_unit, SAMPLING_UNITS, "data.sampling_unit")
 
 

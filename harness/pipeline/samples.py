@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from harness.data.read import MAX_REJECT_SHARE
 from harness.data.sources import source_files
 from harness.data.testset import obtain_test_set, read_test_ids
 from harness.errors import DataError
+from harness.pipeline.brought import Brought
 from harness.pipeline.cache import StageCache, once
 from harness.progress import Progress
 
@@ -78,25 +80,33 @@ class Samples:
     ----------
     config : GateConfig
         Names the sources and how the test set is drawn.
+    brought : Brought
+        Vectors that are brought, which each record needs.
     cache : StageCache
         Keeps what is made.
     progress : Progress
         Shows how far reading is.
     """
 
-    def __init__(self, config: GateConfig, cache: StageCache, progress: Progress) -> None:
-        self._config, self._cache, self._progress = config, cache, progress
+    def __init__(
+        self, config: GateConfig, brought: Brought, cache: StageCache, progress: Progress
+    ) -> None:
+        self._config, self._brought = config, brought
+        self._cache, self._progress = cache, progress
 
     @once
     def stored(self) -> StoredRecords:
         """Return where the record table of the configured sources lies, read if need be."""
-        data = self._config.data
-        inputs = {
+        data, covering = self._config.data, self._brought.covering()
+        inputs: dict[str, Any] = {
             "layout": RECORDS_LAYOUT,
             "viral": [_digest(source_files(path)) for path in data.viral],
             "nonviral": [_digest(source_files(path)) for path in data.nonviral],
             "taxonomy": _digest(genbank_files(data.taxonomy)) if data.taxonomy else None,
         }
+        if covering:
+            inputs["covered_by"] = [sha256 for _, sha256, _ in covering]
+            inputs["max_uncovered"] = str(data.max_uncovered)
 
         def build(folder: Path) -> None:
             found = read_records(
@@ -106,8 +116,12 @@ class Samples:
                 max_reject_share=Fraction(1),
                 progress=self._progress,
             )
-            found.write_rejected(folder / REJECTED)
-            _check_rejects(found, folder / REJECTED)
+            covered = found
+            for place, _, rows in covering:
+                covered = covered.covered_by(rows.ids, place)
+            covered.write_rejected(folder / REJECTED)
+            _refuse_too_many(found, covered, data.max_uncovered, folder / REJECTED)
+            found = covered
             found.records.to_parquet(folder / TABLE)
             write_atomically(folder / "summary.txt", "\n".join(found.summarise()) + "\n")
             write_atomically(folder / CONTENT, digest_content(found.records))
@@ -236,9 +250,20 @@ def _digest(files: tuple[Path, ...]) -> list[str]:
     return [digest_file(file) for file in files]
 
 
-def _check_rejects(found: RecordSet, listed: Path) -> None:
+def _refuse_too_many(
+    found: RecordSet, covered: RecordSet, max_uncovered: Fraction, listed: Path
+) -> None:
     """Refuse an input with too many unusable rows, once they are all listed in a file."""
     try:
         found.check_rejects(MAX_REJECT_SHARE)
     except DataError as error:
         raise DataError(f"{error}. All of them stand in {listed}") from error
+    n_records, n_uncovered = len(found.records), len(found.records) - len(covered.records)
+    if n_uncovered > max_uncovered * n_records:
+        raise DataError(
+            f"{n_uncovered:,} of {n_records:,} records have no vector in the files that are "
+            f"brought, more than max_uncovered, {float(max_uncovered):.2%}. For example: "
+            f"{covered.rejected['id'].iloc[-1]!r}: {covered.rejected['reason'].iloc[-1]}. Embed "
+            "them, name a model in place of the files, or raise `max_uncovered` in [data]. All of "
+            f"them stand in {listed}"
+        )
