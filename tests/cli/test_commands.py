@@ -243,6 +243,8 @@ def test_doctor_when_the_gate_could_start_then_it_says_so_and_exits_0(
     lines = shown.splitlines()
     assert (code, lines[-1]) == (0, "The gate could start")
     assert "ok      device: cpu" in lines
+    assert [line.split()[1] for line in lines if "GB" in line] == ["disk:", "memory:"]
+    assert not (config.parent / "work").exists()
 
 
 def test_doctor_when_something_is_missing_then_it_is_named_and_exits_1(

@@ -134,5 +134,5 @@ def test_write_when_the_data_set_is_not_there_then_the_remedy_says_where_to_call
     tmp_path: Path,
 ) -> None:
     """The data set stands in the project, not in the package."""
-    with pytest.raises(MissingInput, match="root directory"):
+    with pytest.raises(MissingInput, match="--data"):
         write_kit(tmp_path / "kit", TINY, data=tmp_path)

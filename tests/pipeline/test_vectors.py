@@ -220,7 +220,7 @@ def test_records_when_too_many_vectors_are_missing_then_refused(
     run = open_run()
     bring(run, tmp_path / "files", leave_out=7)
 
-    with pytest.raises(DataError, match=r"7 of 120 records have no vector .* max_uncovered, 5\.00%"):
+    with pytest.raises(DataError, match=r"7 of 120 records have no vector .* 5\.00%"):
         run.samples.records()
 
 
