@@ -14,6 +14,7 @@ from harness.errors import HarnessError, MissingInput
 __all__ = ["app", "main"]
 
 COMMANDS = (
+    stages.taxonomy,
     stages.prepare,
     stages.split,
     stages.embed,

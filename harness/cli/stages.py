@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from harness.errors import MissingInput
 from harness.invocation import find_root
 
 if TYPE_CHECKING:
-    from harness.config import ModelConfig
+    from harness.config import GateConfig, ModelConfig
     from harness.embedding.devices import Ranks
     from harness.embedding.embedder import Rows
     from harness.pipeline import Pipeline, Side
@@ -42,6 +43,7 @@ __all__ = [
     "open_progress",
     "prepare",
     "split",
+    "taxonomy",
     "train",
 ]
 
@@ -74,13 +76,18 @@ def open_pipeline(gate_config: Path, work_dir: Path, *, ranks: Ranks | None = No
     """
     from harness.pipeline import Pipeline
 
-    if not gate_config.is_file():
+    config = load_gate_config(gate_config)
+    return Pipeline(config, work_dir, progress=open_progress(), ranks=ranks)
+
+
+def load_gate_config(path: Path) -> GateConfig:
+    """Return the settings in a file, or say that there is none."""
+    if not path.is_file():
         raise MissingInput(
-            f"There is no {gate_config}",
+            f"There is no {path}",
             remedy="Write one (see README.md), or name it with --gate-config",
         )
-    config = load_config(gate_config)
-    return Pipeline(config, work_dir, progress=open_progress(), ranks=ranks)
+    return load_config(path)
 
 
 def open_progress() -> Progress:
@@ -229,6 +236,35 @@ def prepare(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) 
     folder = pipeline.samples.stored().path
     typer.echo((folder / "summary.txt").read_text(encoding="utf-8").rstrip())
     typer.echo(f"records: {folder}")
+
+
+def taxonomy(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="GenBank files, tables, NCBI's accession2taxid or assembly_summary, ICTV's VMR."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The table to write.")] = Path("taxonomy.tsv"),
+    taxdump: Annotated[
+        Path | None, typer.Option("--taxdump", help="NCBI's names.dmp, nodes.dmp, merged.dmp.")
+    ] = None,
+    gate_config: ConfigOption = GATE_TOML,
+) -> None:
+    """Write the taxonomy of the records in [data], from what NCBI and ICTV publish."""
+    from harness.artifacts import write_atomically
+    from harness.data import read_records
+    from harness.data.lineages import make_taxonomy
+
+    data = load_gate_config(gate_config).data
+    everything = Fraction(1)
+    found = read_records(
+        data.viral, data.nonviral, max_reject_share=everything, progress=open_progress()
+    )
+    accessions = set(found.records["accession"])
+    table = make_taxonomy(sources, accessions, taxdump=taxdump)
+    write_atomically(out, table.to_csv(sep="\t", index=False))
+    typer.echo(f"{out}: {len(table):,} of {len(accessions):,} accessions of the records")
 
 
 def split(

@@ -26,6 +26,7 @@ from harness.data.windows import WINDOW_BASES, cut_windows, extract_fragments, o
 from harness.errors import DataError, MissingInput
 
 __all__ = [
+    "DOMAINS",
     "GenBankEntry",
     "choose_lineage",
     "cut_unannotated",
@@ -44,7 +45,7 @@ _ENDINGS = tuple(
 )
 # As ICTV names families of viruses, viroids and satellites.
 _FAMILY_ENDINGS = ("viridae", "viroidae", "satellitidae")
-_DOMAINS = {
+DOMAINS = {
     "Viruses": "virus",
     "Bacteria": "bacterium",
     "Archaea": "archaeon",
@@ -232,7 +233,7 @@ def _source_kind(record: SeqRecord) -> str:
     source = str(notes.get("source", "")).split()
     if source and source[0] in _ORGANELLES:
         return _ORGANELLES[source[0]]
-    kind = _DOMAINS.get("".join(_taxa(record)[:1]), "")
+    kind = DOMAINS.get("".join(_taxa(record)[:1]), "")
     is_phage = kind == "virus" and notes.get("data_file_division") == _PHAGE_DIVISION
     return "phage" if is_phage else kind
 
