@@ -11,13 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from harness import cli
 from harness.cli.verdicts import _tabulate
 from harness.config import load_config
+from harness.data import read_records
 from harness.data.unpickle import load_restricted
+from harness.data.virnucpro import write_embeddings, write_merged
 from harness.embedding.virnucpro import MergedFeatures
 from harness.pipeline import Pipeline
 from harness.pipeline.doctor import Check, State
@@ -141,6 +144,12 @@ def test_embed_when_a_side_brings_what_is_needed_then_the_other_is_embedded(
 ) -> None:
     """What was computed elsewhere is named, and left as it is."""
     add(config, baseline=f'{brought} = "elsewhere"\n', candidate=SHAPE)
+    records = read_records([config.parent / "viral"], [config.parent / "bacteria"]).records
+    for name, label in (("viral", 1), ("bacteria", 0)):
+        ids = records["id"][records["label"] == label].tolist()
+        vectors, folder = np.ones((len(ids), 4), np.float32), config.parent / "elsewhere" / name
+        write_embeddings(folder / "x_ESM.pt", ids, vectors)
+        write_merged(folder / "x_merged.pt", ids, vectors)
 
     code, said, _ = harness("embed")
 
