@@ -280,18 +280,15 @@ def _save(path: Path, content: Mapping[str, object]) -> None:
 _NOT_VIRAL = re.compile(r"(?<![a-z])no[nt]?[-_. ]?viral")  # but adenoviral is viral
 
 
-def read_merged_folder(
-    folder: Path, *, labels: Mapping[str, int] | None = None
-) -> tuple[StoredFeatures, ...]:
+def read_merged_folder(folder: Path) -> tuple[StoredFeatures, ...]:
     """Read all ``*_merged.pt`` files below a folder, sorted by path.
 
     Parameters
     ----------
     folder : Path
         Such as ``data/data_merge``, with ``viral.1.1_merged/output_1_merged.pt`` in it.
-    labels : mapping of str to int, optional
-        The label of each folder by its name. Without it the label is the file's own, and where
-        it has none, the one that its folder's name says (see ``label_from_folder``).
+        A label is the file's own, and where it has none, the one that its folder's name says
+        (see ``label_from_folder``).
 
     Raises
     ------
@@ -306,7 +303,7 @@ def read_merged_folder(
     files, problems = [], []
     for path in paths:
         try:
-            files.append(_with_label(read_merged(path), labels))
+            files.append(_with_label(read_merged(path)))
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -324,17 +321,15 @@ def label_from_folder(name: str) -> int:
     return int("viral" in lower and _NOT_VIRAL.search(lower) is None)
 
 
-def _with_label(stored: StoredFeatures, labels: Mapping[str, int] | None) -> StoredFeatures:
+def _with_label(stored: StoredFeatures) -> StoredFeatures:
     name = stored.path.parent.name
-    if labels is not None and name not in labels:
-        raise DataError(f"{stored.path}: no label was given for the folder {name!r}")
-    if labels is None and stored.label is not None and _is_unclear(name):
+    if stored.label is not None and _is_unclear(name):
         return stored
-    label = label_from_folder(name) if labels is None else labels[name]
+    label = label_from_folder(name)
     if stored.label not in (None, label):
         raise DataError(
             f"{stored.path}: the file's label is {stored.label}, but its folder stands for "
-            f"{label}. Give the folder's label, or move the file"
+            f"{label}. Rename the folder, or move the file"
         )
     return replace(stored, label=label)
 

@@ -228,28 +228,11 @@ def test_folder_named_by_a_dot_then_its_real_name_counts(
     assert [stored.label for stored in read_merged_folder(Path())] == [1]
 
 
-def test_labels_given_by_folder_then_used(tmp_path: Path) -> None:
-    """Explicit labels settle what names do not."""
-    write_merged(tmp_path / "nonviral" / "x_merged.pt", IDS, FEATURES)
-    files = read_merged_folder(tmp_path, labels={"nonviral": 0})
-    assert [stored.label for stored in files] == [0]
-
-
-def test_labels_given_without_one_of_the_folders_then_error_names_it(tmp_path: Path) -> None:
-    """A folder that the labels leave out is not guessed."""
-    write_merged(tmp_path / "phages" / "x_merged.pt", IDS, FEATURES)
-    with pytest.raises(DataError, match="no label was given for the folder 'phages'"):
-        read_merged_folder(tmp_path, labels={"bacteria": 0})
-
-
-@pytest.mark.parametrize("labels", [None, {"bacteria": 0}])
-def test_label_of_the_file_against_its_folder_then_error(
-    tmp_path: Path, labels: dict[str, int] | None
-) -> None:
+def test_label_of_the_file_against_its_folder_then_error(tmp_path: Path) -> None:
     """Two answers to one question are not averaged."""
     save(tmp_path / "bacteria" / "x_merged.pt", merged(labels=[1]))
     with pytest.raises(DataError, match="the file's label is 1, but its folder stands for 0"):
-        read_merged_folder(tmp_path, labels=labels)
+        read_merged_folder(tmp_path)
 
 
 def test_several_bad_files_in_a_folder_then_all_are_listed(tmp_path: Path) -> None:
