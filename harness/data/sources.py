@@ -94,10 +94,8 @@ def _matches(entry: Path) -> list[Path]:
 
 
 def _of_file(file: Path) -> Source:
-    fasta = _FASTA.fullmatch(file.name)
-    half = _HALF.fullmatch(fasta["stem"]) if fasta else None
-    if half:
-        return _pair(file.with_name(half["prefix"]))
+    if prefix := _prefix_of(file):
+        return _of_prefix(prefix, file)
     return Source(kind="genome" if _GENOME.fullmatch(file.name) else "genbank", files=(file,))
 
 
@@ -122,7 +120,7 @@ def _sort_out(entry: Path, files: Sequence[Path]) -> tuple[tuple[Source, ...], t
             others.append(Source(kind="table", files=(file,)))
         elif _GENOME.fullmatch(file.name) and _stem(file) not in annotated:
             others.append(Source(kind="genome", files=(file,)))
-        elif file not in genbank:
+        elif not is_named_genbank(file):
             passed_over.append(file)
     chunks = [prefix for prefix in pairs if prefix.parent in pairs]  # of a file that is there whole
     passed_over += [file for prefix in chunks for file in pairs.pop(prefix).files]

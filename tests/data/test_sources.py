@@ -61,6 +61,7 @@ def test_folder_then_everything_in_it_is_sorted_out(lab: Path) -> None:
         ("p_protein.fa", [("pair", ["p_nucleotide.fa", "p_protein.fa"])]),
         ("p_*.fa", [("pair", ["p_nucleotide.fa", "p_protein.fa"])]),
         ("c", [("pair", ["output_1.fa", "output_1.fa"]), ("pair", ["output_2.fa", "output_2.fa"])]),
+        ("c_protein/output_1.fa", [("pair", ["output_1.fa", "output_1.fa"])]),
         ("c_nucleotide/*_1.fa", [("pair", ["output_1.fa", "output_1.fa"])]),
         ("*.fna", [("genome", ["g.fna"])]),
     ],
