@@ -8,16 +8,15 @@ stand here and nowhere else. Whether what is named exists is found out by the st
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
-import tomllib
 import types
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, get_args, get_type_hints
 
+from harness.documents import exact_number, parse_json, parse_toml, read_text
 from harness.errors import ConfigError
 
 __all__ = [
@@ -110,9 +109,11 @@ def _exact(value: Any, where: str) -> Fraction:
     if isinstance(value, float):
         raise ConfigError(f'{where}: write the number as text, "{value}", so that it stays exact')
     try:
-        return Fraction(value)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ConfigError(f"{where}: expected a number as text, got {value!r}") from error
+        return exact_number(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: expected a number as text, got {value!r:.60}: {error}"
+        ) from error
 
 
 def to_table(value: Any) -> Any:
@@ -129,6 +130,8 @@ def to_table(value: Any) -> Any:
 # The limits that a deployment is judged by; looser ones make a run that authorises nothing.
 # "Accuracy drop below 5%", read as percentage points, strictly; "at most half the time", inclusive.
 DEPLOYMENT_DROP_POINTS = Fraction(5)
+# A class may lose twice as much: on balanced classes that is what one loses alone at the limit.
+DEPLOYMENT_CLASS_DROP_POINTS = Fraction(10)
 DEPLOYMENT_TIME_RATIO = Fraction(1, 2)
 DEPLOYMENT_RUNS = 3
 DEPLOYMENT_ATTEMPTS = 3  # at most
@@ -300,12 +303,13 @@ class Thresholds:
     """The limits of the two headline criteria."""
 
     max_accuracy_drop_points: Fraction = DEPLOYMENT_DROP_POINTS
+    max_class_drop_points: Fraction = DEPLOYMENT_CLASS_DROP_POINTS
     max_time_ratio: Fraction = DEPLOYMENT_TIME_RATIO
 
     def __post_init__(self) -> None:
-        drop, ratio = self.max_accuracy_drop_points, self.max_time_ratio
-        _require(0 < drop <= 100, "thresholds.max_accuracy_drop_points", "must lie in (0, 100]")
-        _require(ratio > 0, "thresholds.max_time_ratio", "must be positive")
+        for name in ("max_accuracy_drop_points", "max_class_drop_points"):
+            _require(0 < getattr(self, name) <= 100, f"thresholds.{name}", "must lie in (0, 100]")
+        _require(self.max_time_ratio > 0, "thresholds.max_time_ratio", "must be positive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +344,7 @@ class GateConfig:
         limits, timing = self.thresholds, self.timing
         loose = {
             "max_accuracy_drop_points": limits.max_accuracy_drop_points > DEPLOYMENT_DROP_POINTS,
+            "max_class_drop_points": limits.max_class_drop_points > DEPLOYMENT_CLASS_DROP_POINTS,
             "max_time_ratio": limits.max_time_ratio > DEPLOYMENT_TIME_RATIO,
             "timing.attempts": timing.attempts > DEPLOYMENT_ATTEMPTS,
             "timing.sequences": timing.sequences < DEPLOYMENT_SEQUENCES,
@@ -373,6 +378,9 @@ def _require_one_of(value: str, allowed: tuple[str, ...], where: str) -> None:
     _require(value in allowed, where, f"expected one of {', '.join(allowed)}; got {value!r}")
 
 
+MAX_BYTES = 1 << 20
+
+
 def load_config(path: Path) -> GateConfig:
     """Read a gate's settings from a TOML file, or from the JSON that a run keeps of them.
 
@@ -382,8 +390,8 @@ def load_config(path: Path) -> GateConfig:
         If the file cannot be read, is neither, or holds unknown keys or unusable values.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        text = read_text(path, most_bytes=MAX_BYTES)
+        table = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML or JSON: {error}") from error
     try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from harness.pipeline import Pipeline, Side
     from harness.pipeline.vectors import Embedded
     from harness.progress import Progress
+    from harness.training.foreign import Provenance
 
 __all__ = [
     "GATE_TOML",
@@ -130,6 +131,10 @@ def export(
     unjudged: Annotated[
         bool, typer.Option("--unjudged", help="Ask for no verdict; the file says so.")
     ] = False,
+    history_lost: Annotated[
+        bool,
+        typer.Option("--history-lost", help="It is known that earlier verdicts were lost."),
+    ] = False,
     side: Annotated[
         ExportedSide, typer.Option("--side", help="Whose protein embeddings, of a run's.")
     ] = ExportedSide.CANDIDATE,
@@ -152,7 +157,8 @@ def export(
         return
     if source.suffix == ".json":
         source, verdict = _judged_head(source), source
-    _export_head(source, target, fmt, None if unjudged else verdict)
+    provenance = None if unjudged else _judge(source, verdict, history_lost)
+    _export_head(source, target, fmt, provenance)
     typer.echo(f"{fmt}: {target}, {'unjudged' if unjudged else f'authorised by {verdict}'}")
 
 
@@ -162,25 +168,29 @@ def _judged_head(verdict: Path) -> Path:
     return find_judged(read_verdict(verdict), verdict)
 
 
-def _export_head(source: Path, target: Path, fmt: Format, verdict_path: Path | None) -> None:
-    from harness.training.foreign import Provenance, export_virnucpro
+def _judge(source: Path, verdict_path: Path, history_lost: bool) -> Provenance:
+    """Return what is to be said of a head that a verdict authorises; raise of any other."""
+    from harness.training.foreign import Provenance
     from harness.verdict.verdict import NotAuthorised, authorise, digest_verdict
 
-    provenance = None
-    if verdict_path is not None:
-        try:
-            verdict = authorise(source, verdict_path)
-        except NotAuthorised as error:
-            remedy = "With --unjudged it is written all the same, and marked so"
-            raise NotAuthorised(f"{error}. {remedy}") from error
-        candidate = verdict.sides["candidate"]
-        provenance = Provenance(
-            verdict_sha256=digest_verdict(verdict),
-            head_sha256=verdict.artifacts["checkpoint"].sha256,
-            model=candidate.model or "unknown",
-            model_sha256=candidate.model_sha256 or "unknown",
-            dtype=str(candidate.content.get("dtype", "unknown")),
-        )
+    try:
+        verdict = authorise(source, verdict_path, is_history_lost_known=history_lost)
+    except NotAuthorised as error:
+        remedy = "With --unjudged it is written all the same, and marked so"
+        raise NotAuthorised(f"{error}. {remedy}") from error
+    candidate = verdict.sides["candidate"]
+    return Provenance(
+        verdict_sha256=digest_verdict(verdict),
+        head_sha256=verdict.artifacts["checkpoint"].sha256,
+        model=candidate.model or "unknown",
+        model_sha256=candidate.model_sha256 or "unknown",
+        dtype=str(candidate.content.get("dtype", "unknown")),
+    )
+
+
+def _export_head(source: Path, target: Path, fmt: Format, provenance: Provenance | None) -> None:
+    from harness.training.foreign import export_virnucpro
+
     written = datetime.fromtimestamp(source.stat().st_mtime, UTC)
     export_virnucpro(
         source,

@@ -1,25 +1,29 @@
 """The criterion accuracy-drop: from a run's predictions to a judged requirement, and its faults.
 
-Observed values are compared exactly; bounds are floats. The rule itself and the bounds stand in
-``bounds``, the counting in ``units``, the words in ``advice``.
+Observed values are compared exactly; bounds are floats. The rule itself stands in ``drop``, the
+bounds in ``bounds`` and ``calibration``, the counting in ``units``, the words in ``advice``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy import stats
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
-from harness.config import DEPLOYMENT_DROP_POINTS
+from harness.config import DEPLOYMENT_CLASS_DROP_POINTS, DEPLOYMENT_DROP_POINTS
 from harness.criteria.advice import (
+    blind_spot_reservations,
     describe_drop,
     genome_steps,
     learning_steps,
+    lineage_reservations,
     lineage_steps,
     loss_steps,
     pairing_step,
@@ -27,15 +31,15 @@ from harness.criteria.advice import (
     relative_warning,
 )
 from harness.criteria.bounds import (
-    DropFinding,
-    drop_interval,
     drop_upper_bound,
     exact_points,
+    lacking_genomes,
     nothing_judged,
     settling_size,
     unpaired_interval,
     unpaired_settling_size,
 )
+from harness.criteria.calibration import bound_paired
 from harness.criteria.criterion import (
     DOES_NOT_FAIL,
     ERRS,
@@ -45,10 +49,16 @@ from harness.criteria.criterion import (
     Fault,
     Run,
 )
-from harness.criteria.metrics import break_down, evaluate, large_moves, predict_labels
+from harness.criteria.drop import DropFinding, SeedDrop, paired_evidence
+from harness.criteria.metrics import (
+    break_down,
+    evaluate,
+    large_moves,
+    predict_labels,
+)
 from harness.criteria.result import CriterionResult, State
 from harness.criteria.units import (
-    GenomeEffect,
+    Binary,
     Genomes,
     PairedOutcomes,
     as_binary,
@@ -74,35 +84,55 @@ def judge(run: Run) -> CriterionResult:
 
     Where only the baseline's metrics are known, the comparison is unpaired, and says so.
     """
-    limit = run.config.thresholds.max_accuracy_drop_points
+    limits, shipped = run.config.thresholds, run.config.seed
+    limit = limits.max_accuracy_drop_points
     if reported := run.reported_accuracy():
         rows = run.candidate_scores()
+        by_seed = _by_seed(rows, "score", shipped)
         result = judge_accuracy_unpaired(
             *reported,
             rows["label"],
-            predict_labels(rows["score"]),
+            by_seed.pop(shipped),
             groups=run.genomes(rows["id"]),
             limit_points=limit,
             requires_groups=True,
+            seed=shipped,
+            other_seeds=by_seed,
         )
         return explain_drop(result, run)
     rows = run.predictions()
-    baseline, candidate = (rows[f"{side}_score"] for side in ("baseline", "candidate"))
+    sides = [_by_seed(rows, f"{side}_score", shipped) for side in ("baseline", "candidate")]
+    first = [side[shipped] for side in sides]
+    others = sorted({seed for side in sides for seed in side} - {shipped})
     result = judge_accuracy(
         rows["label"],
-        predict_labels(baseline),
-        predict_labels(candidate),
+        *first,
         groups=run.genomes(rows["id"]),
+        lineages=rows["lineage"],
         limit_points=limit,
+        class_limit_points=limits.max_class_drop_points,
         requires_groups=True,
+        seed=shipped,
+        # a side that brings its scores has those of one seed only, for all of the other's
+        other_seeds={
+            seed: (sides[0].get(seed, first[0]), sides[1].get(seed, first[1])) for seed in others
+        },
     )
-    before, after = (evaluate(rows["label"], scores).values for scores in (baseline, candidate))
+    scores = [rows[f"{side}_score"] for side in ("baseline", "candidate")]
+    before, after = (evaluate(rows["label"], side).values for side in scores)
     moves = large_moves(before, after, limit_points=limit)
     return explain_drop(
         replace(result, warnings=(*result.warnings, *moves)),
         run,
         lineages=break_down(rows.dropna(subset="lineage"), "lineage"),
     )
+
+
+def _by_seed(rows: pd.DataFrame, name: str, shipped: int) -> dict[int, Binary]:
+    """Return the predicted labels of each seed's head: columns ``score``, ``score_43``, ..."""
+    others = (str(c) for c in rows if str(c).startswith(f"{name}_"))
+    columns = {int(c.removeprefix(f"{name}_")): c for c in others}
+    return {seed: predict_labels(rows[c]) for seed, c in ({shipped: name} | columns).items()}
 
 
 def explain_drop(
@@ -136,8 +166,12 @@ def judge_accuracy(
     candidate_pred: ArrayLike,
     *,
     groups: ArrayLike | None = None,
+    lineages: ArrayLike | None = None,
     limit_points: str | int | Fraction = DEPLOYMENT_DROP_POINTS,
+    class_limit_points: str | int | Fraction = DEPLOYMENT_CLASS_DROP_POINTS,
     requires_groups: bool = False,
+    seed: int | None = None,
+    other_seeds: Mapping[int, tuple[ArrayLike, ArrayLike]] | None = None,
 ) -> CriterionResult:
     """Judge whether the candidate's accuracy is less than ``limit_points`` below the baseline's.
 
@@ -146,34 +180,38 @@ def judge_accuracy(
     y_true : array_like of shape (n_rows,)
         Labels: 1 viral, 0 not.
     baseline_pred, candidate_pred : array_like of shape (n_rows,)
-        Predicted labels of the same rows, 0 or 1.
+        Labels that the heads that ship predict.
     groups : array_like of shape (n_rows,), optional
         The genome (assembly, not accession) of each row. Without it every row is its own genome.
-    limit_points : str, int or Fraction
-        The drop, in percentage points, that is too much; a float is refused, being inexact.
+    lineages : array_like of shape (n_rows,), optional
+        The lineage of each row; where it is empty or missing, its genome stands for it.
+    limit_points, class_limit_points : str, int or Fraction
+        The drop in points that is too much, and the one that a class must not exceed.
     requires_groups : bool
         Whether missing ``groups`` rule out a PASS, as in production.
+    seed, other_seeds : int, mapping of int to (array_like, array_like), optional
+        That of the heads that ship; what those of others predict: baseline, candidate.
 
     Returns
     -------
     CriterionResult
-        ``value`` is the exact drop in points; ``interval`` its lower and upper one-sided 95% bound
-        on genomes like these, so the upper end is what was gated. FAIL: the observed drop reaches
-        the limit. PASS: the upper bound is below the limit, with at least 10 effective genomes and
-        4 degrees of freedom. INCONCLUSIVE: neither, or no rows.
+        ``value`` is the exact drop in points; ``interval`` its one-sided 95% bounds on genomes and
+        lineages like these: the upper end was gated. FAIL: the observed drop reaches the limit, or
+        a class exceeds its own. PASS: every seed's upper bound is below the limit. INCONCLUSIVE:
+        neither, or no rows. ``reservations`` say what was lost, or could be, in a part of them.
 
     Raises
     ------
     ValueError
         If lengths differ, a value is neither 0 nor 1, or a row has no genome.
     TypeError
-        If ``limit_points`` is a float.
+        If a limit is a float, which is not exact.
 
     Notes
     -----
-    With b rows lost and c gained of n the drop is 100 (b - c) / n. The bound is Tango's for paired
-    proportions (Statistics in Medicine 17:891, 1998), widened by the design effect of the genomes
-    (CR2 variance, Bell-McCaffrey degrees of freedom).
+    The drop is 100 (b - c) / n. The bound is Tango's for paired proportions (Statistics in Medicine
+    17:891, 1998), widened by the design effect of genomes or lineages (CR2 variance, Bell-McCaffrey
+    degrees of freedom), with a quantile that is calibrated on their sizes.
 
     Examples
     --------
@@ -181,32 +219,26 @@ def judge_accuracy(
     >>> result.state.value, result.value
     ('PASS', Fraction(5, 4))
     """
-    limit = exact_points(limit_points)
-    outcomes = count_paired(y_true, baseline_pred, candidate_pred, groups=groups)
+    limits = exact_points(limit_points), exact_points(class_limit_points)
+    count = partial(count_paired, y_true, groups=groups, lineages=lineages)
+    counted = {seed: count(baseline_pred, candidate_pred)}
+    counted |= {other: count(*pair) for other, pair in (other_seeds or {}).items()}
+    outcomes = counted[seed]
     if outcomes.n_rows == 0:
-        return nothing_judged(CRITERION, limit)
-    finding = _paired_finding(outcomes, limit, lacks_groups=requires_groups and groups is None)
+        return nothing_judged(CRITERION, limits[0])
+    finding = _paired_finding(counted, limits, lacks_groups=requires_groups and groups is None)
     b, c, n = outcomes.lost, outcomes.gained, outcomes.n_rows
     tango_points = 100 * float(drop_upper_bound(b, c, n))
-    evidence = {
-        "paired": True,
-        "n": n,
-        "b": b,
-        "c": c,
-        "both_right": outcomes.both_right,
-        "both_wrong": outcomes.both_wrong,
-        "tango_upper_points": tango_points,
-        "mcnemar_p": float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0,
-        "by_class": outcomes.by_class,
-    }
-    return _drop_result(
+    counts = f"{b:,} rows lost, {c:,} gained of {n:,}"
+    result = _drop_result(
         finding,
-        detail=describe_drop(
-            finding, f"{b:,} rows lost, {c:,} gained of {n:,}", on_these_points=tango_points
-        ),
+        detail=describe_drop(finding, counts, on_these_points=tango_points),
         next_steps=genome_steps(finding) + loss_steps(finding, outcomes),
-        evidence=evidence,
+        evidence=paired_evidence(outcomes)
+        | {"tango_upper_points": tango_points, "max_class_drop_points": float(limits[1])},
     )
+    lost = lineage_reservations(outcomes, limits[1])
+    return replace(result, reservations=lost + blind_spot_reservations(finding))
 
 
 def judge_accuracy_unpaired(
@@ -218,25 +250,24 @@ def judge_accuracy_unpaired(
     groups: ArrayLike | None = None,
     limit_points: str | int | Fraction,
     requires_groups: bool = False,
+    seed: int | None = None,
+    other_seeds: Mapping[int, ArrayLike] | None = None,
 ) -> CriterionResult:
     """Judge the drop where only the baseline's accuracy is known, not its predictions.
 
     Parameters
     ----------
-    baseline_accuracy : str or Fraction
-        Share right, between 0 and 1, as it was reported.
-    baseline_n : int
-        Rows that it was measured on.
-    y_true, candidate_pred : array_like of shape (n_rows,)
-        Labels and the candidate's predictions, 0 or 1.
-    groups, limit_points, requires_groups
-        As for ``judge_accuracy``.
+    baseline_accuracy, baseline_n : str or Fraction, int
+        Share right, between 0 and 1, as it was reported, and the rows that it was measured on.
+    y_true, candidate_pred, groups, limit_points, requires_groups, seed, other_seeds
+        As for ``judge_accuracy``; of other seeds only the candidate's predictions.
 
     Returns
     -------
     CriterionResult
-        As of ``judge_accuracy``, with ``paired`` false in the evidence: rows that are hard for both
-        sides do not cancel, so the interval is wider.
+        As of ``judge_accuracy``, but wider, since rows that are hard for both do not cancel. It is
+        not calibrated: a PASS takes 10 effective genomes and 4 degrees of freedom. Classes are not
+        judged: the baseline's are not known.
 
     Raises
     ------
@@ -251,79 +282,90 @@ def judge_accuracy_unpaired(
     """
     limit, accuracy = exact_points(limit_points), as_share(baseline_accuracy, baseline_n)
     labels = as_binary(y_true, "y_true")
-    is_right = as_binary(candidate_pred, "candidate_pred", n_rows=len(labels)) == labels
     if len(labels) == 0:
         return nothing_judged(CRITERION, limit)
-    genomes = genomes_of(groups, len(labels))
-    right = int(is_right.sum())
-    finding = _unpaired_finding(
-        (accuracy, baseline_n),
-        (Fraction(right, len(labels)), len(labels)),
-        genomes,
-        genomes.share_effect(is_right),
-        limit=limit,
-        lacks_groups=requires_groups and groups is None,
+    genomes, n = genomes_of(groups, len(labels)), len(labels)
+    predictions = {seed: candidate_pred} | dict(other_seeds or {})
+    rights = {
+        name: as_binary(values, "candidate_pred", n_rows=n) == labels
+        for name, values in predictions.items()
+    }
+    right, effect = int(rights[seed].sum()), genomes.share_effect(rights[seed])
+    seeds = tuple(
+        _unpaired_drop(name, (accuracy, baseline_n), is_right, genomes)
+        for name, is_right in rights.items()
     )
-    counts = f"unpaired: reported on {baseline_n:,} rows, against {len(labels):,} rows here"
+    is_open = seeds[0].drop_points < limit <= seeds[0].interval_points[1] and effect.n_genomes > 1
+    shares = (float(accuracy), baseline_n), (right / n, n)
+    finding = DropFinding(
+        limit_points=limit,
+        class_limit_points=DEPLOYMENT_CLASS_DROP_POINTS,
+        baseline_accuracy=accuracy,
+        candidate_accuracy=Fraction(right, n),
+        class_drops={},
+        seeds=seeds,
+        effect=effect,
+        genomes=genomes,
+        lacks_groups=requires_groups and groups is None,
+        lacking=lacking_genomes(effect),
+        settling=unpaired_settling_size(*shares, effect, limit_drop=float(limit / 100))
+        if is_open
+        else None,
+    )
+    counts = f"unpaired: reported on {baseline_n:,} rows, against {n:,} rows here"
     return _drop_result(
         finding,
         detail=describe_drop(finding, counts, on_these_points=None),
         next_steps=(pairing_step(baseline_n), *genome_steps(finding)),
-        evidence={
-            "paired": False,
-            "n": len(labels),
-            "n_right": right,
-            "n_baseline": baseline_n,
-        },
+        evidence={"paired": False, "n": n, "n_right": right, "n_baseline": baseline_n},
     )
+
+
+def _unpaired_drop(
+    seed: int | None, baseline: tuple[Fraction, int], is_right: NDArray[np.bool_], genomes: Genomes
+) -> SeedDrop:
+    """Bound the drop from a reported accuracy to the share of rows that are right here."""
+    n, share = len(is_right), Fraction(int(is_right.sum()), len(is_right))
+    reported = (float(baseline[0]), baseline[1])
+    ends = unpaired_interval(reported, (float(share), n), genomes.share_effect(is_right))
+    points = (100 * ends[0], 100 * ends[1])
+    return SeedDrop(seed=seed, drop_points=100 * (baseline[0] - share), interval_points=points)
 
 
 def _paired_finding(
-    outcomes: PairedOutcomes, limit: Fraction, *, lacks_groups: bool
-) -> DropFinding:
-    b, c, n = outcomes.lost, outcomes.gained, outcomes.n_rows
-    effect = outcomes.effect()
-    lower, upper = drop_interval(b, c, effect)
-    drop = Fraction(100 * (b - c), n)
-    is_open = drop < limit <= 100 * upper and effect.n_genomes > 1
-    return DropFinding(
-        drop_points=drop,
-        limit_points=limit,
-        baseline_accuracy=Fraction(outcomes.both_right + b, n),
-        candidate_accuracy=Fraction(outcomes.both_right + c, n),
-        interval_points=(100 * lower, 100 * upper),
-        effect=effect,
-        genomes=outcomes.genomes,
-        lacks_groups=lacks_groups,
-        settling=settling_size(b, c, effect, limit_drop=float(limit / 100)) if is_open else None,
-    )
-
-
-def _unpaired_finding(
-    baseline: tuple[Fraction, int],
-    candidate: tuple[Fraction, int],
-    genomes: Genomes,
-    effect: GenomeEffect,
+    counted: Mapping[int | None, PairedOutcomes],
+    limits: tuple[Fraction, Fraction],
     *,
-    limit: Fraction,
     lacks_groups: bool,
 ) -> DropFinding:
-    drop = 100 * (baseline[0] - candidate[0])
-    shares = (float(baseline[0]), baseline[1]), (float(candidate[0]), candidate[1])
-    lower, upper = unpaired_interval(*shares, effect)
-    is_open = drop < limit <= 100 * upper and effect.n_genomes > 1
+    """Bound the drop of each seed, as the first one's design and gains ask for."""
+    limit, limit_drop = limits[0], float(limits[0] / 100)
+    first, *_ = counted.values()
+    n, bounds = first.n_rows, bound_paired(first, limit_drop=limit_drop)
+    seeds = []
+    for seed, pair in counted.items():
+        found = bounds if pair is first else bound_paired(pair, limit_drop=limit_drop, like=first)
+        drop, (lower, upper) = Fraction(100 * (pair.lost - pair.gained), n), found.interval
+        ends = (100 * lower, 100 * upper)
+        seeds.append(SeedDrop(seed=seed, drop_points=drop, interval_points=ends))
+    multiplier, settling = bounds.strictest.calibration.upper, None
+    if seeds[0].drop_points < limit <= seeds[0].interval_points[1] and math.isfinite(multiplier):
+        effect = bounds.widest.effect
+        settling = settling_size(
+            first.lost, first.gained, effect, limit_drop=limit_drop, multiplier=multiplier
+        )
     return DropFinding(
-        drop_points=drop,
         limit_points=limit,
-        baseline_accuracy=baseline[0],
-        candidate_accuracy=candidate[0],
-        interval_points=(100 * lower, 100 * upper),
-        effect=effect,
-        genomes=genomes,
+        class_limit_points=limits[1],
+        baseline_accuracy=Fraction(first.baseline_right, n),
+        candidate_accuracy=Fraction(first.both_right + first.gained, n),
+        class_drops=first.class_drops,
+        seeds=tuple(seeds),
+        effect=first.by_genome.effect(),
+        genomes=first.by_genome.units,
+        bounds=bounds,
         lacks_groups=lacks_groups,
-        settling=unpaired_settling_size(*shares, effect, limit_drop=float(limit / 100))
-        if is_open
-        else None,
+        settling=settling,
     )
 
 

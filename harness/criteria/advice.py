@@ -15,15 +15,25 @@ from typing import Any
 
 import numpy as np
 
-from harness.criteria.bounds import MAX_SETTLING, MIN_EFFECTIVE_GENOMES, DropFinding, SettlingSize
+from harness.criteria.bounds import (
+    MAX_SETTLING,
+    MIN_EFFECTIVE_GENOMES,
+    SettlingSize,
+    drop_upper_bound,
+    lacking_genomes,
+)
+from harness.criteria.calibration import UnitBounds
+from harness.criteria.drop import DropFinding, blind_spots
 from harness.criteria.result import State
 from harness.criteria.units import GenomeEffect, Genomes, PairedOutcomes
 
 __all__ = [
     "LearningCurve",
+    "blind_spot_reservations",
     "describe_drop",
     "genome_steps",
     "learning_steps",
+    "lineage_reservations",
     "lineage_steps",
     "loss_steps",
     "more_genomes_step",
@@ -218,17 +228,31 @@ def describe_drop(finding: DropFinding, counts: str, *, on_these_points: float |
             f"{float(finding.error_ratio):.2f} times its errors."
         )
     limit = f"{float(finding.limit_points):g}"
+    if finding.drop_points >= finding.limit_points:
+        text += f" A drop of {limit} points or more is too much."
+    for name, lost in finding.failed_classes.items():
+        text += (
+            f" Among {name} rows the drop is {float(lost):.2f} points, over the "
+            f"{float(finding.class_limit_points):g} that a class may lose."
+        )
     if finding.state is State.FAIL:
-        return f"{text} A drop of {limit} points or more is too much."
+        return text
     text += f" With 95% confidence the drop is at most {finding.interval_points[1]:.2f} points"
     if finding.genomes.names is None:
         text += " if rows are independent."
     else:
         known = "" if on_these_points is None else f" ({on_these_points:.2f} on these genomes)"
-        text += f" on genomes like these{known}."
+        text += f" on {_unit(finding)}s like these{known}."
     if finding.state is State.PASS:
         return text
+    if finding.seed_decides:
+        text += " The seed decides: heads of another one are not shown to be within the limit."
     return f"{text} Not shown to be below {limit} points; missing: {', '.join(finding.missing)}."
+
+
+def _unit(finding: DropFinding) -> str:
+    """Return the kind of unit that sets the bound."""
+    return "genome" if finding.bounds is None else finding.bounds.widest.unit
 
 
 def relative_warning(finding: DropFinding) -> tuple[str, ...]:
@@ -248,7 +272,7 @@ def loss_steps(finding: DropFinding, outcomes: PairedOutcomes) -> tuple[str, ...
     if net <= 0:
         return ()
     steps = [_class_step(outcomes), _concentration_step(outcomes, net)]
-    if finding.state is State.FAIL:
+    if finding.drop_points >= finding.limit_points:
         allowed = math.ceil(finding.limit_points * outcomes.n_rows / 100) - 1
         steps.insert(
             0,
@@ -277,8 +301,33 @@ def lineage_steps(lineages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return (f"Lineages that lost most, net: {', '.join(shown)}.",) if shown else ()
 
 
+# A multiplier above this is worth more, or more even, units.
+_NOTABLE_MULTIPLIER = 1.1
+
+
+# With fewer rows a lineage's drop is too vague to stand at the top of a report.
+_MIN_LINEAGE_ROWS = 30
+
+
+def lineage_reservations(outcomes: PairedOutcomes, class_limit: Fraction) -> tuple[str, ...]:
+    """Name the lineages that certainly lost, and by more than a class may."""
+    paired = outcomes.by_lineage
+    if paired is None:
+        return ()
+    names, sizes = paired.units.names or (), paired.units.sizes
+    net = paired.lost - paired.gained
+    lower = -drop_upper_bound(paired.gained, paired.lost, sizes)
+    is_over = 100 * net * class_limit.denominator > class_limit.numerator * sizes
+    chosen = np.flatnonzero((sizes >= _MIN_LINEAGE_ROWS) & is_over & (lower > 0))
+    return tuple(
+        f"{names[i]} lost {100 * net[i] / sizes[i]:.1f} points ({net[i]} of {sizes[i]} rows, net), "
+        f"at least {100 * lower[i]:.1f} with 95% confidence."
+        for i in sorted(chosen, key=lambda i: -net[i] / sizes[i])
+    )
+
+
 def genome_steps(finding: DropFinding) -> tuple[str, ...]:
-    """Say what to do about genomes that are not given, too few, or too unequal."""
+    """Say what to do about genomes or lineages that are not given, too few, or too unequal."""
     if finding.state is not State.INCONCLUSIVE:
         return ()
     steps = []
@@ -287,11 +336,33 @@ def genome_steps(finding: DropFinding) -> tuple[str, ...]:
             "Give the genome of each row: the taxonomy's third column, or its first where each "
             "genome has one accession."
         )
-    if finding.has_too_few_genomes:
-        steps.append(more_genomes_step(finding.effect, finding.genomes))
+    if finding.bounds is None:
+        if lacking_genomes(finding.effect):
+            steps.append(more_genomes_step(finding.effect, finding.genomes))
+    elif finding.bounds.strictest.calibration.upper > _NOTABLE_MULTIPLIER and finding.unbounded:
+        steps.append(_more_units_step(finding.bounds.strictest))
     if finding.settling is not None:
-        steps.append(settling_step(finding.settling, finding.effect, of="drop"))
+        decisive = finding.effect if finding.bounds is None else finding.bounds.widest.effect
+        steps.append(settling_step(finding.settling, decisive, of="drop", unit=_unit(finding)))
+    if finding.seed_decides:
+        steps.append(
+            "Train longer, or on more records, until heads of other seeds agree; a test set with "
+            "more genomes tells them apart better. Another seed is no remedy."
+        )
     return tuple(steps)
+
+
+def _more_units_step(found: UnitBounds) -> str:
+    """Say what to do about units whose number or sizes widen the bound."""
+    largest, unit = found.paired.units.largest(), found.unit
+    step = (
+        f"Draw the test rows more evenly from the {unit}s, or from more of them: "
+        f"{largest['name']} alone holds {largest['share']:.0%} of the rows, so all "
+        f"{found.effect.n_genomes} count as {found.effect.effective_genomes:.1f} {unit}s"
+    )
+    if math.isinf(found.calibration.upper):
+        return f"{step}, and one {unit} says nothing about others."
+    return f"{step}, and the bound's quantile is multiplied by {found.calibration.upper:.2f}."
 
 
 def more_genomes_step(effect: GenomeEffect, genomes: Genomes) -> str:
@@ -307,6 +378,20 @@ def more_genomes_step(effect: GenomeEffect, genomes: Genomes) -> str:
     )
 
 
+def blind_spot_reservations(finding: DropFinding) -> tuple[str, ...]:
+    """Name each class in which more than the limit can be lost without being met at all."""
+    found: dict[str, tuple[float, str]] = {}
+    for units in finding.bounds.by_unit if finding.bounds and finding.genomes.names else ():
+        for name, percent in blind_spots(units).items():
+            found[name] = max(found.get(name, (0.0, "")), (percent, units.unit))
+    return tuple(
+        f"A kind of {name} {unit} that makes up less than {percent:.1f}% of them can be lost whole "
+        "without being met by this test set."
+        for name, (percent, unit) in found.items()
+        if percent > finding.limit_points
+    )
+
+
 def pairing_step(baseline_n: int) -> str:
     """Say how an unpaired comparison becomes a paired one."""
     return (
@@ -316,33 +401,31 @@ def pairing_step(baseline_n: int) -> str:
     )
 
 
-def settling_step(size: SettlingSize, effect: GenomeEffect, *, of: str) -> str:
+def settling_step(
+    size: SettlingSize, effect: GenomeEffect, *, of: str, unit: str = "genome"
+) -> str:
     """Say how large a test set would settle it, if the true ``of`` is the observed one."""
     proviso = f"if the true {of} is the observed one"
     if size.n_rows is not None:
-        whose = "" if effect.n_genomes == effect.n_rows else " from the same genomes"
+        whose = "" if effect.n_genomes == effect.n_rows else f" from the same {unit}s"
         return (
             f"About {size.n_rows:,} test rows{whose} would settle it, {proviso}; "
             f"now there are {effect.n_rows:,}."
         )
     if size.n_genomes is not None:
         return (
-            f"About {size.n_genomes:,} genomes with as many rows each would settle it, {proviso}; "
-            f"now there are {effect.n_genomes:,}. More rows from the same genomes may not."
+            f"About {size.n_genomes:,} {unit}s with as many rows each would settle it, {proviso}; "
+            f"now there are {effect.n_genomes:,}. More rows from the same {unit}s may not."
         )
     return (
-        f"The {of} is too near the limit: over {MAX_SETTLING:,} rows or genomes would be needed. "
+        f"The {of} is too near the limit: over {MAX_SETTLING:,} rows or {unit}s would be needed. "
         "A better model will settle it, a larger test set will not."
     )
 
 
 def _class_step(outcomes: PairedOutcomes) -> str | None:
     """Name the class that loses more of its rows; None where there is one class only."""
-    falls = {
-        name: 100 * (count["lost"] - count["gained"]) / count["n"]
-        for name, count in outcomes.by_class.items()
-        if count["n"]
-    }
+    falls = {name: float(drop) for name, drop in outcomes.class_drops.items()}
     if len(falls) < 2:
         return None
     viral, nonviral = falls["viral"], falls["nonviral"]
@@ -378,13 +461,13 @@ def _change(fall: float) -> str:
 
 def _concentration_step(outcomes: PairedOutcomes, net: int) -> str | None:
     """Name the genomes with the largest net losses."""
-    names = outcomes.genomes.names
+    names = outcomes.by_genome.units.names
     if names is None:
         return None
-    by_genome = outcomes.lost_by_genome - outcomes.gained_by_genome
+    by_genome = outcomes.by_genome.lost - outcomes.by_genome.gained
     worst = [int(i) for i in np.argsort(-by_genome, kind="stable")[:_SHOWN_GENOMES]]
     shown = [
-        f"{names[i]} ({by_genome[i]} of {outcomes.genomes.sizes[i]})"
+        f"{names[i]} ({by_genome[i]} of {outcomes.by_genome.units.sizes[i]})"
         for i in worst
         if by_genome[i] > 0
     ]

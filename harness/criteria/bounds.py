@@ -1,27 +1,25 @@
-"""Bounds on how much accuracy a candidate loses, and the rule that makes a drop PASS or FAIL.
+"""Bounds on how much accuracy a candidate loses.
 
 Paired: Tango's score bound, widened by what the genomes take away. Unpaired, and for one share
-alone: Wilson's. ``DropFinding`` is the one place where accuracy-drop is decided. How large a test
-set would settle what the present one leaves open is an aid to planning, never gated on.
+alone: Wilson's. How large a test set would settle what the present one leaves open is an aid to
+planning, never gated on.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from harness.criteria.result import CriterionResult, State
-from harness.criteria.units import GenomeEffect, Genomes
+from harness.criteria.units import GenomeEffect
 
 __all__ = [
     "MIN_EFFECTIVE_GENOMES",
-    "DropFinding",
     "SettlingSize",
     "drop_interval",
     "drop_upper_bound",
@@ -94,9 +92,13 @@ def drop_upper_bound(
 
 
 def drop_interval(
-    lost: int, gained: int, effect: GenomeEffect, *, level: float = 0.95
+    lost: int,
+    gained: int,
+    effect: GenomeEffect,
+    *,
+    multipliers: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[float, float]:
-    """Return the lower and the upper one-sided bound of the drop on genomes like these.
+    """Return the lower and the upper one-sided 95% bound of the drop on genomes like these.
 
     Parameters
     ----------
@@ -104,21 +106,21 @@ def drop_interval(
         Rows that only the baseline has right, and rows that only the candidate has right.
     effect : GenomeEffect
         Of the paired differences.
-    level : float
-        Confidence of each bound; 0.975 gives the two-sided 95% interval.
+    multipliers : (float, float)
+        Of Student's quantile, for the lower and the upper bound; calibration.py finds them.
 
     Returns
     -------
     (float, float)
         As shares; (-1, 1) for a single genome, which tells nothing about others.
     """
-    if effect.n_genomes == 1:
+    if effect.n_genomes == 1 or not all(map(math.isfinite, multipliers)):
         return -1.0, 1.0
-    upper, minus_lower = drop_upper_bound(
-        [lost, gained],
+    minus_lower, upper = drop_upper_bound(
         [gained, lost],
+        [lost, gained],
         effect.n_rows,
-        quantile=effect.quantile(level),
+        quantile=effect.quantile() * np.array(multipliers),
         design_effect=effect.design_effect,
     )
     return -float(minus_lower), float(upper)
@@ -219,7 +221,12 @@ class SettlingSize:
 
 
 def settling_size(
-    lost: int, gained: int, effect: GenomeEffect, *, limit_drop: float
+    lost: int,
+    gained: int,
+    effect: GenomeEffect,
+    *,
+    limit_drop: float,
+    multiplier: float = 1.0,
 ) -> SettlingSize:
     """Estimate how large a test set would show, with 80% power, that the drop is below the limit.
 
@@ -232,6 +239,8 @@ def settling_size(
         Of the paired differences, with at least two genomes.
     limit_drop : float
         As a share.
+    multiplier : float
+        Of Student's quantile; taken to stay what it is.
 
     Notes
     -----
@@ -243,7 +252,7 @@ def settling_size(
         restricted_variance(*np.array([lost, gained, n, limit_drop], dtype=np.float64))
     )
     observed = max(0.0, (lost + gained) / n - drop**2)
-    return _settle(at_limit, observed, limit_drop - drop, effect)
+    return _settle(at_limit, observed, limit_drop - drop, effect, multiplier)
 
 
 def settling_size_of_share(share: float, limit: float, effect: GenomeEffect) -> SettlingSize:
@@ -256,7 +265,7 @@ def settling_size_of_share(share: float, limit: float, effect: GenomeEffect) -> 
     effect : GenomeEffect
         Of the share, with at least two genomes.
     """
-    return _settle(limit * (1 - limit), share * (1 - share), share - limit, effect)
+    return _settle(limit * (1 - limit), share * (1 - share), share - limit, effect, 1.0)
 
 
 def unpaired_settling_size(
@@ -298,9 +307,14 @@ def unpaired_settling_size(
 
 
 def _settle(
-    variance_at_limit: float, variance: float, distance: float, effect: GenomeEffect
+    variance_at_limit: float,
+    variance: float,
+    distance: float,
+    effect: GenomeEffect,
+    multiplier: float,
 ) -> SettlingSize:
-    reach = effect.quantile() * math.sqrt(variance_at_limit) + Z_POWER * math.sqrt(variance)
+    quantile = multiplier * effect.quantile()
+    reach = quantile * math.sqrt(variance_at_limit) + Z_POWER * math.sqrt(variance)
     independent = (reach / distance) ** 2
     correlation, effective = effect.correlation, effect.effective_genomes
     if independent * correlation < effective:
@@ -314,105 +328,9 @@ def _whole(size: float) -> int | None:
     return math.ceil(size) if size <= MAX_SETTLING else None
 
 
-# With fewer the bound itself cannot be trusted. Both were chosen by simulation.
+# With fewer a bound that is not calibrated cannot be trusted. Both were chosen by simulation.
 MIN_EFFECTIVE_GENOMES = 10
 MIN_DEGREES_OF_FREEDOM = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropFinding:
-    """A measured drop and how sure it is.
-
-    Attributes
-    ----------
-    drop_points, limit_points : Fraction
-        The observed drop and the one that is too much, exact, in percentage points.
-    baseline_accuracy, candidate_accuracy : Fraction
-        Exact shares; their difference is the drop.
-    interval_points : (float, float)
-        One-sided 95% bounds of the drop on genomes like these.
-    effect : GenomeEffect
-        What the genomes do to it.
-    genomes : Genomes
-        Which they are.
-    lacks_groups : bool
-        Whether genomes are required but were not given.
-    settling : SettlingSize or None
-        What would settle it, where the drop is below the limit, its bound is not, and a larger
-        test set could help.
-    """
-
-    drop_points: Fraction
-    limit_points: Fraction
-    baseline_accuracy: Fraction
-    candidate_accuracy: Fraction
-    interval_points: tuple[float, float]
-    effect: GenomeEffect
-    genomes: Genomes
-    lacks_groups: bool
-    settling: SettlingSize | None = None
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether the upper bound is below the limit."""
-        return self.interval_points[1] < self.limit_points
-
-    @property
-    def has_too_few_genomes(self) -> bool:
-        """Whether too few genomes, or too unequal ones, make the bound itself doubtful."""
-        return bool(lacking_genomes(self.effect))
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """What a PASS lacks, for reading; empty if nothing."""
-        lacking = ["the genome of each row"] if self.lacks_groups else []
-        lacking += lacking_genomes(self.effect)
-        if not self.is_bounded:
-            limit, upper = float(self.limit_points), self.interval_points[1]
-            lacking.append(f"an upper bound below {limit:g} points (it is {upper:.2f})")
-        return tuple(lacking)
-
-    @property
-    def state(self) -> State:
-        """FAIL if the observed drop reaches the limit, PASS if nothing is missing."""
-        if self.drop_points >= self.limit_points:
-            return State.FAIL
-        return State.INCONCLUSIVE if self.missing else State.PASS
-
-    @property
-    def relative_drop_percent(self) -> Fraction | None:
-        """The drop in percent of the baseline's accuracy; None where that is 0."""
-        return self.drop_points / self.baseline_accuracy if self.baseline_accuracy else None
-
-    @property
-    def error_ratio(self) -> Fraction | None:
-        """The candidate's error rate over the baseline's; None where that is 0."""
-        baseline_errors = 1 - self.baseline_accuracy
-        return (1 - self.candidate_accuracy) / baseline_errors if baseline_errors else None
-
-    def to_evidence(self) -> dict[str, Any]:
-        """Return the numbers as JSON values; what is infinite or undefined is None."""
-        relative, ratio = self.relative_drop_percent, self.error_ratio
-        return {
-            "drop_points": float(self.drop_points),
-            "lower_bound_points": self.interval_points[0],
-            "upper_bound_points": self.interval_points[1],
-            "relative_drop_percent": None if relative is None else float(relative),
-            "error_rates": {
-                "baseline": float(1 - self.baseline_accuracy),
-                "candidate": float(1 - self.candidate_accuracy),
-            },
-            "error_ratio": None if ratio is None else float(ratio),
-            "design_effect": finite(self.effect.design_effect),
-            "correlation_within_genomes": finite(self.effect.correlation),
-            "degrees_of_freedom": finite(self.effect.degrees_of_freedom),
-            "n_genomes": self.effect.n_genomes,
-            "effective_genomes": self.effect.effective_genomes,
-            "has_groups": self.genomes.names is not None,
-            "largest_genome": self.genomes.largest(),
-            "missing": list(self.missing),
-            "settling": None if self.settling is None else asdict(self.settling),
-        }
 
 
 def lacking_genomes(effect: GenomeEffect) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 Student's quantile is only right for many alike, independent units. Here the bound is tried where
 the truth is known: units of the run's own sizes, a true drop of exactly the limit, placed and
 correlated in several ways. The multiplier of the quantile is the smallest that lets none of these
-cells pass more often than 5% of the time. What is decided with it is accuracy.py's work.
+cells pass more often than 5% of the time. ``bound_paired`` puts it to use, for genomes and for
+lineages; what is decided with the bounds is the work of the criteria.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,14 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.criteria.bounds import restricted_variance
+from harness.criteria.bounds import drop_interval, restricted_variance
 from harness.criteria.units import (
     ASSUMED_CORRELATION,
     MIN_INFORMATIVE_ROWS,
+    GenomeEffect,
+    PairedOutcomes,
+    PairedUnits,
     bell_mccaffrey_degrees,
 )
 
-__all__ = ["Calibration", "Cell", "blind_spot_percent", "calibrate"]
+__all__ = [
+    "Calibration",
+    "Cell",
+    "PairedBounds",
+    "UnitBounds",
+    "blind_spot_percent",
+    "bound_paired",
+    "calibrate",
+]
 
 FALSE_PASS_RATE = 0.05
 DRAWS = 10_000
@@ -74,13 +87,112 @@ class Calibration:
     cell: Cell
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitBounds:
+    """One kind of unit, and the bounds of a paired difference with it.
+
+    Attributes
+    ----------
+    unit : str
+        ``genome`` or ``lineage``.
+    paired : PairedUnits
+        What was lost and gained in each.
+    effect : GenomeEffect
+        What the units do to the difference.
+    calibration : Calibration
+        What they ask of the quantile.
+    interval : (float, float)
+        Lower and upper one-sided 95% bound, as shares.
+    """
+
+    unit: str
+    paired: PairedUnits
+    effect: GenomeEffect
+    calibration: Calibration
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedBounds:
+    """The calibrated one-sided 95% bounds of a paired difference.
+
+    Attributes
+    ----------
+    by_unit : tuple of UnitBounds
+        By genome and, where any lineage is known, by lineage. All are solved with the larger
+        multiplier of them.
+    """
+
+    by_unit: tuple[UnitBounds, ...]
+
+    @property
+    def widest(self) -> UnitBounds:
+        """The kind of unit that sets the upper bound."""
+        return max(self.by_unit, key=lambda found: found.interval[1])
+
+    @property
+    def strictest(self) -> UnitBounds:
+        """The kind of unit that sets the upper multiplier."""
+        return max(self.by_unit, key=lambda found: found.calibration.upper)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The lowest lower and the highest upper bound, as shares."""
+        lower, upper = zip(*(found.interval for found in self.by_unit), strict=True)
+        return min(lower), max(upper)
+
+
+def bound_paired(
+    outcomes: PairedOutcomes, *, limit_drop: float, like: PairedOutcomes | None = None
+) -> PairedBounds:
+    """Return the calibrated bounds of a paired difference, by genome and by lineage.
+
+    Parameters
+    ----------
+    outcomes : PairedOutcomes
+        Of at least one row; the difference is (lost - gained) / n_rows.
+    limit_drop : float
+        As a share. The upper bound passes a true difference of it at most 5% of the time, and so
+        does the lower bound, from the other side.
+    like : PairedOutcomes, optional
+        Another comparison on the same rows whose multipliers are to be used: those depend on the
+        rows gained, a little, and seeds of one run are judged alike.
+
+    Returns
+    -------
+    PairedBounds
+        The bounds are -1 and 1 where there is one unit only.
+    """
+    design = (like or outcomes).by_unit
+    gained = (like or outcomes).gained
+    found = {
+        unit: calibrate(paired.class_sizes, gained=gained, limit_drop=limit_drop)
+        for unit, paired in design.items()
+    }
+    multipliers = max(x.lower for x in found.values()), max(x.upper for x in found.values())
+    bounds = []
+    for unit, paired in outcomes.by_unit.items():
+        effect = paired.effect()
+        interval = drop_interval(outcomes.lost, outcomes.gained, effect, multipliers=multipliers)
+        bounds.append(
+            UnitBounds(
+                unit=unit,
+                paired=paired,
+                effect=effect,
+                calibration=found[unit],
+                interval=interval,
+            )
+        )
+    return PairedBounds(by_unit=tuple(bounds))
+
+
 def calibrate(sizes: NDArray[np.int64], *, gained: int, limit_drop: float) -> Calibration:
     """Return by how much the quantile must be multiplied for these units.
 
     Parameters
     ----------
     sizes : array of shape (n_units, 2), int
-        Rows of each unit in class 0 and in class 1; at least two units.
+        Rows of each unit in class 0 and in class 1.
     gained : int
         Rows that only the candidate has right: losses and gains at this rate are added everywhere.
     limit_drop : float
@@ -89,7 +201,8 @@ def calibrate(sizes: NDArray[np.int64], *, gained: int, limit_drop: float) -> Ca
     Returns
     -------
     Calibration
-        The same for the same arguments, whatever the order of the units.
+        The same for the same arguments, whatever the order of the units; infinite for one unit of
+        several rows, which tells nothing about others.
 
     Notes
     -----
@@ -97,8 +210,11 @@ def calibrate(sizes: NDArray[np.int64], *, gained: int, limit_drop: float) -> Ca
     the background's losses and gains are, too, with a correlation of 0.1. 10,000 draws a cell,
     seeded by the digest of the arguments. A class too small to hold the whole loss is left out.
     """
-    if len(sizes) == sizes.sum():  # rows are units: nothing about units is estimated
-        return Calibration(upper=1.0, lower=1.0, cell=Cell(place="everywhere", correlation=0.0))
+    everywhere = Cell(place="everywhere", correlation=0.0)
+    if len(sizes) == sizes.sum() or limit_drop >= 1:  # nothing is estimated, or nothing gated
+        return Calibration(upper=1.0, lower=1.0, cell=everywhere)
+    if len(sizes) == 1:
+        return Calibration(upper=math.inf, lower=math.inf, cell=everywhere)
     ordered = sizes[np.lexsort(sizes.T)].astype(np.int64)
     return _calibrate(ordered.tobytes(), gained, limit_drop)
 

@@ -30,6 +30,7 @@ __all__ = [
     "check_consistent",
     "evaluate",
     "large_moves",
+    "precision_at",
     "predict_labels",
 ]
 
@@ -202,6 +203,23 @@ def large_moves(
                 f"{name} {verb} by {abs(points):.1f} points, from {before:.3f} to {after:.3f}"
             )
     return tuple(found)
+
+
+def precision_at(prevalence: float, *, recall: float, specificity: float) -> float | None:
+    """Return the precision where viruses make up that share; None where nothing is called viral.
+
+    Parameters
+    ----------
+    prevalence, recall, specificity : float
+        Shares, from 0 to 1.
+
+    Examples
+    --------
+    >>> round(precision_at(0.01, recall=0.9, specificity=0.99), 3)
+    0.476
+    """
+    found, false_alarms = prevalence * recall, (1 - prevalence) * (1 - specificity)
+    return found / (found + false_alarms) if found + false_alarms else None
 
 
 def _confusion(labels: Binary, predicted: Binary) -> ConfusionMatrix:

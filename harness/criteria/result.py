@@ -46,6 +46,8 @@ class CriterionResult:
         One or two sentences: what was found.
     warnings : tuple of str
         Notes that do not change the state.
+    reservations : tuple of str
+        Notes that stand with the verdict at the top of every report; they change no state either.
     next_steps : tuple of str
         What to do about a state other than PASS, most useful first.
     evidence : dict of JSON values
@@ -60,6 +62,7 @@ class CriterionResult:
     unit: str = ""
     interval: tuple[float, float] | None = None
     warnings: tuple[str, ...] = ()
+    reservations: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
 
@@ -76,6 +79,7 @@ class CriterionResult:
             "interval": None if self.interval is None else [decimal_text(x) for x in self.interval],
             "detail": self.detail,
             "warnings": list(self.warnings),
+            "reservations": list(self.reservations),
             "next_steps": list(self.next_steps),
             "evidence": self.evidence,
         }

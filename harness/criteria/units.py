@@ -22,12 +22,14 @@ __all__ = [
     "GenomeEffect",
     "Genomes",
     "PairedOutcomes",
+    "PairedUnits",
     "as_binary",
     "as_share",
     "bell_mccaffrey_degrees",
     "count_paired",
     "genome_effect",
     "genomes_of",
+    "lineages_of",
 ]
 
 
@@ -234,6 +236,36 @@ class Genomes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairedUnits:
+    """How two sets of predictions compare in each unit: in each genome, or in each lineage.
+
+    Attributes
+    ----------
+    units : Genomes
+        The unit of each row.
+    class_sizes : array of shape (n_units, 2), int
+        Rows of each unit in class 0 and in class 1.
+    lost, gained : array of shape (n_units,), int
+        Rows that only the baseline, and rows that only the candidate has right.
+    """
+
+    units: Genomes
+    class_sizes: Counts
+    lost: Counts
+    gained: Counts
+
+    def effect(self) -> GenomeEffect:
+        """Return what the units do to the paired difference."""
+        discordant = int(self.lost.sum() + self.gained.sum())
+        return genome_effect(
+            self.units.sizes,
+            self.lost - self.gained,
+            sum_of_squares=discordant,
+            n_informative=discordant,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PairedOutcomes:
     """How two sets of predictions of the same rows compare.
 
@@ -241,10 +273,10 @@ class PairedOutcomes:
     ----------
     n_rows, both_right, lost, gained : int
         Rows; those that both, only the baseline, or only the candidate has right.
-    genomes : Genomes
-        The genome of each row.
-    lost_by_genome, gained_by_genome : array of shape (n_genomes,), int
+    by_genome : PairedUnits
         The same for each genome.
+    by_lineage : PairedUnits or None
+        The same for each lineage, and for each genome without one; None where none is known.
     by_class : dict of str to dict of str to int
         n, baseline_right, lost and gained among the ``viral`` and the ``nonviral`` rows.
     """
@@ -253,9 +285,8 @@ class PairedOutcomes:
     both_right: int
     lost: int
     gained: int
-    genomes: Genomes
-    lost_by_genome: Counts
-    gained_by_genome: Counts
+    by_genome: PairedUnits
+    by_lineage: PairedUnits | None
     by_class: dict[str, dict[str, int]]
 
     @property
@@ -268,15 +299,20 @@ class PairedOutcomes:
         """Rows that the baseline has right."""
         return self.both_right + self.lost
 
-    def effect(self) -> GenomeEffect:
-        """Return what the genomes do to the paired difference."""
-        discordant = self.lost + self.gained
-        return genome_effect(
-            self.genomes.sizes,
-            self.lost_by_genome - self.gained_by_genome,
-            sum_of_squares=discordant,
-            n_informative=discordant,
-        )
+    @property
+    def class_drops(self) -> dict[str, Fraction]:
+        """The drop in each class that has rows, exact, in percentage points."""
+        return {
+            name: Fraction(100 * (count["lost"] - count["gained"]), count["n"])
+            for name, count in self.by_class.items()
+            if count["n"]
+        }
+
+    @property
+    def by_unit(self) -> dict[str, PairedUnits]:
+        """The kinds of units that are known, by name."""
+        lineages = {} if self.by_lineage is None else {"lineage": self.by_lineage}
+        return {"genome": self.by_genome} | lineages
 
 
 def count_paired(
@@ -285,6 +321,7 @@ def count_paired(
     candidate_pred: ArrayLike,
     *,
     groups: ArrayLike | None = None,
+    lineages: ArrayLike | None = None,
 ) -> PairedOutcomes:
     """Count who is right where.
 
@@ -294,6 +331,8 @@ def count_paired(
         Labels, 0 or 1, in the same row order.
     groups : array_like of shape (n_rows,), optional
         The genome of each row; without it every row is its own genome.
+    lineages : array_like of shape (n_rows,), optional
+        The lineage of each row, empty or missing where it is unknown.
 
     Raises
     ------
@@ -304,16 +343,22 @@ def count_paired(
     baseline_right = as_binary(baseline_pred, "baseline_pred", n_rows=len(labels)) == labels
     candidate_right = as_binary(candidate_pred, "candidate_pred", n_rows=len(labels)) == labels
     genomes = genomes_of(groups, len(labels))
+    of_lineages = lineages_of(lineages, genomes)
     is_lost, is_gained = baseline_right & ~candidate_right, candidate_right & ~baseline_right
     classes = {"viral": labels == 1, "nonviral": labels == 0}
+
+    def count(units: Genomes) -> PairedUnits:
+        sizes = np.stack([units.count(labels == label) for label in (0, 1)], axis=1)
+        lost, gained = units.count(is_lost), units.count(is_gained)
+        return PairedUnits(units=units, class_sizes=sizes, lost=lost, gained=gained)
+
     return PairedOutcomes(
         n_rows=len(labels),
         both_right=int((baseline_right & candidate_right).sum()),
         lost=int(is_lost.sum()),
         gained=int(is_gained.sum()),
-        genomes=genomes,
-        lost_by_genome=genomes.count(is_lost),
-        gained_by_genome=genomes.count(is_gained),
+        by_genome=count(genomes),
+        by_lineage=None if of_lineages is None else count(of_lineages),
         by_class={
             name: {
                 "n": int(is_member.sum()),
@@ -396,3 +441,27 @@ def genomes_of(groups: ArrayLike | None, n_rows: int) -> Genomes:
         raise ValueError(f"groups[{first}] is empty; expected the name of the row's genome")
     sizes = np.bincount(codes, minlength=len(unique))
     return Genomes(names=tuple(str(name) for name in unique), codes=codes, sizes=sizes)
+
+
+def lineages_of(lineages: ArrayLike | None, genomes: Genomes) -> Genomes | None:
+    """Return the lineage of each row, or its genome where it has none; None if none is known.
+
+    Raises
+    ------
+    ValueError
+        If there is not one entry for each row.
+    """
+    if lineages is None:
+        return None
+    series = pd.Series(lineages, dtype="object")
+    if len(series) != len(genomes.codes):
+        raise ValueError(f"lineages: expected {len(genomes.codes)} rows, got {len(series)}")
+    codes, unique = pd.factorize(series.where(series != "", None))
+    is_unknown = codes < 0
+    if is_unknown.all():
+        return None
+    own = np.where(is_unknown, len(unique) + genomes.codes, codes)
+    codes, kept = pd.factorize(own)
+    names = [*map(str, unique), *(genomes.names or [f"row {i}" for i in genomes.codes])]
+    sizes = np.bincount(codes, minlength=len(kept))
+    return Genomes(names=tuple(names[i] for i in kept), codes=codes, sizes=sizes)

@@ -7,6 +7,7 @@ and train, counted in sampling units, is judged by the exact distribution instea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -241,6 +242,8 @@ LINEAGE_SHARE = "lineage share"
 # reverse; a lineage of 5% doubled is far outside. A rule such as 'every lineage of 30 rows has a
 # test row' would refuse most honest splits.
 _RATIO_LIMIT = 1.5
+# A lineage of at least this share of its class has to be missed where it is not in the test set.
+_NOTICED_SHARE = Fraction(1, 20)
 
 
 def compare_lineages(
@@ -295,20 +298,36 @@ def compare_lineages(
     ]
 
 
-def judge_lineages(rows: list[LineageRow]) -> Check:
+def judge_lineages(rows: list[LineageRow], *, unit: str) -> Check:
     """Sum up the lineages of one class in one check: it fails if one of them does.
 
     Parameters
     ----------
     rows : list of LineageRow
         At least one, the least likely first.
+    unit : str
+        What the sampling units are called.
+
+    Returns
+    -------
+    Check
+        INCONCLUSIVE where none fails, but a lineage of 5% or more could be gone unnoticed.
     """
     worst = next((row for row in rows if row.state is Outcome.FAIL), rows[0])
+    state, detail = (
+        worst.state,
+        (
+            f"{worst.lineage or 'unknown lineage'}: {worst.n_test} in the test set, "
+            f"{worst.expected_test:.1f} expected"
+        ),
+    )
+    if state is Outcome.PASS and (blind := _blindness(rows, unit)):
+        state, detail = Outcome.INCONCLUSIVE, blind
     return Check(
         label=worst.label,
         what=LINEAGE_SHARE,
         statistic="test share over train share",
-        state=worst.state,
+        state=state,
         value=worst.ratio,
         fail_floor=_RATIO_LIMIT,
         p=worst.p,
@@ -316,8 +335,30 @@ def judge_lineages(rows: list[LineageRow]) -> Check:
         smallest_caught=min(
             (row.smallest_caught for row in rows if row.smallest_caught is not None), default=None
         ),
-        detail=f"{worst.lineage or 'unknown lineage'}: {worst.n_test} in the test set, "
-        f"{worst.expected_test:.1f} expected",
+        detail=detail,
+    )
+
+
+def _blindness(rows: list[LineageRow], unit: str) -> str:
+    """Name the smallest lineage of 5% or more that could be gone unnoticed; empty if there is none.
+
+    The larger a lineage is, the surer its absence is noticed.
+    """
+    sizes = {row.n_train + row.n_test: row for row in rows}
+    n_test = sum(row.n_test for row in rows)
+    n_all = n_test + sum(row.n_train for row in rows)
+    noticed = [n for n in sizes if n >= int(_NOTICED_SHARE * n_all)]
+    if not noticed or len(rows) == 1:
+        return ""
+    size = min(noticed)
+    p = share_p(np.array([0, n_test]), np.array([size, n_all - size]))[0]
+    if p <= (level := sizes[size].alpha):
+        return ""
+    would_do = math.log(level / 2) / math.log1p(-n_test / n_all) * n_all / size
+    return (
+        f"class {rows[0].label} has {n_test:,} test {unit}s, too few to notice that "
+        f"{sizes[size].lineage or 'unknown lineage'}, {size / n_all:.0%} of the class, is missing "
+        f"(p {p:.2g}, limit {level:.2g}); {math.ceil(would_do):,} {unit}s of the class would do"
     )
 
 

@@ -145,7 +145,7 @@ def check_class(
     else:
         p = _p_values(sample, found, rules, rng)
         checks = [_judge(check, p.get(check.what), rules.alpha) for check in found.checks]
-    checks += [judge_lineages(lineages)] if lineages else []
+    checks += [judge_lineages(lineages, unit=rules.sampling_unit)] if lineages else []
     by_name = {check.what: check for check in checks} | {"class count": _judge_count(sample)}
     return [by_name.get(what) or _absent(sample, what, shortage) for what in _ORDER], lineages
 

@@ -19,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.artifacts import digest_columns, digest_file, write_atomically
+from harness.artifacts import (
+    digest_columns,
+    digest_file,
+    explain_full_disk,
+    remove,
+    write_atomically,
+)
 from harness.embedding.devices import Ranks
 from harness.embedding.embedder import Abilities, Embedder
 from harness.embedding.store import (
@@ -270,7 +276,9 @@ def write_store(
     with shown.task(name, n_rows, "sequences") as task:
         scale = n_rows / max(1, n_mine)
         meter = Meter(embedder, task, scale=scale)
-        written = _write_shards(folder, plan, mine, names, texts, embedder, meter)
+        needed_bytes = n_mine * plan.dim * DTYPES[dtype].itemsize
+        with explain_full_disk(folder, needed_bytes):
+            written = _write_shards(folder, plan, mine, names, texts, embedder, meter)
         together = add_throughputs(ranks.gather(meter.throughput()))
         task.advance(0, note=str(together))
     digests = kept | _merge(ranks.gather(written))
@@ -297,7 +305,7 @@ def _check_shards(folder: Path, plan: StorePlan, ranks: Ranks) -> Digests:
     """Return the shards that are there, each checked by one of the ranks."""
     if ranks.is_first:
         for leftover in folder.glob(".*"):  # of a write that was interrupted
-            leftover.unlink()
+            remove(leftover)
     ranks.gather(None)  # nobody writes before they are gone
     if not folder.is_dir():
         raise ArtifactError(

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.artifacts import Artifact, write_atomically
+from harness.artifacts import Artifact, remove, write_atomically
 from harness.config import GateConfig
+from harness.documents import read_json
+from harness.errors import ArtifactError
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import Side, Vectors
@@ -172,8 +174,11 @@ class Heads:
 
     def training(self, side: Side) -> dict[str, Any]:
         """Return how a side's heads were trained: the first in full, all in short as ``heads``."""
-        text = (self.head(side).path / "training.json").read_text(encoding="utf-8")
-        facts: dict[str, Any] = json.loads(text)
+        path = self.head(side).file("training.json")
+        try:
+            facts: dict[str, Any] = read_json(path)
+        except ValueError as error:
+            raise ArtifactError(f"{path}: {error}. Delete {path.parent} and run again") from error
         return facts
 
     def _inputs(self, side: Side) -> dict[str, Any]:
@@ -211,6 +216,6 @@ def _resumable(folder: Path) -> Iterator[Path]:
     unfinished = folder / _UNFINISHED
     for leftover in folder.iterdir():  # of a call that was killed while it wrote its results
         if leftover != unfinished:
-            leftover.unlink()
+            remove(leftover)
     yield unfinished
     shutil.rmtree(unfinished)

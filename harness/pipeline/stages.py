@@ -8,8 +8,9 @@ or unreadable is an error that names some. What the results mean is judged elsew
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,8 +22,10 @@ import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
 from harness.config import GateConfig, ModelConfig
+from harness.data.inputs import open_input, open_text, read_parquet, refuse_repeated
+from harness.documents import parse_json, read_text
 from harness.embedding.devices import Ranks
-from harness.errors import DataError, MissingInput
+from harness.errors import ArtifactError, DataError, MissingInput
 from harness.pipeline.brought import Brought
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
@@ -195,7 +198,7 @@ def read_metrics(path: Path) -> ReportedMetrics:
     """
     require_brought(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_float=Fraction)
+        content = parse_json(read_text(path), is_exact=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     known = ("accuracy", "n", *_REPORTED)
@@ -254,12 +257,20 @@ def _read_table(path: Path) -> pd.DataFrame:
     require_brought(path)
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return read_parquet(path).to_pandas()
         if path.name.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path, dtype="str", keep_default_na=False)
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' and Arrow's too
+            return _read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' and Arrow's too
         raise DataError(f"{path}: cannot be read: {error}") from error
     raise DataError(f"{path}: expected a file named .csv, .csv.gz or .parquet")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with open_text(path) as (text, _):
+        header = next(csv.reader([text.readline()]), [])
+        refuse_repeated(path, header)
+    with open_input(path) as (stream, _):
+        return pd.read_csv(stream, dtype="str", keep_default_na=False)
 
 
 def _refuse(path: Path, ids: pd.Series[str], is_bad: pd.Series[bool], problem: str) -> None:
@@ -291,6 +302,7 @@ def name_some(ids: Sequence[str]) -> str:
 
 
 T = TypeVar("T")
+PREDICTIONS = "predictions.parquet"
 
 
 class Pipeline:
@@ -346,7 +358,7 @@ class Pipeline:
 
         Where its heads are trained here, the other seeds' scores stand beside: score_43 and so on.
         """
-        return self._scored(side).table
+        return self._scored(side)
 
     @once
     def reported_metrics(self) -> ReportedMetrics | None:
@@ -362,7 +374,7 @@ class Pipeline:
         scores of other seeds (baseline_score_43 and so on), and, where MMseqs2 is there, identity
         (percent; 0 without a hit, NaN where not measured).
         """
-        return pd.read_parquet(self._joined().path)
+        return self._joined()[0]
 
     def files(self) -> dict[str, dict[str, str]]:
         """Return path and sha256 of the files to deploy and to read, as far as they are there.
@@ -372,7 +384,7 @@ class Pipeline:
         head = self.heads.head.made("candidate")
         made = {
             "checkpoint": _file(head, HEAD_FILE) if head else None,
-            "predictions": self._joined.made(),
+            "predictions": joined[1] if (joined := self._joined.made()) else None,
             "config": self._config_file,
         }
         brought = {
@@ -387,77 +399,64 @@ class Pipeline:
         }
 
     @once
-    def _scored(self, side: Side) -> _Scored:
+    def _scored(self, side: Side) -> pd.DataFrame:
         """Return a side's scores: those that it brings, or those of its head."""
         own: Path | None = getattr(self.config, side).predictions
         if own is not None:
-            table = self._read_brought(own, read_predictions)
-            return _Scored(table=table, sha256=self._brought_sha256(own))
-        made = self._predict(side)
-        table = pd.read_parquet(made.path / "scores.parquet")
-        return _Scored(table=table, sha256=made.sha256)
+            return self._read_brought(own, read_predictions)
+        return self._predict(side)
 
-    def _predict(self, side: Side) -> Artifact:
+    def _predict(self, side: Side) -> pd.DataFrame:
+        """Return the scores that a side's heads give now: kept ones may be anybody's."""
         brought: Path | None = getattr(self.config, side).checkpoint
-        drawn = self.samples.drawn()
         if brought is None:
             trained = self.heads.head(side)
-            inputs = {"head": trained.sha256}
-        else:
-            own = self._brought_sha256(require_brought(brought))
-            digests = self.vectors.feature_digests(side)
-            inputs = {"split": drawn.sha256, "head": own} | digests
-
-        def build(folder: Path) -> None:
-            ids = drawn.split.test
-            features = feature_rows(self.vectors, side, ids)
-            if brought is None:
-                heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
-            else:
-                load = partial(load_brought_head, n_features=features.shape[1])
-                heads = {self.config.seed: self._read_brought(brought, load)}
+            heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
+        ids = self.samples.drawn().split.test
+        features = feature_rows(self.vectors, side, ids)
+        if brought is not None:
+            load = partial(load_brought_head, n_features=features.shape[1])
+            heads = {self.config.seed: self._read_brought(brought, load)}
+        with self.cache.log.stage(f"predict {side}"):
             scores = {
                 "score" if seed == self.config.seed else f"score_{seed}": head.predict(features)
                 for seed, head in heads.items()
             }
-            pd.DataFrame({"id": ids, **scores}).to_parquet(folder / "scores.parquet")
-
-        return self.cache.obtain(
-            f"scores {side}", inputs, build, stage=f"predict {side}", kind="scores"
-        )
+        return pd.DataFrame({"id": ids, **scores})
 
     def _seed_head(self, trained: Artifact, seed: int) -> Head:
         file = self.heads.head_file(seed)
-        head = load_head(trained.path / file)
-        require_unchanged(trained.path / file, trained.files[file])
+        head = load_head(trained.file(file))
+        require_unchanged(trained.file(file), trained.files[file])
         return head
 
     @once
-    def _joined(self) -> _File:
-        """Return the table that accuracy is judged by."""
-        baseline, candidate = (self._scored(side) for side in SIDES)
-        identity = self.samples.identity()
-
-        def build(folder: Path) -> None:
-            test = self.samples.part("test")
-            rows = test[["id", "label", "lineage", "genome"]].assign(
-                length=test["nucleotides"].str.len()
-            )
-            table = join_predictions(rows, baseline.table, candidate.table)
-            if identity.is_measured:
-                percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
-                table["identity"] = percent.reindex(table["id"]).to_numpy()
-            table.to_parquet(folder / "predictions.parquet")
-
+    def _joined(self) -> tuple[pd.DataFrame, _File]:
+        """Return the table that accuracy is judged by, and the file of it that is kept."""
+        identity, test = self.samples.identity(), self.samples.part("test")
+        rows = test[["id", "label", "lineage", "genome"]].assign(
+            length=test["nucleotides"].str.len()
+        )
+        table = join_predictions(rows, *(self._scored(side) for side in SIDES))
+        if identity.is_measured:
+            percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
+            table["identity"] = percent.reindex(table["id"]).to_numpy()
+        hashes = pd.util.hash_pandas_object(table, index=False).to_numpy()
         inputs = {
-            "baseline": baseline.sha256,
-            "candidate": candidate.sha256,
+            "rows": hashlib.sha256(hashes.tobytes()).hexdigest(),
             "identity": identity.version,
             "records": self.samples.stored().sha256,
             "split": self.samples.drawn().sha256,
         }
-        made = self.cache.obtain("predictions", inputs, build)
-        return _file(made, "predictions.parquet")
+        made = self.cache.obtain(
+            "predictions", inputs, lambda folder: table.to_parquet(folder / PREDICTIONS)
+        )
+        if made.is_reused and not pd.read_parquet(made.file(PREDICTIONS)).equals(table):
+            raise ArtifactError(
+                f"{made.file(PREDICTIONS)}: holds other rows than were computed just now. "
+                f"Delete {made.path} and run again"
+            )
+        return table, _file(made, PREDICTIONS)
 
     @once
     def _brought_sha256(self, path: Path) -> str:
@@ -480,16 +479,8 @@ class _File:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scored:
-    """A side's scores of the test rows, and the digest of where they stand."""
-
-    table: pd.DataFrame
-    sha256: str
-
-
 def _file(artifact: Artifact, name: str) -> _File:
-    return _File(path=artifact.path / name, sha256=artifact.files[name])
+    return _File(path=artifact.file(name), sha256=artifact.files[name])
 
 
 def _keep_config(config: GateConfig, cache: StageCache) -> _File:

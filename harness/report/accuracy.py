@@ -19,7 +19,7 @@ from harness.report.document import (
     side_heads,
 )
 from harness.report.evidence import evidence_blocks, facts_table, show_value
-from harness.verdict.contents import SIDES, Group, SideOutcome, Verdict
+from harness.verdict.contents import SIDES, Group, Json, SideOutcome, Verdict
 
 __all__ = ["accuracy_blocks", "breakdown_blocks", "metric_rows"]
 
@@ -69,6 +69,12 @@ _PAIRED = {
 }
 
 
+# What has a table of its own.
+_TABLES = ("units", "seeds", "precision_at_prevalence")
+# Where the losses lie that set the multiplier.
+_PLACES = {"everywhere": "everywhere", "viral": "viral rows", "nonviral": "not viral rows"}
+
+
 def accuracy_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
     """Return both models' metrics, their difference, and the evidence of the accuracy criteria."""
     blocks: list[Block] = [*_metrics_table(verdict), *_moved_notes(verdict), *_confusion(verdict)]
@@ -76,7 +82,8 @@ def accuracy_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
     evidence = verdict.evidence("accuracy-drop")
     facts = {text: show_value(evidence[key]) for key, text in _PAIRED.items() if key in evidence}
     blocks += [facts_table(facts, title="The comparison of the two heads")] if facts else []
-    blocks += evidence_blocks(evidence, title="Accuracy drop", skip=_PAIRED)
+    blocks += [*_seeds_table(evidence), *_units_table(evidence), *_precision_table(verdict)]
+    blocks += evidence_blocks(evidence, title="Accuracy drop", skip=(*_PAIRED, *_TABLES))
     sanity = verdict.evidence("baseline-sanity")
     return blocks + evidence_blocks(sanity, title="The baseline against a constant answer")
 
@@ -136,6 +143,72 @@ def _confusion(verdict: Verdict) -> Iterator[Table]:
         yield Table(title=title, columns=columns("Truth", *heads), rows=tuple(rows))
 
 
+def _seeds_table(evidence: Json) -> Iterator[Table]:
+    """Yield the drop between the two heads of each seed, where there are several."""
+    seeds = evidence.get("seeds", ())
+    rows = tuple(
+        (
+            str(one["seed"]) + (" (ships)" if one is seeds[0] else ""),
+            show_fixed(one["drop_points"]),
+            show_range((one["lower_bound_points"], one["upper_bound_points"])),
+        )
+        for one in seeds
+    )
+    if len(rows) > 1:
+        yield Table(
+            title="The drop by seed, on the test rows",
+            columns=columns("Seed", "#Drop (points)", "#One-sided 95% bounds (points)"),
+            rows=rows,
+            note="All upper bounds must be below the limit; the first seed was declared to ship.",
+        )
+
+
+def _units_table(evidence: Json) -> Iterator[Table]:
+    """Yield what the bound was calibrated on: sizes, multiplier, what set it, blind spots."""
+    heads = ("Unit", "#Number", "#Effective", "#Rows of one", "#Multiplier", "Set by losses")
+    spots = ("#Blind spot, viral (%)", "#Blind spot, not viral (%)")
+    if rows := tuple(map(_unit, evidence.get("units", ()))):
+        yield Table(
+            title="What the bound was calibrated on",
+            columns=columns(*heads, "#Upper bound (points)", *spots),
+            rows=rows,
+            note="Rows of one: smallest, median, largest. The multiplier is that of Student's "
+            "quantile which lets a drop of exactly the limit pass 5% of the time at most; the "
+            "larger one counts, and the larger bound. Blind spot: a kind of unit that makes up "
+            "less can be lost whole without being met.",
+        )
+
+
+def _unit(found: Json) -> tuple[str, ...]:
+    place, spots = _PLACES.get(found["set_by_losses"], ABSENT), found["blind_spot_percent"]
+    sizes = (found[f"rows_{which}"] for which in ("smallest", "median", "largest"))
+    return (
+        found["unit"],
+        show_number(found["n_units"]),
+        show_fixed(found["effective_units"], 1),
+        " / ".join(map(show_number, sizes)),
+        show_fixed(found["multiplier"]),
+        f"{place}, correlation {found['set_by_correlation']:g}",
+        show_fixed(found["upper_bound_points"]),
+        *(show_fixed(spots.get(name), 1) for name in ("viral", "nonviral")),
+    )
+
+
+def _precision_table(verdict: Verdict) -> Iterator[Table]:
+    """Yield both sides' precision where viruses are rare, and where they are not."""
+    evidence = verdict.evidence("accuracy-drop")
+    if found := evidence.get("precision_at_prevalence"):
+        yield Table(
+            title="Precision by share of viruses",
+            columns=columns("Viral rows (%)", *side_heads(verdict)),
+            rows=tuple(
+                (show_number(100 * one["prevalence"]), *(show_percent(one[side]) for side in SIDES))
+                for one in found
+            ),
+            note="From recall and specificity on the test rows.",
+        )
+
+
 def _metric_name(name: str) -> str:
     return METRICS.get(name) or label(name)
 
@@ -147,7 +220,7 @@ def _metric(side: SideOutcome, name: str) -> str:
     ends = side.intervals.get(name)
     if name in PERCENT_METRICS:
         return _with_range(show_percent(number), show_range(ends, scale=100, unit="%"))
-    return _with_range(show_number(number), show_range(ends, digits=4))
+    return _with_range(show_fixed(number, 4), show_range(ends, digits=4))
 
 
 def _change(verdict: Verdict, name: str) -> str:

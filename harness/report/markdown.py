@@ -25,7 +25,7 @@ from harness.report.document import (
     visible,
 )
 from harness.report.outcome import build_document
-from harness.verdict.contents import Verdict
+from harness.verdict.contents import SeedResult, Verdict
 
 __all__ = [
     "MARKDOWN_SYMBOLS",
@@ -108,17 +108,8 @@ def render_step_summary(verdict: Verdict) -> str:
     return f"{text.strip()}\n"
 
 
-# Our metric names, as Hugging Face's leaderboards call them.
-_METRIC_TYPES = {
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "f1",
-    "roc_auc": "roc_auc",
-    "average_precision": "average_precision",
-    "mcc": "matthews_correlation",
-    "brier": "brier_score",
-}
+# What Hugging Face's leaderboards call the metrics that they name otherwise.
+_METRIC_TYPES = {"mcc": "matthews_correlation", "brier": "brier_score"}
 
 
 def render_model_card(verdict: Verdict) -> str:
@@ -140,11 +131,17 @@ def render_model_card(verdict: Verdict) -> str:
         document=build_document(verdict),
         verdict=verdict,
         metrics=metric_rows(verdict),
+        seeds=[head.seed for head in _candidate_heads(verdict)],
         symbols=MARKDOWN_SYMBOLS,
         baseline=side_name(verdict, "baseline"),
         candidate=side_name(verdict, "candidate"),
     )
     return f"---\n{_metadata(verdict)}\n---\n\n{body.strip()}\n"
+
+
+def _candidate_heads(verdict: Verdict) -> tuple[SeedResult, ...]:
+    trained = verdict.training.get("candidate")
+    return trained.heads if trained else ()
 
 
 def _metadata(verdict: Verdict) -> str:

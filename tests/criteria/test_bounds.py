@@ -1,14 +1,11 @@
 """The bounds: published values, exact coverage, and their laws.
 
 How large a test set would settle it.
-
-The rule on a finding, where no data reach.
 """
 
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,7 +15,6 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from harness.criteria.bounds import (
-    DropFinding,
     SettlingSize,
     drop_interval,
     drop_upper_bound,
@@ -29,8 +25,7 @@ from harness.criteria.bounds import (
     unpaired_settling_size,
     wilson_interval,
 )
-from harness.criteria.result import State
-from harness.criteria.units import GenomeEffect, genome_effect, genomes_of
+from harness.criteria.units import GenomeEffect, genome_effect
 
 DROPS = (0.0, 0.02, 0.05, 0.1, 0.2)
 GAINED_SHARES = (0.001, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
@@ -366,43 +361,4 @@ def test_settling_unpaired_when_the_baseline_has_few_rows_then_nothing_helps() -
     """Its own uncertainty is wider than the room below the limit."""
     assert (
         unpaired_settling_size((0.92, 200), (0.90, 300), effect_of(300, 1), limit_drop=0.05) is None
-    )
-
-
-def finding(*, degrees_of_freedom: float = 30.0, upper_points: float = 2.0) -> DropFinding:
-    """Return a drop of 1 point that passes unless told otherwise."""
-    return DropFinding(
-        drop_points=Fraction(1),
-        limit_points=Fraction(5),
-        baseline_accuracy=Fraction(91, 100),
-        candidate_accuracy=Fraction(90, 100),
-        interval_points=(0.0, upper_points),
-        effect=GenomeEffect(
-            n_rows=400,
-            n_genomes=40,
-            effective_genomes=20.0,
-            design_effect=1.5,
-            degrees_of_freedom=degrees_of_freedom,
-        ),
-        genomes=genomes_of(["a", "b"], 2),
-        lacks_groups=False,
-    )
-
-
-@pytest.mark.parametrize(("degrees", "state"), [(3.9, State.INCONCLUSIVE), (4.0, State.PASS)])
-def test_state_when_degrees_of_freedom_are_few_then_inconclusive(
-    degrees: float, state: State
-) -> None:
-    """Four are enough, whatever the effective genomes."""
-    found = finding(degrees_of_freedom=degrees)
-
-    assert found.state is state
-    assert found.has_too_few_genomes is (state is State.INCONCLUSIVE)
-
-
-def test_missing_when_degrees_and_bound_lack_then_both_are_named() -> None:
-    """Everything that is missing, not only the first."""
-    assert finding(degrees_of_freedom=3.9, upper_points=5.0).missing == (
-        "4 degrees of freedom (there are 3.9)",
-        "an upper bound below 5 points (it is 5.00)",
     )

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.criteria.bounds import restricted_variance
-from harness.criteria.calibration import blind_spot_percent, calibrate
-from harness.criteria.units import genome_effect
+from harness.criteria.calibration import blind_spot_percent, bound_paired, calibrate
+from harness.criteria.units import count_paired, genome_effect
 
 Sizes = NDArray[np.int64]
 
@@ -115,3 +115,27 @@ def test_blind_spot_when_units_are_equal_then_follows_from_their_number(
     sizes = np.array([7] * n_units + [0])
 
     assert blind_spot_percent(sizes) == pytest.approx(percent, abs=0.05)
+
+
+def test_bounds_when_lineages_are_known_then_the_wider_of_both_kinds_counts() -> None:
+    """Losses that share a lineage weigh more than those of its single genomes."""
+    y, right, is_lost = np.arange(2000) % 2, np.arange(2000) % 2, np.arange(2000) < 40
+    genomes = [f"genome {i // 10}" for i in range(2000)]
+    lineages = [f"lineage {i // 40}" if i < 1800 else "" for i in range(2000)]
+    outcomes = count_paired(y, right, right ^ is_lost, groups=genomes, lineages=lineages)
+
+    found = bound_paired(outcomes, limit_drop=0.05)
+
+    by_genome, by_lineage = found.by_unit
+    assert [by_genome.effect.n_genomes, by_lineage.effect.n_genomes] == [200, 45 + 20]
+    assert found.widest is found.strictest is by_lineage
+    assert found.interval[1] == by_lineage.interval[1] > by_genome.interval[1]
+    assert found.interval[0] <= by_genome.interval[0] < 0.02
+
+
+def test_bounds_when_there_is_one_lineage_then_they_say_nothing() -> None:
+    """However many its genomes: others may be hit otherwise."""
+    y = np.ones(400, dtype=np.int64)
+    outcomes = count_paired(y, y, y, groups=np.arange(400) // 4, lineages=["one"] * 400)
+
+    assert bound_paired(outcomes, limit_drop=0.05).interval == (-1.0, 1.0)

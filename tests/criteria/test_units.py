@@ -204,9 +204,9 @@ def test_count_when_genomes_are_given_then_each_has_its_losses() -> None:
         [1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0], groups=pd.Series(["b", "a", "b", "a"])
     )
 
-    assert found.genomes.names == ("b", "a")
-    assert found.lost_by_genome.tolist() == [1, 1]
-    assert found.gained_by_genome.tolist() == [0, 1]
+    assert found.by_genome.units.names == ("b", "a")
+    assert found.by_genome.lost.tolist() == [1, 1]
+    assert found.by_genome.gained.tolist() == [0, 1]
     assert found.by_class == {
         "viral": {"n": 2, "baseline_right": 2, "lost": 2, "gained": 0},
         "nonviral": {"n": 2, "baseline_right": 1, "lost": 0, "gained": 1},

@@ -34,7 +34,7 @@ TRAITS = [
 
 
 def _records(
-    n_class: int = 1500, *, n_genomes: int = 250, n_nonviral: int | None = None
+    n_class: int = 1500, *, n_genomes: int = 750, n_nonviral: int | None = None
 ) -> pd.DataFrame:
     """Two classes of random windows; genomes differ in GC, lineages are a genome's number mod 5."""
     rng = np.random.default_rng(11)
@@ -85,7 +85,7 @@ def _states(found: Representativeness) -> dict[str, Outcome]:
 
 @pytest.fixture(scope="module")
 def records() -> pd.DataFrame:
-    """Return 1,500 records a class, of 250 genomes and 5 lineages each."""
+    """Return 1,500 records a class, of 750 genomes and 5 lineages each."""
     return _records()
 
 
@@ -230,6 +230,25 @@ def test_compare_when_there_is_one_lineage_then_it_passes(records: pd.DataFrame)
 
     assert (_check(found, "lineage").value, _check(found, "lineage share").value) == (0, 1)
     assert _states(found)["lineage share"] is Outcome.PASS
+
+
+@pytest.mark.parametrize(("n_others", "state"), [(2, Outcome.FAIL), (180, Outcome.INCONCLUSIVE)])
+def test_compare_when_a_twentieth_is_gone_then_it_does_not_pass(
+    n_others: int, state: Outcome
+) -> None:
+    """With more lineages each must be less likely by chance, and 225 test rows are too few."""
+    records = _records(2250)
+    rows = np.arange(len(records))
+    is_gone = rows % 20 == 0
+    lineage = np.where(is_gone, "gone", [f"other {i % n_others}" for i in rows])
+    key = np.random.default_rng(2).random(len(rows)) + is_gone
+
+    found = compare_distributions(records.assign(lineage=lineage), _lowest(records, key))
+
+    share = _check(found, "lineage share")
+    assert share.state is state
+    assert "gone" in share.detail
+    assert ("would do" in share.detail) is (state is Outcome.INCONCLUSIVE)
 
 
 def test_compare_when_a_lineage_has_one_row_in_the_test_set_then_passes(

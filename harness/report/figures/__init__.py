@@ -16,6 +16,7 @@ from harness.report.figures.decisions import (
 )
 from harness.report.figures.runs import draw_drop, draw_timing, draw_training, draw_trend
 from harness.report.figures.samples import draw_gc, draw_identity, draw_length, draw_lineages
+from harness.report.figures.seeds import draw_seeds
 from harness.report.figures.style import Source, new_figure, read_source, save_figure, style
 from harness.verdict.contents import Verdict
 
@@ -29,11 +30,12 @@ Draw = Callable[["Source", "Canvas"], str | None]
 
 # Each draws on an empty canvas and says in words what it shows; None where there is nothing.
 _FIGURES: dict[str, tuple[str, Draw]] = {
-    "confusion": ("Confusion matrices", draw_confusion),
+    "seeds": ("Accuracy drop by seed, on the test rows", draw_seeds),
     "roc": ("ROC curves", draw_roc),
     "precision-recall": ("Precision and recall", draw_precision_recall),
     "calibration": ("Calibration", draw_calibration),
     "scores": ("Scores, row by row", draw_scores),
+    "confusion": ("Confusion matrices", draw_confusion),
     "drop": ("Accuracy drop by lineage", draw_drop),
     "timing": ("Timed rounds", draw_timing),
     "lineages": ("Lineage shares, train and test", draw_lineages),
