@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.artifacts import ArtifactStore, digest_json, write_atomically
+from harness.artifacts import ArtifactStore, digest_json, explain_full_disk, write_atomically
 from harness.errors import ArtifactError
 
 
@@ -205,6 +206,54 @@ def test_write_atomically_when_writing_fails_then_the_old_file_stays(
 
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["verdict.json"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EFBIG, "File too large"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["disk", "limit", "in Rust"],
+)
+def test_obtain_when_the_disk_is_full_then_folder_and_room_are_named(
+    tmp_path: Path, error: Exception
+) -> None:
+    """Whatever library notices it, in whatever stage."""
+
+    def build(folder: Path) -> None:
+        with explain_full_disk(folder, needed_bytes=3_000_000):
+            raise error
+
+    with pytest.raises(ArtifactError, match=r"MB are free, 3 MB more are needed.*Free some space"):
+        ArtifactStore(tmp_path).obtain("kind", {}, build)
+    with pytest.raises(ArtifactError, match=r"kind: cannot be written to .*Free some space"):
+        ArtifactStore(tmp_path).obtain("kind", {}, lambda _: _raise(error))
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_obtain_when_other_things_lie_in_the_work_directory_then_they_do_not_matter(
+    tmp_path: Path,
+) -> None:
+    """A partial file, a folder of a file browser, an editor's copy, locks of runs that ended."""
+    store = ArtifactStore(tmp_path)
+    made = store.obtain("greeting", {"word": "hello"}, write_hello)
+    made.path.with_suffix(".partial").write_text("a file")
+    (made.path / ".hello.txt.swp").write_text("hullo")
+    for name in (".DS_Store", "0123456789abcdef.partial", "copy"):
+        (made.path.parent / name).mkdir()
+        (made.path.parent / name / "manifest.json").write_text("{")
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / f"{digest_json({'kind': 'other', 'inputs': {}})[:16]}.partial"
+    other.write_text("a file")
+
+    assert store.obtain("greeting", {"word": "hello"}, write_hello).is_reused
+    assert [found.path for found in store.find("greeting", lambda _: True)] == [made.path]
+    assert not store.obtain("other", {}, write_hello).is_reused
 
 
 @given(st.dictionaries(st.text(), st.integers()))

@@ -257,7 +257,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     require_brought(path)
     try:
         if path.suffix == ".parquet":
-            return read_parquet(path).to_pandas()
+            table: pd.DataFrame = read_parquet(path).to_pandas()
+            return table
         if path.name.endswith((".csv", ".csv.gz")):
             return _read_csv(path)
     except (OSError, ValueError) as error:  # pandas' and Arrow's too

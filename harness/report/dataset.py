@@ -62,7 +62,7 @@ def _checks_table(checks: list[Json]) -> Table:
 def _lineages_table(lineages: list[Json]) -> Table:
     by_p = sorted(lineages, key=lambda row: row["p"] or 0)
     return rows_table(
-        [_in_words(row) | {"lineage": row["lineage"] or "unknown"} for row in by_p],
+        [{**_in_words(row), "lineage": row["lineage"] or "unknown"} for row in by_p],
         title="Lineages, train against test (sampling units)",
         note="The least likely first.",
         heads=_LINEAGE_HEADS,

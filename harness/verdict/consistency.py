@@ -118,7 +118,7 @@ def _about_time(verdict: Verdict) -> Iterator[str]:
     """Yield where the ratio that was judged is not that of the timed rounds."""
     row, timing = verdict.rows.get("embedding-time"), verdict.timing
     baseline, candidate = timing.baseline_seconds, timing.candidate_seconds
-    if row is None or row.value is None or not (baseline and candidate and min(baseline)):
+    if row is None or row.value is None or not baseline or not candidate or 0 in baseline:
         return
     lowest, highest = min(candidate) / max(baseline), max(candidate) / min(baseline)
     if not lowest - ROUNDING <= float(row.value) <= highest + ROUNDING:

@@ -18,7 +18,22 @@ NESTED: Any = 1
 for _ in range(60):
     NESTED = [NESTED]
 # By kind: nothing, other types, numbers out of any range, what is nested too deeply.
-WRONG = (None, "x", "1e999999999", "\0", -1, 0, 1.5, 10**9, 10**200, True, [], {}, [None], NESTED)
+WRONG: tuple[Any, ...] = (
+    None,
+    "x",
+    "1e999999999",
+    "\0",
+    -1,
+    0,
+    1.5,
+    10**9,
+    10**200,
+    True,
+    [],
+    {},
+    [None],
+    NESTED,
+)
 DOCUMENTS = [reader for reader in READERS if reader.is_json]
 MOST_FIELDS = 150  # of one document; neighbours in lists are alike
 

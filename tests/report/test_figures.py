@@ -17,6 +17,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.patches import StepPatch
 
 from harness.artifacts import digest_file
 from harness.report.figures import Figure, draw_figures
@@ -158,7 +159,9 @@ def test_calibration_when_few_rows_have_a_score_then_they_share_a_bin() -> None:
     assert np.asarray(points.get_xdata()).tolist() == pytest.approx([0.01, 0.45, 0.99])
     low, high = bars.get_segments()[1][:, 1]
     assert (low, high) == pytest.approx((0.299, 0.701), abs=0.001)  # Wilson, 10 of 20
-    assert lower.patches[0].get_data().values.tolist() == [50, 20, 50]
+    (counts,) = lower.findobj(StepPatch)
+    assert isinstance(counts, StepPatch)
+    assert list(counts.get_data()[0]) == [50, 20, 50]
 
 
 @pytest.mark.parametrize(("draw", "left"), [(draw_roc, 0), (draw_precision_recall, 0.9)])

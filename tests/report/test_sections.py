@@ -264,7 +264,8 @@ def scale(name: str, value: str, limit: str, interval: tuple[str, str]) -> Scale
 def test_scale_when_the_limit_is_a_ceiling_then_what_passes_lies_left_of_it(value: str) -> None:
     """Wherever the value lies, it is on the picture, and on its side of the limit."""
     found = scale("accuracy-drop", value, "5", (value, "8"))
-    assert found.passing == (0, found.limit)
+    assert found.passing[0] == 0
+    assert found.passing[1] == found.limit
     assert 0 < found.limit < 100
     assert 0 < found.value < 100
     assert (found.value < found.limit) == (float(value) < 5)
@@ -276,7 +277,8 @@ def test_scale_when_the_limit_is_a_floor_then_the_interval_must_lie_right_of_it(
 ) -> None:
     """As for the baseline's accuracy: what counts is the lower end."""
     found = scale("baseline-sanity", "96", "55", (low, "98"))
-    assert found.passing == (found.limit, 100)
+    assert found.passing[0] == found.limit
+    assert found.passing[1] == 100
     assert found.interval is not None
     assert (found.interval[0] > found.limit) == passes
 

@@ -186,7 +186,7 @@ def _draw_curves(
         panels.append(inset)
     for side, (x, y) in curves.items():
         picks = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(int))
-        look = {"color": COLOURS[side], "linestyle": _LINES[side]}
+        look: dict[str, Any] = {"color": COLOURS[side], "linestyle": _LINES[side]}
         for panel in panels:
             panel.plot(x[picks], y[picks], **look, label=_legend(source, side, metric))
 
@@ -237,7 +237,7 @@ def _draw_dots(axes: Axes, x: Floats, y: Floats, *, is_viral: bool) -> None:
         "only the baseline right": (is_right[0] & ~is_right[1], COLOURS["baseline"], "o"),
         "only the candidate right": (~is_right[0] & is_right[1], COLOURS["candidate"], "D"),
     }
-    look: dict[str, Any] = {"s": min(LARGEST_DOT, DOTS_AREA / max(1, len(x))), "linewidths": 0}
+    area = min(LARGEST_DOT, DOTS_AREA / max(1, len(x)))
+    look: dict[str, Any] = {"s": area, "linewidths": 0, "alpha": 0.7, "rasterized": True}
     for name, (chosen, colour, marker) in kinds.items():
-        dots = {"color": colour, "marker": marker, "label": name, "alpha": 0.7}
-        axes.scatter(x[chosen], y[chosen], **dots, **look, rasterized=True)
+        axes.scatter(x[chosen], y[chosen], color=colour, marker=marker, label=name, **look)
