@@ -8,6 +8,7 @@ stand here and nowhere else. Whether what is named exists is found out by the st
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import types
 from dataclasses import dataclass, field
@@ -86,14 +87,14 @@ def _convert(hint: Any, value: Any, *, where: str, folder: Path) -> Any:
             raise ConfigError(f"{where}: expected a list of paths, got {value!r}")
         return tuple(_convert(Path, item, where=where, folder=folder) for item in value)
     if hint is Path:
-        return folder / _checked(str, value, where)
+        return folder / os.path.expanduser(_checked(str, value, where))  # noqa: PTH111 - never raises
     checked = _checked(hint, value, where)
     return _local_folder(checked, folder) if where.endswith(".model") else checked
 
 
 def _local_folder(model: Any, folder: Path) -> str:
     """Take a model for a folder beside the config if there is one of that name, else a hub id."""
-    local = folder / model
+    local = folder / os.path.expanduser(model)  # noqa: PTH111 - never raises
     return str(local) if local.is_dir() else str(model)
 
 
@@ -152,10 +153,13 @@ class DataConfig:
     windows: tuple[Path, ...] = ()  # genomes or *_chunkedN.fa, where the records are FASTA pairs
     test_fraction: Fraction = Fraction(1, 10)
     sampling_unit: str = "record"
+    test_ids: Path | None = None  # a test set that is brought; or "virnucpro", its own split
+    max_uncovered: Fraction = Fraction(1, 20)  # share of records without a vector that is brought
 
     def __post_init__(self) -> None:
         _require(bool(self.viral and self.nonviral), "data", "name at least one file per class")
         _require(0 < self.test_fraction < 1, "data.test_fraction", "must lie between 0 and 1")
+        _require(0 <= self.max_uncovered < 1, "data.max_uncovered", "must lie in [0, 1)")
         _require_one_of(self.sampling_unit, SAMPLING_UNITS, "data.sampling_unit")
 
 

@@ -68,6 +68,11 @@ def claim(config: pytest.Config, invocation: Invocation) -> None:
         raise pytest.UsageError(f"{error}; choose another with --report-dir DIR") from error
     config.add_cleanup(lock.release)
     config.stash[OPENING] = opening
+    if not __debug__:
+        raise pytest.UsageError(
+            "python -O and PYTHONOPTIMIZE remove the asserts that criteria are judged by; "
+            "run acceptance/ without them"
+        )
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "Task"]
 
 SECONDS_BETWEEN_LINES = 60.0  # of a stage that takes long, in a log
+LOG_COLUMNS = 120
 
 
 class Task(Protocol):
@@ -110,7 +111,10 @@ class _Tally:
         return self._line(f"{_count(self._done)} {self._unit} in {elapsed_seconds:.1f} s")
 
     def _line(self, text: str) -> str:
-        return f"{self._name}: {text}" + (f" ({self._note})" if self._note else "")
+        """Return a line of a log, without the note where that leaves no room for it."""
+        line = f"{self._name}: {text}"
+        noted = f"{line} ({self._note})" if self._note else line
+        return noted if len(noted) <= LOG_COLUMNS else line
 
 
 class _Lines:

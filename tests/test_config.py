@@ -87,6 +87,19 @@ def test_load_config_when_paths_are_relative_then_they_start_at_the_files_folder
     assert config.candidate.model == "org/name"
 
 
+def test_config_when_a_path_begins_with_a_tilde_then_it_is_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a shell would read it; a model's folder, too."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "esm").mkdir()
+    sides = {side: {"name": side, "model": "~/esm"} for side in ("baseline", "candidate")}
+    config = GateConfig.from_dict({"data": {"viral": ["~/v"], "nonviral": ["n"]}, **sides})
+
+    assert config.data.viral == (tmp_path / "v",)
+    assert config.baseline.model == str(tmp_path / "esm")
+
+
 @pytest.mark.parametrize(("attempts", "loose"), [(3, ()), (4, ("timing.attempts",))])
 def test_config_when_more_than_three_attempts_are_allowed_then_it_is_looser(
     attempts: int, loose: tuple[str, ...]

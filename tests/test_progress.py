@@ -48,6 +48,16 @@ def test_task_when_it_takes_long_then_a_line_a_minute_tells_the_time_left() -> N
     ]
 
 
+def test_task_when_the_note_leaves_no_room_then_the_line_ends_before_it() -> None:
+    """A log is read in 120 columns."""
+    stream = io.StringIO()
+
+    with Progress(stream).task("train", total=3, unit="steps") as task:
+        task.advance(3, note="loss " + 100 * "0")
+
+    assert re.fullmatch(r"train: 3 steps in \d+\.\d s\n", stream.getvalue())
+
+
 def test_task_when_live_then_the_bar_shows_name_and_note() -> None:
     """A terminal gets a moving bar."""
     stream = io.StringIO()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import typer
 from rich.console import Console
 
@@ -11,6 +14,7 @@ from harness.errors import HarnessError, MissingInput
 __all__ = ["app", "main"]
 
 COMMANDS = (
+    stages.taxonomy,
     stages.prepare,
     stages.split,
     stages.embed,
@@ -37,11 +41,17 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line; an expected error is one line and exit code 1."""
     try:
-        app()
+        app([_expand(argument) for argument in sys.argv[1:]])
     except MissingInput as error:
         _fail(f"{error.what}.\n{error.remedy}.")
     except HarnessError as error:
         _fail(str(error))
+
+
+def _expand(argument: str) -> str:
+    """Expand a ``~`` that the shell left, as in ``--work-dir=~/work``."""
+    option, equals, value = argument.rpartition("=") if argument[:1] == "-" else ("", "", argument)
+    return f"{option}{equals}{os.path.expanduser(value)}"  # noqa: PTH111 - never raises
 
 
 def _fail(message: str) -> None:

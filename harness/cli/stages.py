@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,15 +23,17 @@ from harness.errors import MissingInput
 from harness.invocation import find_root
 
 if TYPE_CHECKING:
-    from harness.config import ModelConfig
+    from harness.config import GateConfig, ModelConfig
     from harness.embedding.devices import Ranks
     from harness.embedding.embedder import Rows
     from harness.pipeline import Pipeline, Side
     from harness.pipeline.vectors import Embedded
     from harness.progress import Progress
+    from harness.training.foreign import Provenance
 
 __all__ = [
     "GATE_TOML",
+    "VERDICT",
     "WORK",
     "ConfigOption",
     "WorkOption",
@@ -41,6 +44,7 @@ __all__ = [
     "open_progress",
     "prepare",
     "split",
+    "taxonomy",
     "train",
 ]
 
@@ -60,7 +64,7 @@ WorkOption = Annotated[
     Path,
     typer.Option("--work-dir", callback=from_root, help="Where artifacts are kept.", metavar="DIR"),
 ]
-GATE_TOML, WORK = Path("gate.toml"), Path("work")
+GATE_TOML, WORK, VERDICT = Path("gate.toml"), Path("work"), Path("reports/verdict.json")
 
 
 def open_pipeline(gate_config: Path, work_dir: Path, *, ranks: Ranks | None = None) -> Pipeline:
@@ -73,13 +77,18 @@ def open_pipeline(gate_config: Path, work_dir: Path, *, ranks: Ranks | None = No
     """
     from harness.pipeline import Pipeline
 
-    if not gate_config.is_file():
+    config = load_gate_config(gate_config)
+    return Pipeline(config, work_dir, progress=open_progress(), ranks=ranks)
+
+
+def load_gate_config(path: Path) -> GateConfig:
+    """Return the settings in a file, or say that there is none."""
+    if not path.is_file():
         raise MissingInput(
-            f"There is no {gate_config}",
+            f"There is no {path}",
             remedy="Write one (see README.md), or name it with --gate-config",
         )
-    config = load_config(gate_config)
-    return Pipeline(config, work_dir, progress=open_progress(), ranks=ranks)
+    return load_config(path)
 
 
 def open_progress() -> Progress:
@@ -90,9 +99,10 @@ def open_progress() -> Progress:
 
 
 class Format(StrEnum):
-    """Who is to read it."""
+    """How a head is written."""
 
-    VIRNUCPRO = "virnucpro"
+    CHECKPOINT = "checkpoint"
+    MODULE = "module"
 
 
 class ExportedSide(StrEnum):
@@ -104,39 +114,91 @@ class ExportedSide(StrEnum):
 
 def export(
     source: Annotated[
-        Path, typer.Argument(help="A head (.safetensors), or a run's settings (gate.toml).")
+        Path,
+        typer.Argument(help="A verdict.json, for its head; a head; or a run's settings (.toml)."),
     ],
     target: Annotated[
         Path, typer.Argument(help="The file to write; for a run's embeddings, the folder.")
     ],
-    fmt: Annotated[Format, typer.Option("--format", help="Who is to read it.")] = Format.VIRNUCPRO,
+    fmt: Annotated[
+        Format,
+        typer.Option("--format", help="The dict with a version, or the whole pickled module."),
+    ] = Format.CHECKPOINT,
+    verdict: Annotated[
+        Path,
+        typer.Option("--verdict", callback=from_root, help="What authorises a head."),
+    ] = VERDICT,
+    unjudged: Annotated[
+        bool, typer.Option("--unjudged", help="Ask for no verdict; the file says so.")
+    ] = False,
+    history_lost: Annotated[
+        bool,
+        typer.Option("--history-lost", help="It is known that earlier verdicts were lost."),
+    ] = False,
     side: Annotated[
         ExportedSide, typer.Option("--side", help="Whose protein embeddings, of a run's.")
     ] = ExportedSide.CANDIDATE,
     work_dir: WorkOption = WORK,
 ) -> None:
-    """Write a head, or a run's embeddings, as VirNucPro takes it."""
+    """Write a head that a verdict authorises, or a run's embeddings, as VirNucPro takes them."""
     if not source.exists():
         raise MissingInput(
             f"There is no {source}",
-            remedy="Name a head, such as `harness train` prints, or the gate.toml of a run",
+            remedy="Name reports/verdict.json, a head that `harness train` made, or a gate.toml",
         )
     if source.is_dir():
         raise typer.BadParameter(
-            f"{source} is a folder; expected a head (.safetensors) or a run's settings (.toml)"
+            f"{source} is a folder; expected a verdict (.json), a head (.safetensors) or a run's "
+            "settings (.toml)"
         )
     if source.suffix == ".toml":
         _export_embeddings(open_pipeline(source, work_dir), side.value, target)
-    else:
-        _export_head(source, target)
-    typer.echo(f"{fmt}: {target}")
+        typer.echo(f"virnucpro: {target}")
+        return
+    if source.suffix == ".json":
+        source, verdict = _judged_head(source), source
+    provenance = None if unjudged else _judge(source, verdict, history_lost)
+    _export_head(source, target, fmt, provenance)
+    typer.echo(f"{fmt}: {target}, {'unjudged' if unjudged else f'authorised by {verdict}'}")
 
 
-def _export_head(source: Path, target: Path) -> None:
+def _judged_head(verdict: Path) -> Path:
+    from harness.verdict.verdict import find_judged, read_verdict
+
+    return find_judged(read_verdict(verdict), verdict)
+
+
+def _judge(source: Path, verdict_path: Path, history_lost: bool) -> Provenance:
+    """Return what is to be said of a head that a verdict authorises; raise of any other."""
+    from harness.training.foreign import Provenance
+    from harness.verdict.verdict import NotAuthorised, authorise, digest_verdict
+
+    try:
+        verdict = authorise(source, verdict_path, is_history_lost_known=history_lost)
+    except NotAuthorised as error:
+        remedy = "With --unjudged it is written all the same, and marked so"
+        raise NotAuthorised(f"{error}. {remedy}") from error
+    candidate = verdict.sides["candidate"]
+    return Provenance(
+        verdict_sha256=digest_verdict(verdict),
+        head_sha256=verdict.artifacts["checkpoint"].sha256,
+        model=candidate.model or "unknown",
+        model_sha256=candidate.model_sha256 or "unknown",
+        dtype=str(candidate.content.get("dtype", "unknown")),
+    )
+
+
+def _export_head(source: Path, target: Path, fmt: Format, provenance: Provenance | None) -> None:
     from harness.training.foreign import export_virnucpro
 
     written = datetime.fromtimestamp(source.stat().st_mtime, UTC)
-    export_virnucpro(source, target, training_date=written.date().isoformat())
+    export_virnucpro(
+        source,
+        target,
+        training_date=written.date().isoformat(),
+        provenance=provenance,
+        form=fmt.value,
+    )
 
 
 def _export_embeddings(pipeline: Pipeline, side: Side, target: Path) -> None:
@@ -184,6 +246,35 @@ def prepare(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) 
     folder = pipeline.samples.stored().path
     typer.echo((folder / "summary.txt").read_text(encoding="utf-8").rstrip())
     typer.echo(f"records: {folder}")
+
+
+def taxonomy(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="GenBank files, tables, NCBI's accession2taxid or assembly_summary, ICTV's VMR."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The table to write.")] = Path("taxonomy.tsv"),
+    taxdump: Annotated[
+        Path | None, typer.Option("--taxdump", help="NCBI's names.dmp, nodes.dmp, merged.dmp.")
+    ] = None,
+    gate_config: ConfigOption = GATE_TOML,
+) -> None:
+    """Write the taxonomy of the records in [data], from what NCBI and ICTV publish."""
+    from harness.artifacts import write_atomically
+    from harness.data import read_records
+    from harness.data.lineages import make_taxonomy
+
+    data = load_gate_config(gate_config).data
+    everything = Fraction(1)
+    found = read_records(
+        data.viral, data.nonviral, max_reject_share=everything, progress=open_progress()
+    )
+    accessions = set(found.records["accession"])
+    table = make_taxonomy(sources, accessions, taxdump=taxdump)
+    write_atomically(out, table.to_csv(sep="\t", index=False))
+    typer.echo(f"{out}: {len(table):,} of {len(accessions):,} accessions of the records")
 
 
 def split(

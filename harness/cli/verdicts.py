@@ -17,6 +17,7 @@ from rich.text import Text
 
 from harness.cli.stages import (
     GATE_TOML,
+    VERDICT,
     WORK,
     ConfigOption,
     WorkOption,
@@ -42,22 +43,22 @@ __all__ = [
 ]
 
 
-VERDICT, TINY = Path("reports/verdict.json"), Path("acceptance/profiles/tiny.toml")
-EMBEDDED_DATA = Path("acceptance/data")
+TINY = Path("acceptance/profiles/tiny.toml")
 _COLOURS = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
 
-def doctor(gate_config: ConfigOption = GATE_TOML) -> None:
-    """Say what this machine can run; exit 0 only if the gate could start."""
+def doctor(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) -> None:
+    """Open all that a run will open, and say what it will take; exit 0 only if it could start."""
     try:
-        from harness.pipeline.doctor import State, examine
+        from harness.pipeline.doctor import State
+        from harness.pipeline.outlook import examine
     except (ImportError, OSError) as error:  # OSError: a broken shared library
         typer.echo(f"The gate cannot start: a package does not load: {error}")
         typer.echo("Run `pip install -e .` in the project's folder")
         raise typer.Exit(1) from error
 
     console = Console(highlight=False)
-    checks = examine(gate_config)
+    checks = examine(gate_config, work_dir)
     if console.is_terminal:
         console.print(_tabulate(checks))
     else:
@@ -101,20 +102,21 @@ def rehearse(
         Size, typer.Option("--scale", help="The real shapes on a GPU, or a laptop's.")
     ] = Size.FULL,
     data: Annotated[
-        Path,
-        typer.Option("--data", callback=from_root, help="The embedded data set.", metavar="DIR"),
-    ] = EMBEDDED_DATA,
+        Path | None,
+        typer.Option("--data", help="Another data set than the embedded one.", metavar="DIR"),
+    ] = None,
 ) -> None:
-    """Write models with random weights, real sequences and a gate.toml, to rehearse production."""
-    from harness.pipeline.rehearsal import SCALES, write_kit
+    """Write models with random weights, sequences, a gate.toml and the gate, to rehearse with."""
+    from harness.pipeline.rehearsal import SCALES, SUITE, find_suite, write_kit
 
+    data = data or find_suite() / SUITE / "data"
     size = SCALES[scale.value]
     typer.echo(f"{folder}: {size.needed_bytes() / 1e9:.1f} GB")
     for path in write_kit(folder, size, data=data, progress=open_progress()):
         typer.echo(f"  {path.name}")
     typer.echo(
         "The weights are random: the gate will say REHEARSAL, and `harness verify` will refuse.\n"
-        f"Next: pytest acceptance/ -m gpu --gate-config {folder / 'gate.toml'}"
+        f"Next: cd {folder} && pytest acceptance/ -m gpu"
     )
 
 

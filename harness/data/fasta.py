@@ -173,7 +173,7 @@ def find_pair(prefix: Path) -> tuple[Path, Path]:
 
 
 def check_sequences_beside(
-    files: Sequence[Path], records: pd.DataFrame, *, ending: str, column: str
+    files: Sequence[Path], records: pd.DataFrame, *, endings: Sequence[str], column: str
 ) -> None:
     """Refuse embedding files that were made from other sequences than the records of their ids.
 
@@ -186,8 +186,8 @@ def check_sequences_beside(
         Embedding files.
     records : DataFrame
         A record table.
-    ending : str
-        How their names end, such as ``_ESM.pt``.
+    endings : sequence of str
+        How their names may end, such as ``_ESM.pt``.
     column : str
         What was embedded: ``nucleotides`` or ``protein``.
 
@@ -198,6 +198,7 @@ def check_sequences_beside(
     """
     own = records.set_index("id")[column]
     for file in files:
+        ending = next(one for one in endings if file.name.endswith(one))
         stem = file.name.removesuffix(ending)
         for source in filter(_is_there, (file.with_name(f"{stem}{e}") for e in _EMBEDDED_ENDINGS)):
             table = read_fasta(source).to_pandas().set_index("id")["sequence"].str.rstrip("*")

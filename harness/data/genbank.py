@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,20 @@ from Bio.GenBank.Scanner import GenBankScanner
 from Bio.SeqFeature import SeqFeature
 from Bio.SeqRecord import SeqRecord
 
+from harness.data.fasta import read_fasta
 from harness.data.inputs import list_files, open_input, open_text
 from harness.data.records import VIRAL_ENDINGS
-from harness.data.windows import WINDOW_BASES, extract_fragments
+from harness.data.windows import WINDOW_BASES, cut_windows, extract_fragments, open_frames
 from harness.errors import DataError, MissingInput
 
 __all__ = [
+    "DOMAINS",
     "GenBankEntry",
     "choose_lineage",
+    "cut_unannotated",
     "genbank_files",
     "is_genbank",
+    "is_named_genbank",
     "read_genbank",
     "read_genomes",
 ]
@@ -41,7 +46,7 @@ _ENDINGS = tuple(
     for packed in ("", ".gz")
 )
 # As ICTV names families of viruses, viroids and satellites.
-_DOMAINS = {
+DOMAINS = {
     "Viruses": "virus",
     "Bacteria": "bacterium",
     "Archaea": "archaeon",
@@ -174,7 +179,7 @@ def genbank_files(path: Path) -> tuple[Path, ...]:
     """
     if not path.is_dir():
         return (path,)
-    files = tuple(file for file in list_files(path) if _is_named_genbank(file))
+    files = tuple(file for file in list_files(path) if is_named_genbank(file))
     if not files:
         raise MissingInput(
             f"{path} holds no GenBank file; looked for {', '.join(_ENDINGS)}",
@@ -183,7 +188,8 @@ def genbank_files(path: Path) -> tuple[Path, ...]:
     return files
 
 
-def _is_named_genbank(file: Path) -> bool:
+def is_named_genbank(file: Path) -> bool:
+    """Tell a GenBank file by its name, in any case, packed or not."""
     return file.name.lower().endswith(_ENDINGS)
 
 
@@ -230,7 +236,7 @@ def _source_kind(record: SeqRecord) -> str:
     source = str(notes.get("source", "")).split()
     if source and source[0] in _ORGANELLES:
         return _ORGANELLES[source[0]]
-    kind = _DOMAINS.get("".join(_taxa(record)[:1]), "")
+    kind = DOMAINS.get("".join(_taxa(record)[:1]), "")
     if kind == "virus" and notes.get("data_file_division") == _PHAGE_DIVISION:
         return "phage"
     return "plasmid" if kind == "bacterium" and _PLASMID.search(record.description) else kind
@@ -278,13 +284,13 @@ def _translate(path: Path, record: SeqRecord, feature: SeqFeature) -> str:
             ) from error
 
 
-def read_genomes(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
-    """Read the records of a GenBank file, or of all GenBank files below a folder.
+def read_genomes(files: Sequence[Path]) -> tuple[pa.Table, tuple[str, ...]]:
+    """Read the records of GenBank files.
 
     Parameters
     ----------
-    path : Path
-        A plain or gzip file, or a folder of them.
+    files : sequence of Path
+        Plain or gzip, at least one.
 
     Returns
     -------
@@ -302,7 +308,8 @@ def read_genomes(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     """
     seen: dict[str, bool] = {}
     rows: list[tuple[str, ...]] = []
-    for entry in read_genbank(path):
+    path = files[0] if len(files) == 1 else files[0].parent
+    for entry in chain.from_iterable(map(read_genbank, files)):
         if entry.accession in seen:
             raise DataError(f"{path}: {entry.accession} stands there twice. Keep one copy")
         seen[entry.accession] = entry.is_translated_here
@@ -313,13 +320,7 @@ def read_genomes(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
             "with CDS features, or the records as FASTA pairs"
         )
     names = ("id", "nucleotides", "protein", "lineage", "genome", "source_kind")
-    columns = zip(*rows, strict=True)
-    table = {
-        name: pa.chunked_array([pa.array(column, pa.large_string())])
-        for name, column in zip(names, columns, strict=True)
-    }
-    source = pa.DictionaryArray.from_arrays(np.zeros(len(rows), dtype=np.int32), [str(path)])
-    found = pa.table({**table, "source": source, "row": np.arange(1, len(rows) + 1)})
+    found = _table(path, names, rows)
     translated = [accession for accession, is_translated_here in seen.items() if is_translated_here]
     return found, tuple(_notes(path, translated))
 
@@ -337,7 +338,47 @@ def _notes(path: Path, translated: list[str]) -> Iterator[str]:
             f"{translated[0]}; their coding sequences were translated. VirNucPro makes no records "
             "of them"
         )
-    if path.is_dir():
-        for file in list_files(path):
-            if not _is_named_genbank(file):
-                yield f"passed over, since its name is no GenBank file's: {file}"
+
+
+def cut_unannotated(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
+    """Read the records of a FASTA file of genomes: every frame without a stop, as for prediction.
+
+    Returns
+    -------
+    tuple of (pyarrow.Table, tuple of str)
+        ``id``, ``nucleotides``, ``protein``, ``source`` and ``row`` (from 1); and lines that a
+        person should read.
+
+    Raises
+    ------
+    MissingInput, DataError
+        If the file cannot be read, or no window has a frame without a stop.
+    """
+    table = read_fasta(path)
+    rows = [
+        (fragment.id, fragment.nucleotides, fragment.protein)
+        for name, sequence in zip(*table.to_pydict().values(), strict=True)
+        for number, window in cut_windows(sequence)
+        if not window.strip("ACGT")
+        for fragment in open_frames(name, number, window)
+    ]
+    if not rows:
+        raise DataError(
+            f"{path}: no window of {WINDOW_BASES} bp of A, C, G and T has a frame without a stop. "
+            "Expected the nucleotides of genomes"
+        )
+    note = (
+        f"{path}: no annotation, so each of {len(rows):,} frames without a stop is a record, as "
+        "VirNucPro predicts; it trains on frames within annotated proteins alone. With the GenBank "
+        "file those are taken"
+    )
+    return _table(path, ("id", "nucleotides", "protein"), rows), (note,)
+
+
+def _table(path: Path, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> pa.Table:
+    columns = {
+        name: pa.chunked_array([pa.array(column, pa.large_string())])
+        for name, column in zip(names, zip(*rows, strict=True), strict=True)
+    }
+    source = pa.DictionaryArray.from_arrays(np.zeros(len(rows), dtype=np.int32), [str(path)])
+    return pa.table({**columns, "source": source, "row": np.arange(1, len(rows) + 1)})

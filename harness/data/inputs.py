@@ -242,8 +242,8 @@ def list_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-def require_files(folder: Path, ending: str) -> tuple[Path, ...]:
-    """Return the files below a folder whose names end so, as ``list_files``; at least one.
+def require_files(folder: Path, ending: str, *others: str) -> tuple[Path, ...]:
+    """Return the files below a folder whose names end in one of these; at least one.
 
     Raises
     ------
@@ -252,10 +252,12 @@ def require_files(folder: Path, ending: str) -> tuple[Path, ...]:
     DataError
         As ``list_files``.
     """
-    files = tuple(file for file in list_files(folder) if file.name.endswith(ending))
+    endings = (ending, *others)
+    files = tuple(file for file in list_files(folder) if file.name.endswith(endings))
     if not files:
         raise MissingInput(
-            f"{folder} holds no *{ending} file", remedy="Name the folder that holds them"
+            f"{folder} holds no *{' or *'.join(endings)} file",
+            remedy="Name the folder that holds them",
         )
     return files
 

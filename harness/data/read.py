@@ -1,8 +1,7 @@
 """From the files that users have to the record table: every row is a record or has a reason.
 
-Finds what each input is (FASTA pair, annotated genomes, record table), labels it by the list it
-stands in, decides by columns which rows can be records, and joins the taxonomy. How a FASTA or
-GenBank file is read is the business of those modules.
+Labels each input by the list it stands in, decides by columns which rows can be records, and joins
+the taxonomy. What an input is, and how a FASTA or GenBank file is read, other modules know.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from harness.data.fasta import find_pair, pair_halves, read_fasta
-from harness.data.genbank import genbank_files, read_genomes
+from harness.data.fasta import pair_halves, read_fasta
+from harness.data.genbank import cut_unannotated, read_genomes
 from harness.data.inputs import open_input, read_parquet, refuse_repeated, size_megabytes
 from harness.data.records import RECORD_COLUMNS, RecordSet
+from harness.data.sources import Source, find_sources
 from harness.data.taxonomy import join_taxonomy, read_taxonomy
 from harness.errors import DataError
 from harness.progress import Progress, Task
@@ -32,14 +32,12 @@ from harness.progress import Progress, Task
 __all__ = [
     "ACCEPTED",
     "MAX_REJECT_SHARE",
-    "TABLE_ENDINGS",
     "Reasons",
     "find_faults",
     "find_repeats",
     "printable",
     "read_records",
     "read_table",
-    "source_files",
 ]
 
 
@@ -230,7 +228,6 @@ def _column(path: Path, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 MAX_REJECT_SHARE = Fraction(1, 100)  # more than a stray row: the input is not what it should be
 
-TABLE_ENDINGS = (".parquet", ".csv")
 # NC_029549.1_chunk_3R2
 _RECORD_ID = r"^(?P<accession>.+)_chunk_(?P<window>\d{1,9})(?P<frame>[FR][123])$"
 
@@ -249,9 +246,11 @@ def read_records(
     ----------
     viral, nonviral : sequence of path
         Each is what the names of a FASTA pair begin with (``PREFIX_nucleotide.fa`` and
-        ``PREFIX_protein.fa`` or ``.faa``, ``.fasta``; plain or gzip), a GenBank file or a folder
-        of those (cut into windows as VirNucPro prepares its training data), or a record table
-        (``.parquet``, ``.csv``). The list gives the label.
+        ``PREFIX_protein.fa`` or ``.faa``, ``.fasta``; plain or gzip; or folders of chunks,
+        ``PREFIX_nucleotide/`` and ``PREFIX_protein/``), a GenBank file (cut into windows as
+        VirNucPro prepares its training data), a FASTA file of genomes (every frame without a stop
+        is a record), a record table (``.parquet``, ``.csv``), or a folder or glob of those. The
+        list gives the label.
     taxonomy : path, optional
         See ``read_taxonomy``. Without it, and for accessions it does not hold, the lineage and the
         source kind are "" and each accession is a genome of its own.
@@ -280,10 +279,18 @@ def read_records(
     nucleotides or protein, bases other than ACGT, a stop or a character that is no residue in the
     protein. Of rows with one id the first is kept if all are identical, otherwise none.
     """
-    inputs = [(Path(path), 1) for path in viral] + [(Path(path), 0) for path in nonviral]
-    _refuse_repeated_inputs([path for path, _ in inputs])
+    inputs: list[tuple[Source, int]] = []
+    passed_over: list[str] = []
+    for path, label in [(path, 1) for path in viral] + [(path, 0) for path in nonviral]:
+        sources, lines = find_sources(Path(path))
+        inputs += [(source, label) for source in sources]
+        passed_over += lines
+    if not inputs:
+        raise ValueError("name at least one input")
+    files = [file for source, _ in inputs for file in source.files]
+    total = sum(map(size_megabytes, files))
+    _refuse_repeated_inputs(files)
     known = None if taxonomy is None else read_taxonomy(Path(taxonomy))
-    total = sum(size_megabytes(file) for path, _ in inputs for file in source_files(path))
     with (progress or Progress()).task("reading records", total=total, unit="MB") as task:
         rows, rejected, notes = _read_all(inputs, task)
     records, unknown_accessions = join_taxonomy(rows, known)
@@ -291,43 +298,26 @@ def read_records(
         records=records.select(list(RECORD_COLUMNS)).to_pandas(),
         rejected=rejected,
         unknown_accessions=unknown_accessions,
-        notes=notes,
+        notes=(*passed_over, *notes),
     )
     record_set.check_rejects(max_reject_share)
     record_set.check_classes()
     return record_set
 
 
-def source_files(path: Path) -> tuple[Path, ...]:
-    """Return the files that one input of ``read_records`` stands for.
-
-    Raises
-    ------
-    MissingInput
-        If they are not there; the message says which names were looked for.
-    DataError
-        If they cannot be told apart, or a folder cannot be read.
-    """
-    if path.suffix in TABLE_ENDINGS:
-        return (path,)
-    return genbank_files(path) if path.exists() else find_pair(path)
-
-
-def _refuse_repeated_inputs(paths: list[Path]) -> None:
-    if not paths:
-        raise ValueError("name at least one input")
-    for path, count in Counter(path.resolve() for path in paths).items():
+def _refuse_repeated_inputs(files: Sequence[Path]) -> None:
+    for path, count in Counter(path.resolve() for path in files).items():
         if count > 1:
             raise DataError(f"{path} is named {count} times as input. Name it once")
 
 
 def _read_all(
-    inputs: list[tuple[Path, int]], task: Task
+    inputs: Sequence[tuple[Source, int]], task: Task
 ) -> tuple[pa.Table, pd.DataFrame, tuple[str, ...]]:
     accepted, rejected = [], []
     notes: list[str] = []
-    for path, label in inputs:
-        rows, lines = _read_rows(path, label, task)
+    for source, label in inputs:
+        rows, lines = _read_rows(source, label, task)
         notes += lines
         good, bad = _divide(rows, find_faults(rows))
         accepted.append(_with_origin(good))
@@ -337,19 +327,20 @@ def _read_all(
     return rows, pd.concat([*rejected, repeated], ignore_index=True), tuple(notes)
 
 
-def _read_rows(path: Path, label: int, task: Task) -> tuple[pa.Table, tuple[str, ...]]:
-    files = source_files(path)
+def _read_rows(source: Source, label: int, task: Task) -> tuple[pa.Table, tuple[str, ...]]:
+    files = source.files
     notes: tuple[str, ...] = ()
-    if path.suffix in TABLE_ENDINGS:
-        rows = read_table(path, label=label)
-        task.advance(size_megabytes(path))
-    elif path.exists():
-        rows, notes = read_genomes(path)
-        task.advance(sum(map(size_megabytes, files)))
-    else:
+    if source.kind == "pair":
         nucleotides, proteins = (read_fasta(file, task=task) for file in files)
-        sources = (str(files[0]), str(files[1]))
-        rows = pair_halves(nucleotides, proteins, sources=sources)
+        rows = pair_halves(nucleotides, proteins, sources=(str(files[0]), str(files[1])))
+    else:
+        if source.kind == "table":
+            rows = read_table(files[0], label=label)
+        elif source.kind == "genbank":
+            rows, notes = read_genomes(files)
+        else:
+            rows, notes = cut_unannotated(files[0])
+        task.advance(sum(map(size_megabytes, files)))
     rows = _without_end_stops(rows)
     return rows.append_column("label", pa.array(np.full(len(rows), label, dtype=np.int8))), notes
 

@@ -6,7 +6,7 @@ into it is the readers' work, cutting genomes that of ``windows``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -109,6 +109,26 @@ class RecordSet:
                 f"{self._rejects()}, more than the limit of {float(limit):.2%}. For example: "
                 f"{_example(self.rejected)}. Correct the input, or raise the limit to see all"
             )
+
+    def covered_by(self, ids: pd.Index[str], folder: Path) -> RecordSet:
+        """Return the same rows, of which those without a vector in a folder are rejected.
+
+        Their source is the folder, and their row 0.
+        """
+        is_covered = self.records["id"].isin(ids)
+        lacking = pd.DataFrame(
+            {
+                "source": str(folder),
+                "row": 0,
+                "id": self.records["id"][~is_covered],
+                "reason": "no vector in the embeddings that are brought",
+            }
+        )
+        return replace(
+            self,
+            records=self.records[is_covered].reset_index(drop=True),
+            rejected=pd.concat([self.rejected, lacking], ignore_index=True),
+        )
 
     def check_classes(self) -> None:
         """Raise DataError if the sources of over half of the known records are of the other class.

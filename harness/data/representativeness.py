@@ -255,7 +255,7 @@ def compare_distributions(
     is_test: Mask,
     *,
     sampling_unit: str = "record",
-    test_fraction: str | float | Fraction = "0.10",
+    test_fraction: str | float | Fraction | None = "0.10",
     seed: int = 0,
     n_redraws: int = N_REDRAWS,
     units: IntArray | None = None,
@@ -325,7 +325,7 @@ def compare_traits(
     units: IntArray,
     *,
     sampling_unit: str = "record",
-    test_fraction: str | float | Fraction = "0.10",
+    test_fraction: str | float | Fraction | None = "0.10",
     seed: int = 0,
     n_redraws: int = N_REDRAWS,
 ) -> Representativeness:
@@ -333,7 +333,7 @@ def compare_traits(
 
     For many splits of the same records; see ``compare_distributions``.
     """
-    fraction = exact_fraction(test_fraction)
+    fraction = None if test_fraction is None else exact_fraction(test_fraction)
     samples = {label: _sample(traits, is_test, units, fraction, label) for label in _CLASSES}
     n_checks = sum(count_fallible(sample.traits) for sample in samples.values())
     rules = _rules(sampling_unit, n_checks, n_redraws)
@@ -349,7 +349,7 @@ def compare_traits(
     checks += report_class(_sample(traits, is_test, units, fraction, "both"), rules, rngs[-1])
     return Representativeness(
         sampling_unit=sampling_unit,
-        test_fraction=str(test_fraction),
+        test_fraction=str(test_fraction or Fraction(int(is_test.sum()), len(is_test))),
         seed=seed,
         n_redraws=n_redraws,
         n_checks=n_checks,
@@ -370,9 +370,10 @@ def _rules(sampling_unit: str, n_checks: int, n_redraws: int) -> Rules:
 
 
 def _sample(
-    traits: Traits, is_test: Mask, units: IntArray, fraction: Fraction, label: SampledClass
+    traits: Traits, is_test: Mask, units: IntArray, fraction: Fraction | None, label: SampledClass
 ) -> ClassSample:
     rows = np.arange(len(is_test)) if label == "both" else np.flatnonzero(traits.label == label)
     own_units = np.unique(units[rows], return_inverse=True)[1]
+    fraction = fraction or Fraction(int(is_test[rows].sum()), len(rows))
     draw = ClassDraw(is_test=is_test[rows], units=own_units, fraction=fraction)
     return ClassSample(label=label, traits=traits.take(rows), draw=draw)

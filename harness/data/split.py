@@ -24,7 +24,7 @@ from harness.data.groups import Codes, is_in, order_by_id, sampling_units, seque
 from harness.data.inputs import read_parquet
 from harness.data.records import check_records
 from harness.documents import exact_number, read_json
-from harness.errors import ArtifactError, HarnessError
+from harness.errors import ArtifactError, DataError, HarnessError
 
 __all__ = [
     "ClassCount",
@@ -239,6 +239,8 @@ class Split:
         Seed of the draw.
     counts : tuple of ClassCount
         Target and actual rows of each class.
+    is_brought : bool
+        Whether the test ids were named, and only validation was drawn.
     """
 
     train: pd.Series
@@ -249,6 +251,7 @@ class Split:
     validation_fraction: Fraction
     seed: int
     counts: tuple[ClassCount, ...]
+    is_brought: bool = False
 
     def masks(self, ids: pd.Series) -> RowMasks:
         """Say for each of a table's ids, in the table's order, which part it belongs to."""
@@ -260,7 +263,8 @@ class Split:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings, counts and id digests as plain JSON values."""
-        return {
+        brought = {"brought": True} if self.is_brought else {}
+        return brought | {
             "sampling_unit": self.sampling_unit,
             "test_fraction": str(self.test_fraction),
             "validation_fraction": str(self.validation_fraction),
@@ -298,6 +302,7 @@ class Split:
                 validation_fraction=exact_number(settings["validation_fraction"]),
                 seed=settings["seed"],
                 counts=tuple(ClassCount(**count) for count in settings["counts"]),
+                is_brought=settings.get("brought", False),
             )
             expected = settings["ids_sha256"]
         except (OSError, ValueError, KeyError, TypeError, HarnessError) as error:
@@ -317,6 +322,7 @@ def draw_split(
     sampling_unit: str = "record",
     seed: int = 42,
     validation_fraction: str | float | Fraction = "0.10",
+    test_ids: pd.Series[str] | None = None,
 ) -> Split:
     """Draw train, validation and test at random within each class.
 
@@ -333,6 +339,8 @@ def draw_split(
         The same seed gives the same ids, however rows and files are ordered.
     validation_fraction : str, float or Fraction
         Share of each class of the training part to stop training by.
+    test_ids : Series of str, optional
+        The test set, where it is not to be drawn; its shares are what is aimed at then.
 
     Returns
     -------
@@ -345,7 +353,8 @@ def draw_split(
     ValueError
         For a fraction outside (0, 1), or an unknown sampling unit.
     DataError
-        If the table is not a valid record table, or genomes are drawn and one is unknown.
+        If the table is not a valid record table, genomes are drawn and one is unknown, or the test
+        ids are no records or leave a class without a part.
 
     Notes
     -----
@@ -357,8 +366,15 @@ def draw_split(
     test_seed, validation_seed = np.random.SeedSequence(seed).spawn(2)
 
     tester = Sampler(records, test_fraction, units=units)
-    test_units = tester.draw_units(np.random.default_rng(test_seed))
-    is_test = test_units[units]
+    fraction = exact_fraction(test_fraction)
+    if test_ids is None:
+        test_units = tester.draw_units(np.random.default_rng(test_seed))
+        is_test = test_units[units]
+    else:
+        is_test = _find_brought(records, test_ids)
+        test_units = np.isin(np.arange(tester.unit_rows.shape[1]), units[is_test])
+        tester.targets = np.bincount(records["label"][is_test], minlength=N_CLASSES)
+        fraction = Fraction(int(is_test.sum()), len(records))
 
     remaining = records.loc[~is_test, ["label"]]
     validator = Sampler(remaining, validation_fraction, units=units[~is_test])
@@ -369,11 +385,28 @@ def draw_split(
     return Split(
         **{part: _ids_in_order(records, order, getattr(masks, part)) for part in PARTS},
         sampling_unit=sampling_unit,
-        test_fraction=exact_fraction(test_fraction),
+        test_fraction=fraction,
         validation_fraction=exact_fraction(validation_fraction),
         seed=seed,
+        is_brought=test_ids is not None,
         counts=_count(records["label"].to_numpy(), masks, tester, validator, test_units),
     )
+
+
+def _find_brought(records: pd.DataFrame, test_ids: pd.Series[str]) -> Mask:
+    """Return which rows are named; all ids have to be records, and both parts hold both classes."""
+    unknown = test_ids[~is_in(test_ids, records["id"])]
+    if len(unknown):
+        raise DataError(
+            f"{len(unknown):,} of {len(test_ids):,} ids of the test set that is brought are no "
+            f"records, such as {', '.join(map(repr, unknown[:3]))}. Name their files in [data], or "
+            "leave out those that stand in rejected.csv"
+        )
+    is_test = is_in(records["id"], test_ids)
+    for is_part, name in ((is_test, "test set that is brought"), (~is_test, "rest")):
+        if absent := {0, 1} - set(records["label"][is_part]):
+            raise DataError(f"the {name} has no record of label {absent.pop()}. Bring both classes")
+    return is_test
 
 
 def _count(

@@ -21,7 +21,13 @@ from harness.data.genbank import choose_lineage, is_genbank, read_genbank
 from harness.data.inputs import open_text
 from harness.errors import DataError
 
-__all__ = ["TAXONOMY_COLUMNS", "join_taxonomy", "read_taxonomy"]
+__all__ = [
+    "TAXONOMY_COLUMNS",
+    "column_name",
+    "join_taxonomy",
+    "read_taxonomy",
+    "table_rows",
+]
 
 TAXONOMY_COLUMNS = ("accession", "lineage", "genome", "source_kind")
 
@@ -39,7 +45,7 @@ _MIN_KNOWN_SHARE = Fraction(1, 2)
 _SHOWN = 3
 _NUMBERS = (
     f"Give a table {_LAYOUT}. One of taxon numbers (NCBI's accession2taxid) says nothing without "
-    "the names of the taxa"
+    "the names of the taxa: `harness taxonomy` puts both together"
 )
 
 
@@ -162,7 +168,7 @@ def _from_genbank(path: Path) -> Iterator[tuple[str, ...]]:
 
 
 def _from_table(path: Path) -> Iterator[tuple[str, ...]]:
-    rows = _rows(path)
+    rows = table_rows(path)
     first = next(rows, (0, []))
     if _is_header(first[1]):
         columns, width = _columns_by_name(path, first[1]), len(first[1])
@@ -184,7 +190,7 @@ def _from_table(path: Path) -> Iterator[tuple[str, ...]]:
 
 
 def _columns_by_name(path: Path, header: list[str]) -> dict[str, int]:
-    names = [_normalised(name) for name in header]
+    names = [column_name(name) for name in header]
     columns = {
         column: names.index(known[0])
         for column, aliases in _NAMES.items()
@@ -200,14 +206,15 @@ def _columns_by_name(path: Path, header: list[str]) -> dict[str, int]:
 
 
 def _is_header(fields: list[str]) -> bool:
-    return len(fields) > 1 and not _ALL_NAMES.isdisjoint(map(_normalised, fields))
+    return len(fields) > 1 and not _ALL_NAMES.isdisjoint(map(column_name, fields))
 
 
-def _normalised(name: str) -> str:
+def column_name(name: str) -> str:
+    """Return a column's name in lower case with underscores."""
     return re.sub(r"[ .\-]", "_", name.lower())
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the fields of each line that is no comment, but for a header's."""
     delimiter = ""
     with open_text(path) as (lines, _):

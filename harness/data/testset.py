@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -17,13 +19,16 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from harness.artifacts import digest_file, write_atomically
+from harness.artifacts import digest_file, digest_json, write_atomically
+from harness.data.fasta import read_fasta
 from harness.data.groups import order_by_id
+from harness.data.inputs import list_files, open_text
 from harness.data.split import Split, draw_split, exact_fraction
+from harness.data.virnucpro import MERGED_ENDING, read_embeddings, read_merged, read_merged_folder
 from harness.documents import read_json
-from harness.errors import ArtifactError, DataError
+from harness.errors import ArtifactError, DataError, MissingInput
 
-__all__ = ["StoredTestSet", "obtain_test_set"]
+__all__ = ["StoredTestSet", "obtain_test_set", "read_test_ids"]
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 4 << 30  # it lists the ids
@@ -62,6 +67,7 @@ def obtain_test_set(
     sampling_unit: str = "record",
     seed: int = 42,
     validation_fraction: str | float | Fraction = "0.10",
+    test_ids: pd.Series[str] | None = None,
     redraw: bool = False,
 ) -> StoredTestSet:
     """Return the test set that stands in a directory; draw it if there is none.
@@ -72,7 +78,7 @@ def obtain_test_set(
         A record table.
     directory : Path
         The test set's own directory; several processes may ask at once.
-    test_fraction, sampling_unit, seed, validation_fraction
+    test_fraction, sampling_unit, seed, validation_fraction, test_ids
         As for ``draw_split``.
     redraw : bool
         Replace a set that was drawn from other records or with other settings. Its files stay,
@@ -93,11 +99,14 @@ def obtain_test_set(
         "n_records": len(records),
         "records_sha256": _digest_labels(records),
     }
+    if test_ids is not None:
+        test_ids = test_ids.sort_values(ignore_index=True)
+        request["test_ids_sha256"] = digest_json(test_ids.tolist())
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / ".lock"):
         manifest = _read_manifest(directory)
         if manifest is None:
-            return _draw(records, directory, request, seeds_tried=[])
+            return _draw(records, directory, request, test_ids, seeds_tried=[])
         if manifest["request"] == request:
             try:
                 return _reuse(records, directory, manifest)
@@ -107,14 +116,19 @@ def obtain_test_set(
         if not redraw:
             raise ArtifactError(_refusal(directory, manifest["request"], request))
         tried = [*manifest["seeds_tried"], manifest["request"].get("seed")]
-        return _draw(records, directory, request, seeds_tried=tried)
+        return _draw(records, directory, request, test_ids, seeds_tried=tried)
 
 
 def _draw(
-    records: pd.DataFrame, directory: Path, request: dict[str, Any], *, seeds_tried: list[int]
+    records: pd.DataFrame,
+    directory: Path,
+    request: dict[str, Any],
+    test_ids: pd.Series[str] | None,
+    *,
+    seeds_tried: list[int],
 ) -> StoredTestSet:
     settings = ("test_fraction", "sampling_unit", "seed", "validation_fraction")
-    split = draw_split(records, **{name: request[name] for name in settings})
+    split = draw_split(records, test_ids=test_ids, **{name: request[name] for name in settings})
     fasta = _render(records, split)
     folder = directory / f"draw_{len(seeds_tried) + 1}"
     partial = folder.with_suffix(".partial")
@@ -129,6 +143,7 @@ def _draw(
         "draw": folder.name,
         "request": request,
         "seeds_tried": seeds_tried,
+        "brought": split.is_brought,
         "counts": [asdict(count) for count in split.counts],
         "ids_sha256": split.id_digests(),
         "files": files,
@@ -222,3 +237,92 @@ def _digest_labels(records: pd.DataFrame) -> str:
     ids, labels = records["id"].iloc[order].tolist(), records["label"].to_numpy()[order].tolist()
     lines = (f"{name}\t{label}\n" for name, label in zip(ids, labels, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+# The name of the split that VirNucPro's train.py makes, and what it makes it with.
+VIRNUCPRO_SPLIT = "virnucpro"
+_FIRST_FOLDER, _SHUFFLING_SEED, _TEST_PART = "viral.1.1_merged", 42, 10
+_FASTA_ENDINGS = (".fa", ".faa", ".fasta", ".fna", ".fa.gz", ".faa.gz", ".fasta.gz", ".fna.gz")
+
+
+def read_test_ids(path: Path, *, features: Path | None = None) -> pd.Series[str]:
+    """Read the ids of a test set that is brought.
+
+    Parameters
+    ----------
+    path : Path
+        Ids, one a line, or a table with a column ``id``; FASTA; a folder such as VirNucPro's
+        ``test_set/``, with FASTA files or ``.pt`` files in it; or, where there is no such file,
+        ``virnucpro``: the rows that its train.py tests on.
+    features : Path, optional
+        The folder of merged files whose rows VirNucPro's own split numbers.
+
+    Returns
+    -------
+    Series of str
+        No two alike.
+
+    Raises
+    ------
+    MissingInput
+        If nothing is there, or VirNucPro's split is asked for without its merged files.
+    DataError
+        If a file cannot be read.
+    """
+    if path.name == VIRNUCPRO_SPLIT and not path.exists():
+        if features is None:
+            raise MissingInput(
+                f'test_ids = "{VIRNUCPRO_SPLIT}" needs the merged files that train.py read',
+                remedy="Set `features` of a side to their folder, or name a file of ids",
+            )
+        ids = _virnucpro_test_ids(features)
+    elif path.is_dir():
+        ids = [name for file in list_files(path) for name in _ids_of(file)]
+    else:
+        ids = _ids_of(path) if path.name.endswith(_FASTA_ENDINGS) else _listed_ids(path)
+    if not ids:
+        raise MissingInput(
+            f"{path} holds no ids of a test set",
+            remedy="Taken are ids, one a line or in a column `id`, FASTA files, and folders of "
+            "FASTA files, *_merged.pt or embedding files",
+        )
+    return pd.Series(ids, dtype="str").drop_duplicates().reset_index(drop=True)
+
+
+def _virnucpro_test_ids(folder: Path) -> list[str]:
+    """Return the first tenth of all merged rows, as train.py lists and shuffles them."""
+    files = sorted(
+        read_merged_folder(folder),
+        key=lambda file: (
+            file.path.parent.name != _FIRST_FOLDER,
+            file.path.parent.name,
+            file.path.name,
+        ),
+    )
+    ids = [name for file in files for name in file.ids]
+    numbers = list(range(len(ids)))
+    random.Random(_SHUFFLING_SEED).shuffle(numbers)  # noqa: S311 - VirNucPro's generator
+    return [ids[number] for number in numbers[: len(ids) // _TEST_PART]]
+
+
+def _ids_of(file: Path) -> list[str]:
+    if file.name.endswith(_FASTA_ENDINGS):
+        ids: list[str] = read_fasta(file)["id"].to_pylist()
+        return ids
+    if file.suffix == ".pt":
+        read = read_merged if file.name.endswith(MERGED_ENDING) else read_embeddings
+        return list(read(file).ids)
+    return []
+
+
+def _listed_ids(path: Path) -> list[str]:
+    with open_text(path) as (text, _):
+        try:
+            lines = [line.strip() for line in text if line.strip() and not line.startswith("#")]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: ids must be UTF-8 text: {error}") from error
+    header = re.split(r"[,\t]", lines[0]) if lines else []
+    if "id" not in header:
+        return lines
+    column = header.index("id")
+    return [(re.split(r"[,\t]", line) + [""] * len(header))[column] for line in lines[1:]]

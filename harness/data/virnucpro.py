@@ -30,6 +30,7 @@ __all__ = [
     "MERGED_ENDING",
     "NUCLEOTIDE_ENDING",
     "PROTEIN_ENDING",
+    "PROTEIN_ENDINGS",
     "RESULTS_ENDING",
     "StoredFeatures",
     "label_from_folder",
@@ -45,9 +46,10 @@ __all__ = [
 
 NUCLEOTIDE_ENDING = "_DNABERT_S.pt"
 PROTEIN_ENDING = "_ESM.pt"
+PROTEIN_ENDINGS = (PROTEIN_ENDING, "_fastesm.pt")
 MERGED_ENDING = "_merged.pt"
 RESULTS_ENDING = ".txt"
-_ENDINGS = {"nucleotide": NUCLEOTIDE_ENDING, "proteins": PROTEIN_ENDING}
+_ENDINGS = {"nucleotide": (NUCLEOTIDE_ENDING,), "proteins": PROTEIN_ENDINGS}
 _SHOWN = 5
 
 
@@ -93,8 +95,9 @@ def read_embeddings(path: Path) -> StoredFeatures:
             f"{path}: expected the key 'nucleotide' (as in *{NUCLEOTIDE_ENDING}) or 'proteins' "
             f"(as in *{PROTEIN_ENDING}), found {sorted(map(str, content))}"
         )
-    if path.name.endswith(tuple(_ENDINGS.values())) and not path.name.endswith(_ENDINGS[key]):
-        raise DataError(f"{path}: holds {key!r}, so its name must end in {_ENDINGS[key]}")
+    known = (NUCLEOTIDE_ENDING, *PROTEIN_ENDINGS)
+    if path.name.endswith(known) and not path.name.endswith(_ENDINGS[key]):
+        raise DataError(f"{path}: holds {key!r}, so its name must end in {_ENDINGS[key][0]}")
     ids, rows = _list(path, content, key), _list(path, content, "data")
     _check_ids(path, ids, len(rows))
     vectors = _nucleotide_vectors(path, ids, rows) if key == "nucleotide" else rows
@@ -282,18 +285,15 @@ def _save(path: Path, content: Mapping[str, object]) -> None:
 _NOT_VIRAL = re.compile(r"(?<![a-z])no[nt]?[-_. ]?viral")  # but adenoviral is viral
 
 
-def read_merged_folder(
-    folder: Path, *, labels: Mapping[str, int] | None = None
-) -> tuple[StoredFeatures, ...]:
+def read_merged_folder(folder: Path) -> tuple[StoredFeatures, ...]:
     """Read all ``*_merged.pt`` files below a folder, sorted by path.
 
     Parameters
     ----------
     folder : Path
         Such as ``data/data_merge``, with ``viral.1.1_merged/output_1_merged.pt`` in it.
-    labels : mapping of str to int, optional
-        The label of each folder by its name. Without it the label is the file's own, and where
-        it has none, the one that its folder's name says (see ``label_from_folder``).
+        A label is the file's own, and where it has none, the one that its folder's name says
+        (see ``label_from_folder``).
 
     Raises
     ------
@@ -308,7 +308,7 @@ def read_merged_folder(
     files, problems = [], []
     for path in paths:
         try:
-            files.append(_with_label(read_merged(path), labels))
+            files.append(_with_label(read_merged(path)))
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -318,32 +318,23 @@ def read_merged_folder(
 
 
 def label_from_folder(name: str) -> int:
-    """Return the label that VirNucPro reads from a merged folder's name: 1 if it holds ``viral``.
+    """Return the label that a merged folder's name says: 1 if it holds ``viral``.
 
-    Raises
-    ------
-    DataError
-        For a name that the rule would mislabel: ``nonviral_merged``, ``VIRAL_merged``.
+    Case does not count, and ``nonviral`` is not viral; VirNucPro itself asks for ``viral`` alone.
     """
-    if _is_unclear(name):
-        raise DataError(
-            f"folder {name!r}: by VirNucPro's rule only a name that holds 'viral' is viral, which "
-            "does not fit this one. Rename the folder, or give its label"
-        )
-    return int("viral" in name)
+    lower = name.lower()
+    return int("viral" in lower and _NOT_VIRAL.search(lower) is None)
 
 
-def _with_label(stored: StoredFeatures, labels: Mapping[str, int] | None) -> StoredFeatures:
+def _with_label(stored: StoredFeatures) -> StoredFeatures:
     name = stored.path.parent.name
-    if labels is not None and name not in labels:
-        raise DataError(f"{stored.path}: no label was given for the folder {name!r}")
-    if labels is None and stored.label is not None and _is_unclear(name):
+    if stored.label is not None and _is_unclear(name):
         return stored
-    label = label_from_folder(name) if labels is None else labels[name]
+    label = label_from_folder(name)
     if stored.label not in (None, label):
         raise DataError(
             f"{stored.path}: the file's label is {stored.label}, but its folder stands for "
-            f"{label}. Give the folder's label, or move the file"
+            f"{label}. Rename the folder, or move the file"
         )
     return replace(stored, label=label)
 

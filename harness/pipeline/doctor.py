@@ -21,9 +21,9 @@ from typing import Any
 from harness.config import GateConfig, ModelConfig, load_config
 from harness.data.genbank import genbank_files
 from harness.data.inputs import require_files, size_megabytes
-from harness.data.read import source_files
+from harness.data.sources import source_files
 from harness.data.unpickle import refuse_lfs_pointer
-from harness.data.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDING
+from harness.data.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDINGS
 from harness.embedding.devices import require_device
 from harness.embedding.dnabert import DnabertEmbedder
 from harness.embedding.embedder import describe_model
@@ -37,13 +37,8 @@ __all__ = [
     "State",
     "check_gate",
     "check_machine",
-    "examine",
+    "found_out",
 ]
-
-
-def examine(gate_config: Path) -> list[Check]:
-    """Return what was found out about this machine, then about a gate's settings."""
-    return [*check_machine(), *check_gate(gate_config)]
 
 
 class State(StrEnum):
@@ -76,7 +71,7 @@ class Check:
     remedy: str = ""
 
 
-def _found(name: str, look: Callable[[], str]) -> Check:
+def found_out(name: str, look: Callable[[], str]) -> Check:
     """Return what ``look`` says; if it raises, the thing is missing."""
     try:
         return Check(name=name, state=State.OK, detail=look())
@@ -183,10 +178,10 @@ def _check_packages(machine: Machine) -> Iterator[Check]:
         )
         return
     remedy = f"Make an environment with Python {python}"
-    yield _found("Python", partial(_require, platform.python_version(), python, remedy))
+    yield found_out("Python", partial(_require, platform.python_version(), python, remedy))
     n_others = 0
     for name, lowest in needed.items():
-        check = _found(name, partial(_find_package, machine, name, lowest))
+        check = found_out(name, partial(_find_package, machine, name, lowest))
         if name in SHOWN_PACKAGES or check.state is not State.OK:
             yield check
         else:
@@ -314,9 +309,9 @@ def check_gate(path: Path) -> list[Check]:
         return [Check(name="settings", state=State.MISSING, detail=str(error))]
     return [
         Check(name="settings", state=State.OK, detail=str(path)),
-        _found("device", partial(_find_device, config)),
-        *(_found(f"[{side}]", partial(_find_side, config, side)) for side in SIDES),
-        _found("[nucleotide]", partial(_find_nucleotides, config)),
+        found_out("device", partial(_find_device, config)),
+        *(found_out(f"[{side}]", partial(_find_side, config, side)) for side in SIDES),
+        found_out("[nucleotide]", partial(_find_nucleotides, config)),
         *_check_data(config),
         *_check_limits(config),
     ]
@@ -357,7 +352,7 @@ def _describe_brought(settings: ModelConfig) -> list[str]:
     if settings.features is not None:
         parts.append(f"features: {_count(require_files(settings.features, MERGED_ENDING))}")
     if settings.embeddings is not None:
-        parts.append(f"embeddings: {_count(require_files(settings.embeddings, PROTEIN_ENDING))}")
+        parts.append(f"embeddings: {_count(require_files(settings.embeddings, *PROTEIN_ENDINGS))}")
     for key in ("predictions", "metrics", "checkpoint"):
         path: Path | None = getattr(settings, key)
         if path is not None:
@@ -383,7 +378,7 @@ def _check_data(config: GateConfig) -> list[Check]:
     classes = {"viral": data.viral, "nonviral": data.nonviral}
     return [
         *(
-            _found(f"{kind} data", partial(_find_data, path))
+            found_out(f"{kind} data", partial(_find_data, path))
             for kind, paths in classes.items()
             for path in paths
         ),
@@ -403,7 +398,7 @@ def _check_taxonomy(path: Path | None) -> Check:
             detail="none, so representative-split cannot compare lineages, which halts a gate",
             remedy="Set `taxonomy` in [data]",
         )
-    return _found("taxonomy", lambda: f"{path}: {_count(genbank_files(path))}")
+    return found_out("taxonomy", lambda: f"{path}: {_count(genbank_files(path))}")
 
 
 def _check_limits(config: GateConfig) -> list[Check]:

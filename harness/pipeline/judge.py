@@ -189,7 +189,7 @@ class Judge:
                 records,
                 is_test,
                 sampling_unit=data.sampling_unit,
-                test_fraction=data.test_fraction,
+                test_fraction=None if self.split().is_brought else data.test_fraction,
                 seed=self.config.seed,
             )
 

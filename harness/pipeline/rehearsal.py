@@ -8,6 +8,7 @@ since the weights show that nobody trained them.
 from __future__ import annotations
 
 import shutil
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -170,6 +171,28 @@ SCALES = {
 }
 
 
+SUITE, SUITE_SETTINGS = "acceptance", "pytest.ini"
+
+
+def find_suite() -> Path:
+    """Return the folder in which ``acceptance/`` and its ``pytest.ini`` lie.
+
+    Raises
+    ------
+    MissingInput
+        If they are neither beside the package, as in a checkout, nor installed with it.
+    """
+    checkout = Path(__file__).parents[2]
+    installed = Path(sysconfig.get_path("data"), "share", "virnucpro-harness")
+    for place in (checkout, installed):
+        if (place / SUITE).is_dir() and (place / SUITE_SETTINGS).is_file():
+            return place
+    raise MissingInput(
+        f"The acceptance tests are neither in {checkout} nor in {installed}",
+        remedy="Install the package again",
+    )
+
+
 def write_kit(
     folder: Path, scale: Scale, *, data: Path, progress: Progress | None = None
 ) -> tuple[Path, ...]:
@@ -207,6 +230,9 @@ def write_kit(
         for name in DATA_FILES:
             shutil.copyfile(data / name, partial / "data" / name)
         (partial / "gate.toml").write_text(gate_toml(scale), encoding="utf-8")
+        suite, passed_over = find_suite(), shutil.ignore_patterns("__pycache__")
+        shutil.copytree(suite / SUITE, partial / SUITE, ignore=passed_over)
+        shutil.copyfile(suite / SUITE_SETTINGS, partial / SUITE_SETTINGS)
         task.advance(1)
         for name in ("bert_layers.py", "configuration_bert.py"):
             (partial / NUCLEOTIDE / name).write_text(CODE, encoding="utf-8")
@@ -245,7 +271,7 @@ def _check_data(data: Path) -> None:
     if missing := [name for name in DATA_FILES if not (data / name).is_file()]:
         raise MissingInput(
             f"The embedded data set is not whole: {data} lacks {', '.join(missing)}",
-            remedy="Call this in the project's root directory, or name the folder with --data",
+            remedy="Name the folder with --data",
         )
 
 

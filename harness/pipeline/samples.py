@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,9 +17,11 @@ from harness.data import RecordSet, Split, digest_content, read_records
 from harness.data.deployed import TestWindows, find_test_windows
 from harness.data.genbank import genbank_files
 from harness.data.leakage import IdentityBins, measure_identity
-from harness.data.read import MAX_REJECT_SHARE, TABLE_ENDINGS, source_files
-from harness.data.testset import obtain_test_set
+from harness.data.read import MAX_REJECT_SHARE
+from harness.data.sources import find_sources, source_files
+from harness.data.testset import obtain_test_set, read_test_ids
 from harness.errors import DataError
+from harness.pipeline.brought import Brought
 from harness.pipeline.cache import StageCache, once
 from harness.progress import Progress
 
@@ -80,25 +83,33 @@ class Samples:
     ----------
     config : GateConfig
         Names the sources and how the test set is drawn.
+    brought : Brought
+        Vectors that are brought, which each record needs.
     cache : StageCache
         Keeps what is made.
     progress : Progress
         Shows how far reading is.
     """
 
-    def __init__(self, config: GateConfig, cache: StageCache, progress: Progress) -> None:
-        self._config, self._cache, self._progress = config, cache, progress
+    def __init__(
+        self, config: GateConfig, brought: Brought, cache: StageCache, progress: Progress
+    ) -> None:
+        self._config, self._brought = config, brought
+        self._cache, self._progress = cache, progress
 
     @once
     def stored(self) -> StoredRecords:
         """Return where the record table of the configured sources lies, read if need be."""
-        data = self._config.data
-        inputs = {
+        data, covering = self._config.data, self._brought.covering()
+        inputs: dict[str, Any] = {
             "layout": RECORDS_LAYOUT,
             "viral": [_digest(source_files(path)) for path in data.viral],
             "nonviral": [_digest(source_files(path)) for path in data.nonviral],
             "taxonomy": _digest(genbank_files(data.taxonomy)) if data.taxonomy else None,
         }
+        if covering:
+            inputs["covered_by"] = [sha256 for _, sha256, _ in covering]
+            inputs["max_uncovered"] = str(data.max_uncovered)
 
         def build(folder: Path) -> None:
             found = read_records(
@@ -108,8 +119,12 @@ class Samples:
                 max_reject_share=Fraction(1),
                 progress=self._progress,
             )
-            found.write_rejected(folder / REJECTED)
-            _check_rejects(found, folder / REJECTED)
+            covered = found
+            for place, _, rows in covering:
+                covered = covered.covered_by(rows.ids, place)
+            covered.write_rejected(folder / REJECTED)
+            _refuse_too_many(found, covered, data.max_uncovered, folder / REJECTED)
+            found = covered
             found.records.to_parquet(folder / TABLE)
             write_atomically(folder / "summary.txt", "\n".join(found.summarise()) + "\n")
             write_atomically(folder / CONTENT, digest_content(found.records))
@@ -183,6 +198,7 @@ class Samples:
                 sampling_unit=config.data.sampling_unit,
                 seed=config.seed,
                 validation_fraction=config.training.validation_fraction,
+                test_ids=self._brought_ids(),
                 redraw=redraw,
             )
             entry.is_reused = found.is_reused
@@ -200,6 +216,11 @@ class Samples:
             sha256=artifact.sha256,
             seeds_tried=(*found.seeds_tried, found.split.seed),
         )
+
+    def _brought_ids(self) -> pd.Series[str] | None:
+        path = self._config.data.test_ids
+        features = self._config.baseline.features or self._config.candidate.features
+        return None if path is None else read_test_ids(path, features=features)
 
     def split(self) -> Split:
         """Return the train, validation and test ids."""
@@ -219,8 +240,9 @@ class Samples:
         """
         data = self._config.data
         inputs = (*data.viral, *data.nonviral)
-        genomes = [path for path in inputs if path.suffix not in TABLE_ENDINGS and path.exists()]
-        sources = (*genomes, *data.windows)
+        whole = [source for entry in inputs for source in find_sources(entry)[0] if source.is_whole]
+        named = [file for entry in data.windows for file in genbank_files(entry)]
+        sources = (*(file for source in whole for file in source.files), *named)
         if not sources:
             return TestWindows()
         records, drawn = self.records(), self.drawn()
@@ -233,7 +255,7 @@ class Samples:
         made_from = {
             "records": self.stored().sha256,
             "split": drawn.sha256,
-            "files": [_digest(genbank_files(path)) for path in sources],
+            "files": _digest(sources),
         }
         made = self._cache.obtain("windows", made_from, build, stage="find the test windows")
         counts = json.loads(made.file(COUNTS).read_text(encoding="utf-8"))
@@ -285,9 +307,20 @@ def _digest(files: tuple[Path, ...]) -> list[str]:
     return [digest_file(file) for file in files]
 
 
-def _check_rejects(found: RecordSet, listed: Path) -> None:
+def _refuse_too_many(
+    found: RecordSet, covered: RecordSet, max_uncovered: Fraction, listed: Path
+) -> None:
     """Refuse an input with too many unusable rows, once they are all listed in a file."""
     try:
         found.check_rejects(MAX_REJECT_SHARE)
     except DataError as error:
         raise DataError(f"{error}. All of them stand in {listed}") from error
+    n_records, n_uncovered = len(found.records), len(found.records) - len(covered.records)
+    if n_uncovered > max_uncovered * n_records:
+        raise DataError(
+            f"{n_uncovered:,} of {n_records:,} records have no vector in the files that are "
+            f"brought, more than max_uncovered, {float(max_uncovered):.2%}. For example: "
+            f"{covered.rejected['id'].iloc[-1]!r}: {covered.rejected['reason'].iloc[-1]}. Embed "
+            "them, name a model in place of the files, or raise `max_uncovered` in [data]. All of "
+            f"them stand in {listed}"
+        )

@@ -28,6 +28,7 @@ from harness.data.virnucpro import RESULTS_ENDING, read_results
 from harness.documents import parse_json, read_text
 from harness.embedding.devices import Ranks
 from harness.errors import ArtifactError, DataError, MissingInput
+from harness.pipeline.brought import Brought
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.deployed import WINDOWS, Deployed, score_windows
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
@@ -348,8 +349,11 @@ class Pipeline:
         self.config, self.cache = config, StageCache(work_dir, ranks)
         progress = progress or Progress()
         self._config_file = _keep_config(config, self.cache)
-        self.samples = Samples(config, self.cache, progress)
-        self.vectors = Vectors(config, self._config_file.path, self.samples, self.cache, progress)
+        brought = Brought(config, self.cache, progress)
+        self.samples = Samples(config, brought, self.cache, progress)
+        self.vectors = Vectors(
+            config, self._config_file.path, self.samples, brought, self.cache, progress
+        )
         self.heads = Heads(config, self.samples, self.vectors, self.cache, progress)
 
     def trainings(self) -> dict[Side, dict[str, Any]]:

@@ -11,20 +11,18 @@ import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.artifacts import digest_file
 from harness.config import GateConfig, ModelConfig, RandomWeights
 from harness.data.fasta import check_sequences_beside
-from harness.data.inputs import require_files
-from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDING
+from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDINGS
 from harness.embedding import (
     Embedder,
     EmbeddingStore,
@@ -39,8 +37,8 @@ from harness.embedding.dnabert import DnabertEmbedder
 from harness.embedding.embedder import Rows
 from harness.embedding.esm.random_weights import write_random_checkpoint
 from harness.embedding.store import LAYOUT
-from harness.embedding.virnucpro import DNABERT_DIM, ImportedEmbeddings, import_embeddings
 from harness.errors import HarnessError, MissingInput, NotFiniteError
+from harness.pipeline.brought import SIDES, Brought, BroughtFiles, Embedded, Side
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.samples import Samples
 from harness.progress import Progress
@@ -137,33 +135,8 @@ def _explain(exit_code: int, lines: Iterable[str], arguments: Sequence[str]) -> 
     )
 
 
-Side = Literal["baseline", "candidate"]
-SIDES: tuple[Side, Side] = ("baseline", "candidate")
 Part = Literal["nucleotide", "protein"]
 COLUMNS: dict[Part, str] = {"nucleotide": "nucleotides", "protein": "protein"}
-Store = TypeVar("Store", bound=Rows, covariant=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embedded(Generic[Store]):
-    """Embeddings of all records: computed here, or brought.
-
-    Attributes
-    ----------
-    store : Rows
-        Read access to the vectors.
-    path : Path
-        Their folder.
-    sha256 : str
-        Digest of the files.
-    notes : mapping of JSON values
-        How they were made, such as the pace; empty where that is not known.
-    """
-
-    store: Store
-    path: Path
-    sha256: str
-    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Vectors:
@@ -177,6 +150,8 @@ class Vectors:
         The same, for the processes that are started to embed.
     samples : Samples
         The records.
+    brought : Brought
+        What need not be embedded.
     cache : StageCache
         Keeps what is made.
     progress : Progress
@@ -188,10 +163,11 @@ class Vectors:
         config: GateConfig,
         config_file: Path,
         samples: Samples,
+        brought: Brought,
         cache: StageCache,
         progress: Progress,
     ) -> None:
-        self._config, self._config_file = config, config_file
+        self._config, self._config_file, self._brought = config, config_file, brought
         self._samples, self._cache, self._progress = samples, cache, progress
 
     def has_model(self, side: Side) -> bool:
@@ -243,8 +219,8 @@ class Vectors:
     def nucleotides(self) -> Embedded[Rows]:
         """Return the nucleotide embeddings of all records."""
         settings = self._config.nucleotide
-        if settings.embeddings is not None:
-            return self._import("nucleotide", settings.embeddings, NUCLEOTIDE_ENDING, DNABERT_DIM)
+        if brought := self._brought.nucleotides():
+            return self._checked(brought, (NUCLEOTIDE_ENDING,), "nucleotides")
         embedder = cast("Embedder", self.nucleotide_embedder())  # None only where they are brought
         device = "cpu" if settings.kind == "kmer" else self._config.device
         return self._embed("nucleotide", "nucleotide", embedder, device=device)
@@ -252,17 +228,13 @@ class Vectors:
     @once
     def brought(self, side: Side) -> Embedded[Rows] | None:
         """Return the protein embeddings that a side brings, or None if it brings none."""
-        folder = self._settings(side).embeddings
-        return self._import(f"{side} brought", folder, PROTEIN_ENDING) if folder else None
+        brought = self._brought.proteins(side)
+        return self._checked(brought, PROTEIN_ENDINGS, "protein") if brought else None
 
     @once
     def merged(self, side: Side) -> MergedFeatures | None:
         """Return the features that a side brings, or None if it brings none."""
-        folder = self._settings(side).features
-        if folder is None:
-            return None
-        with self._cache.log.stage(f"read the {side}'s features"):
-            merged = MergedFeatures(folder)
+        if merged := self._brought.features(side):
             merged.check_labels(self._samples.records())
         return merged
 
@@ -324,26 +296,13 @@ class Vectors:
         )
         return artifact.path
 
-    def _import(
-        self, name: str, source: Path, ending: str, dim: int | None = None
+    def _checked(
+        self, brought: BroughtFiles, endings: tuple[str, ...], column: str
     ) -> Embedded[Rows]:
-        files = require_files(source, ending)
-        column = "protein" if ending == PROTEIN_ENDING else "nucleotides"
-        check_sequences_beside(files, self._samples.embedded(), ending=ending, column=column)
-        inputs = {"files": [digest_file(path) for path in files], "dim": dim}
-
-        def build(folder: Path) -> None:
-            with self._progress.task(f"read {name} embeddings", len(files), "files") as task:
-                import_embeddings(files, folder, dim=dim, task=task)
-
-        made = self._cache.obtain(
-            f"embeddings {name}",
-            inputs,
-            build,
-            stage=f"read the {name} embeddings",
-            kind="imported",
-        )
-        return Embedded(store=ImportedEmbeddings(made.path), path=made.path, sha256=made.sha256)
+        """Refuse vectors of other sequences than the records'."""
+        records = self._samples.embedded()
+        check_sequences_beside(brought.files, records, endings=endings, column=column)
+        return brought.embedded
 
     def _embed(
         self, name: str, part: Part, embedder: Embedder, *, device: str

@@ -24,6 +24,7 @@ from harness.errors import ArtifactError, HarnessError, MissingInput
 from harness.verdict.consistency import find_contradictions
 from harness.verdict.contents import (
     SIDES,
+    ArtifactEntry,
     CriterionRow,
     Json,
     Timing,
@@ -40,6 +41,7 @@ __all__ = [
     "check_facts",
     "conclude",
     "digest_verdict",
+    "find_judged",
     "open_verdict",
     "read_verdict",
     "write_verdict",
@@ -267,17 +269,22 @@ def _plain(value: object) -> Any:
     return json.loads(json.dumps(value, allow_nan=False))
 
 
+EXPORTED_SUFFIX = ".pth"
+
+
 class NotAuthorised(HarnessError):  # noqa: N818 - says what is so, not what broke
     """The file may not be deployed on the strength of this verdict."""
 
 
-def authorise(checkpoint: Path, verdict_path: Path, *, is_history_lost_known: bool = False) -> None:
-    """Raise unless the verdict is a PASS, no rehearsal, on deployment limits, for this very file.
+def authorise(
+    checkpoint: Path, verdict_path: Path, *, is_history_lost_known: bool = False
+) -> Verdict:
+    """Return a verdict that is a PASS, no rehearsal, on deployment limits, for this very head.
 
     Parameters
     ----------
     checkpoint : Path
-        The head that is to be deployed.
+        The head that is to be deployed: the judged file, or a ``.pth`` that was exported from it.
     verdict_path : Path
         A ``verdict.json``.
     is_history_lost_known : bool
@@ -286,7 +293,7 @@ def authorise(checkpoint: Path, verdict_path: Path, *, is_history_lost_known: bo
     Raises
     ------
     MissingInput
-        If the checkpoint is not there.
+        If the checkpoint is not there, or the judged head that a ``.pth`` is to be compared with.
     ArtifactError
         If the verdict cannot be read, was edited, or contradicts itself.
     NotAuthorised
@@ -303,17 +310,54 @@ def authorise(checkpoint: Path, verdict_path: Path, *, is_history_lost_known: bo
         )
     if reasons:
         raise NotAuthorised(f"{verdict_path}: {'; '.join(reasons)}")
-    judged = verdict.artifacts.get("checkpoint")
-    if judged is None:
-        raise NotAuthorised(
-            f"{verdict_path}: names no checkpoint, since the candidate's head was not trained by "
-            "that run; it authorises none"
-        )
-    if (found := digest_file(checkpoint)) != judged.sha256:
+    judged = _judged_entry(verdict, verdict_path)
+    if (found := digest_file(checkpoint)) == judged.sha256:
+        return verdict
+    if checkpoint.suffix != EXPORTED_SUFFIX:
         raise NotAuthorised(
             f"{checkpoint}: sha256 {found} is not the one that was judged, {judged.sha256}. "
             "Deploy the judged file, or run the gate on this one"
         )
+    from harness.training.foreign import is_same_head
+
+    original = find_judged(verdict, verdict_path)
+    if not is_same_head(checkpoint, original):
+        raise NotAuthorised(
+            f"{checkpoint}: does not hold exactly the tensors of the judged head, {original}. "
+            "Export that one, or run the gate on this one"
+        )
+    return verdict
+
+
+def find_judged(verdict: Verdict, verdict_path: Path) -> Path:
+    """Return the head that was judged: where the verdict names it, or beside the verdict.
+
+    Raises
+    ------
+    NotAuthorised
+        If the verdict names none.
+    MissingInput
+        If it is in neither place, or another file is.
+    """
+    judged = _judged_entry(verdict, verdict_path)
+    named = Path(judged.path)
+    beside = verdict_path.with_name(named.name)
+    for path in (named, beside):
+        if path.is_file() and digest_file(path) == judged.sha256:
+            return path
+    raise MissingInput(
+        f"The head that was judged is neither {named} nor {beside}",
+        remedy=f"Put {named.name} (sha256 {judged.sha256}) beside the verdict",
+    )
+
+
+def _judged_entry(verdict: Verdict, verdict_path: Path) -> ArtifactEntry:
+    if judged := verdict.artifacts.get("checkpoint"):
+        return judged
+    raise NotAuthorised(
+        f"{verdict_path}: names no checkpoint, since the candidate's head was not trained by "
+        "that run; it authorises none"
+    )
 
 
 def _objections(verdict: Verdict) -> Iterator[str]:

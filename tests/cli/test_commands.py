@@ -11,13 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from harness import cli
 from harness.cli.verdicts import _tabulate
 from harness.config import load_config
+from harness.data import read_records
 from harness.data.unpickle import load_restricted
+from harness.data.virnucpro import write_embeddings, write_merged
 from harness.embedding.virnucpro import MergedFeatures
 from harness.pipeline import Pipeline
 from harness.pipeline.doctor import Check, State
@@ -25,10 +28,11 @@ from harness.training import fit_head, save_head, trainer
 from harness.training.checkpoints import save_snapshot
 from harness.verdict.contents import parse_verdict
 from harness.verdict.history import remember
-from harness.verdict.verdict import write_verdict
+from harness.verdict.verdict import digest_verdict, read_verdict, write_verdict
 from tests.pipeline.conftest import SETTINGS, write_sequences
 from tests.plugin.conftest import Project
 from tests.training.conftest import QUICK, draw_rows
+from tests.verdict.test_verdict import write_judged
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -63,6 +67,17 @@ def add(config: Path, *, baseline: str = "", candidate: str = "", nucleotide: st
     """Add lines to the tables of a gate.toml."""
     text = config.read_text().replace('name = "b"\n', f'name = "b"\n{baseline}')
     config.write_text(text + candidate + nucleotide)
+
+
+def test_arguments_when_the_shell_left_a_tilde_then_it_is_expanded(
+    harness: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells leave the one behind an equals sign."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    exit_code, _, error = harness("prepare", "--gate-config=~/gate.toml")
+
+    assert exit_code == 1
+    assert f"There is no {tmp_path / 'home' / 'gate.toml'}" in error
 
 
 def test_prepare_when_the_sequences_are_sound_then_a_summary_is_printed(
@@ -102,7 +117,7 @@ def test_split_when_another_seed_is_asked_for_then_only_an_explicit_redraw_gets_
         (["verify", "head.safetensors"], (1, "There is no head.safetensors")),
         (["report", "verdict.json"], (1, "no verdict can be read")),
         (["export", "x", "y"], (1, "There is no x")),
-        (["export", ".", "y"], (2, ". is a folder; expected a head")),
+        (["export", ".", "y"], (2, ". is a folder; expected a verdict")),
     ],
 )
 def test_command_when_it_is_given_nothing_of_use_then_it_says_what_it_expects(
@@ -129,6 +144,12 @@ def test_embed_when_a_side_brings_what_is_needed_then_the_other_is_embedded(
 ) -> None:
     """What was computed elsewhere is named, and left as it is."""
     add(config, baseline=f'{brought} = "elsewhere"\n', candidate=SHAPE)
+    records = read_records([config.parent / "viral"], [config.parent / "bacteria"]).records
+    for name, label in (("viral", 1), ("bacteria", 0)):
+        ids = records["id"][records["label"] == label].tolist()
+        vectors, folder = np.ones((len(ids), 4), np.float32), config.parent / "elsewhere" / name
+        write_embeddings(folder / "x_ESM.pt", ids, vectors)
+        write_merged(folder / "x_merged.pt", ids, vectors)
 
     code, said, _ = harness("embed")
 
@@ -233,6 +254,8 @@ def test_doctor_when_the_gate_could_start_then_it_says_so_and_exits_0(
     lines = shown.splitlines()
     assert (code, lines[-1]) == (0, "The gate could start")
     assert "ok      device: cpu" in lines
+    assert [line.split()[1] for line in lines if "GB" in line] == ["disk:", "memory:"]
+    assert not (config.parent / "work").exists()
 
 
 def test_doctor_when_something_is_missing_then_it_is_named_and_exits_1(
@@ -267,10 +290,9 @@ def test_table_when_a_detail_holds_brackets_then_they_are_shown() -> None:
     assert [part in captured.get() for part in ("[baseline]", "[bold]x", "Do [this]")] == [True] * 3
 
 
-def test_export_of_a_head_then_the_file_names_the_day_of_training(
-    harness: Command, tmp_path: Path
-) -> None:
-    """The checkpoint itself knows no day, since equal trainings give equal bytes."""
+@pytest.fixture
+def head(tmp_path: Path) -> Path:
+    """Return a head that was trained on a day of 2001."""
     train, validation = draw_rows(32, 2048), draw_rows(32, 2048, seed=1)
     trained = fit_head(
         train.features,
@@ -281,13 +303,67 @@ def test_export_of_a_head_then_the_file_names_the_day_of_training(
     )
     save_head(tmp_path / "head.safetensors", trained)
     os.utime(tmp_path / "head.safetensors", (1_000_000_000, 1_000_000_000))
+    return tmp_path / "head.safetensors"
 
-    code, shown, _ = harness("export", "--format", "virnucpro", "head.safetensors", "head.pth")
 
-    content = load_restricted(tmp_path / "head.pth")
+@pytest.mark.parametrize("form", ["checkpoint", "module"])
+def test_export_of_a_judged_head_then_it_is_authorised_too(
+    harness: Command, head: Path, form: str
+) -> None:
+    """From the verdict alone to a file that VirNucPro takes; the model is the one judged."""
+    candidate = {"name": "C", "model": "lab/esm", "model_sha256": "0" * 64, "dtype": "float16"}
+    verdict = write_judged(head, candidate=candidate)
+
+    exported = harness("export", "--format", form, "verdict.json", "head.pth")
+    verified = harness("verify", "head.pth", "--verdict", "verdict.json")
+
+    assert exported[:2] == (0, f"{form}: head.pth, authorised by verdict.json\n")
+    assert verified[:2] == (0, "head.pth: authorised by verdict.json\n")
+    if form == "checkpoint":
+        content = load_restricted(head.with_name("head.pth"))
+        assert isinstance(content, dict)
+        assert (
+            content["metadata"].items()
+            >= {
+                "training_date": "2001-09-09",
+                "huggingface_model_id": "lab/esm",
+                "dtype": "float16",
+                "judged": True,
+                "verdict_sha256": digest_verdict(read_verdict(verdict)),
+            }.items()
+        )
+
+
+def test_export_when_the_run_was_a_rehearsal_then_only_as_unjudged(
+    harness: Command, head: Path
+) -> None:
+    """What a rehearsal passed can be looked at, and is never marked as judged."""
+    write_judged(head, rehearsal=True, rehearsal_reasons=["random weights"])
+
+    refused = harness("export", "head.safetensors", "head.pth", "--verdict", "verdict.json")
+    written = not head.with_name("head.pth").exists()
+    unjudged = harness("export", "head.safetensors", "head.pth", "--unjudged")
+
+    assert (refused[0], written) == (1, True)
+    assert "was a rehearsal (random weights). With --unjudged it is written" in refused[2]
+    assert unjudged[:2] == (0, "checkpoint: head.pth, unjudged\n")
+    content = load_restricted(head.with_name("head.pth"))
     assert isinstance(content, dict)
-    assert content["metadata"]["training_date"] == "2001-09-09"
-    assert (code, shown) == (0, "virnucpro: head.pth\n")
+    assert (content["metadata"]["judged"], content["metadata"]["verdict_sha256"]) == (False, "")
+
+
+def test_verify_of_an_exported_head_when_the_judged_one_is_gone_then_says_where_it_looked(
+    harness: Command, head: Path
+) -> None:
+    """Without it there is nothing to compare with; a copy beside the verdict will do."""
+    write_judged(head)
+    harness("export", "verdict.json", "head.pth")
+    head.rename(head.with_name("moved"))
+
+    exit_code, _, error = harness("verify", "head.pth", "--verdict", "verdict.json")
+
+    assert exit_code == 1
+    assert "The head that was judged is neither" in error
 
 
 def test_export_of_a_run_then_its_files_can_be_brought_as_features(

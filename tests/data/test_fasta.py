@@ -206,4 +206,4 @@ def test_sequences_beside_embeddings_when_they_differ_then_the_join_is_refused(
     files = [tmp_path / "output_1_ESM.pt", tmp_path / "without_fasta_ESM.pt"]
     refusal = pytest.raises(DataError, match=r"output_1_ESM\.pt: 1 of 1 vectors .* 'b' has")
     with refusal if is_refused else nullcontext():
-        check_sequences_beside(files, records, ending="_ESM.pt", column="protein")
+        check_sequences_beside(files, records, endings=["_ESM.pt"], column="protein")

@@ -352,7 +352,9 @@ def test_read_records_when_given_a_folder_then_files_of_every_usual_name_are_rea
     expected = [f"NC_{number}.1" for number in (*range(len(names)), 9)]
     assert sorted(set(record_set.records["accession"])) == expected
     named = [line for line in record_set.summarise() if "passed over" in line]
-    assert named == [f"passed over, since its name is no GenBank file's: {tmp_path / 'h.gbk.bz2'}"]
+    assert named == [
+        f"passed over, since nothing that is read is called so: {tmp_path / 'h.gbk.bz2'}"
+    ]
 
 
 def test_read_records_when_a_genome_has_no_genes_then_it_says_what_to_give(tmp_path: Path) -> None:

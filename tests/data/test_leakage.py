@@ -56,9 +56,13 @@ def _split(
     records: pd.DataFrame, parts: Sequence[Sequence[int]] = ((0, 1), (2, 3), (4, 5))
 ) -> Split:
     """Split by row numbers: 0 and 1 train, 2 and 3 validation, 4 and 5 test, if not said."""
-    ids = [records["id"].iloc[list(rows)].reset_index(drop=True) for rows in parts]
+    train, validation, test = (
+        records["id"].iloc[list(rows)].reset_index(drop=True) for rows in parts
+    )
     return Split(
-        **dict(zip(PARTS, ids, strict=True)),
+        train=train,
+        validation=validation,
+        test=test,
         sampling_unit="record",
         test_fraction=Fraction(1, 3),
         validation_fraction=Fraction(1, 2),

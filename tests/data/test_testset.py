@@ -1,6 +1,7 @@
 """The test set on disk: written once, used again, and never silently redrawn."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from harness.data import testset
 from harness.data.fasta import read_fasta
 from harness.data.records import RECORD_COLUMNS
-from harness.data.testset import obtain_test_set
-from harness.errors import ArtifactError, DataError
+from harness.data.testset import obtain_test_set, read_test_ids
+from harness.data.virnucpro import write_merged
+from harness.errors import ArtifactError, DataError, MissingInput
 
 FASTA_FILES = [
     f"{prefix}_{kind}.fa" for prefix in ("nonviral", "viral") for kind in ("nucleotide", "protein")
@@ -218,3 +220,86 @@ def test_obtain_test_set_when_an_id_breaks_fasta_then_names_it(
     with pytest.raises(DataError, match="cannot stand in a FASTA header"):
         obtain_test_set(records, tmp_path, test_fraction="0.999")
     assert not (tmp_path / "manifest.json").exists()
+
+
+def test_obtain_test_set_when_ids_are_brought_then_they_are_the_test_set(
+    records: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Whatever their share; the manifest says so, and another set is refused beside it."""
+    brought = records["id"].iloc[:31]
+
+    stored = obtain_test_set(records, tmp_path, test_ids=brought)
+
+    assert stored.split.test.tolist() == sorted(brought)
+    assert [count.n_test == count.target_test for count in stored.split.counts] == [True, True]
+    assert _manifest(tmp_path)["brought"] is True
+    again = obtain_test_set(records, tmp_path, test_ids=brought.iloc[::-1])
+    assert (again.is_reused, again.split.is_brought) == (True, True)
+    with pytest.raises(ArtifactError, match="another test set stands there"):
+        obtain_test_set(records, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (["x", "NC_0.1_chunk_0F1"], "1 of 2 ids .* are no records, such as 'x'"),
+        (["NC_0.1_chunk_0F1"], "no record of label 1"),
+    ],
+)
+def test_obtain_test_set_when_brought_ids_cannot_be_one_then_says_why(
+    records: pd.DataFrame, tmp_path: Path, ids: list[str], words: str
+) -> None:
+    """Strangers, and a class that would be absent."""
+    with pytest.raises(DataError, match=words):
+        obtain_test_set(records, tmp_path, test_ids=pd.Series(ids))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("ids.txt", "# mine\na\nb\n\na\n"),
+        ("ids.csv", "label,id\n1,a\n0,b\n"),
+        ("ids.fa", ">a x\nAC\n>b\nAC\n"),
+        ("test_set/viral_nucleotide.fa", ">a\nAC\n>b\nAC\n"),
+    ],
+)
+def test_test_ids_of_any_form_then_read(tmp_path: Path, name: str, content: str) -> None:
+    """A list, a table's column, FASTA, a folder of it; each id once."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+
+    named = path.parent if path.parent != tmp_path else path
+    assert read_test_ids(named).tolist() == ["a", "b"]
+
+
+def test_test_ids_of_virnucpro_then_the_first_tenth_of_its_own_shuffle(tmp_path: Path) -> None:
+    """Its folder of viruses comes first, then the others by name; files by name, 10 before 2."""
+    for folder, names in {
+        "archaea_merged": ["output_1"],
+        "viral.1.1_merged": ["output_10", "output_2"],
+    }.items():
+        for name in names:
+            ids = [f"{folder}/{name}/{row}" for row in range(7)]
+            path = tmp_path / folder / f"{name}_merged.pt"
+            write_merged(path, ids, np.zeros((7, 3), dtype=np.float32))
+    listed = [
+        f"{file}/{row}"
+        for file in (
+            "viral.1.1_merged/output_10", "viral.1.1_merged/output_2", "archaea_merged/output_1"
+        )
+        for row in range(7)
+    ]  # fmt: skip
+    order = [*range(21)]
+    random.seed(42)
+    random.shuffle(order)
+
+    found = read_test_ids(tmp_path / "virnucpro", features=tmp_path)
+
+    assert found.tolist() == [listed[number] for number in order[:2]]
+
+
+def test_test_ids_of_virnucpro_without_its_files_then_says_what_to_name(tmp_path: Path) -> None:
+    """Which rows it tested on follows from the files that it merged."""
+    with pytest.raises(MissingInput, match=r"needs the merged files that train\.py read"):
+        read_test_ids(tmp_path / "virnucpro")

@@ -141,7 +141,7 @@ def test_gate_when_both_sides_bring_features_then_nucleotides_are_not_asked_for(
     [
         ("", "names nothing that could be judged"),
         ('predictions = "absent.csv"\n', "absent.csv is not there"),
-        ('embeddings = "weights"\n', r"holds no *_ESM.pt file"),
+        ('embeddings = "weights"\n', r"holds no *_ESM.pt or *_fastesm.pt file"),
         ('features = "weights"\n', r"holds no *_merged.pt file"),
     ],
 )

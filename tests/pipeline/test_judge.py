@@ -19,6 +19,7 @@ from harness.criteria import CriterionResult, State
 from harness.criteria.accuracy import explain_drop
 from harness.criteria.baseline import explain_baseline
 from harness.criteria.criterion import Run
+from harness.data import read_records
 from harness.data.virnucpro import write_merged
 from harness.embedding.esm.random_weights import write_random_checkpoint
 from harness.errors import ArtifactError, NotFiniteError
@@ -156,7 +157,7 @@ def test_inspect_when_both_bring_features_then_the_nucleotides_must_be_the_same(
     for name in ("b", "c"):
         text = text.replace(f'name = "{name}"', f'name = "{name}"\nfeatures = "{name}"')
     config.write_text(text)
-    records = Pipeline(load_config(config), tmp_path / "work").samples.records()
+    records = read_records([tmp_path / "viral"], [tmp_path / "bacteria"]).records
     shape = (len(records), DNABERT_DIM + PROTEIN_DIM)
     features = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     for name, told in (("b", 0), ("c", 100)):

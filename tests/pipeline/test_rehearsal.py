@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from harness.errors import DataError, MissingInput
 from harness.pipeline import rehearsal
 from harness.pipeline.rehearsal import SCALES, gate_toml, write_kit
 
+ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parents[2] / "acceptance" / "data"
 TINY = SCALES["tiny"]
 
@@ -134,5 +136,26 @@ def test_write_when_the_data_set_is_not_there_then_the_remedy_says_where_to_call
     tmp_path: Path,
 ) -> None:
     """The data set stands in the project, not in the package."""
-    with pytest.raises(MissingInput, match="root directory"):
+    with pytest.raises(MissingInput, match="--data"):
         write_kit(tmp_path / "kit", TINY, data=tmp_path)
+
+
+def test_package_then_every_file_of_the_acceptance_tests_travels_with_it() -> None:
+    """A kit that an installed package makes holds the whole gate."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    placed = {
+        Path(target) / path.name: path
+        for target, patterns in settings["tool"]["setuptools"]["data-files"].items()
+        for pattern in patterns
+        for path in ROOT.glob(pattern)
+        if not path.name.startswith(".")
+    }
+    tracked = [
+        path
+        for path in (ROOT / "acceptance").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+    ]
+
+    share = Path("share/virnucpro-harness")
+    expected = {share / path.relative_to(ROOT): path for path in (*tracked, ROOT / "pytest.ini")}
+    assert placed == expected

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from harness.artifacts import digest_file
 from harness.config import load_config
+from harness.data import read_records
 from harness.errors import ArtifactError, DataError, MissingInput
-from harness.pipeline import Pipeline, stages
+from harness.pipeline import Judge, Pipeline, stages
 from harness.pipeline.stages import join_predictions, read_metrics, read_predictions
-from tests.pipeline.conftest import write_sequences
+from tests.pipeline.conftest import SETTINGS, write_sequences
 
 BROUGHT = """
 [baseline]
@@ -355,3 +356,18 @@ def test_join_when_a_side_has_other_rows_then_some_are_listed(
 
     with pytest.raises(DataError, match=message):
         join_predictions(rows, scores(list(baseline)), scores(list(candidate)))
+
+
+def test_drawn_when_a_test_set_is_brought_then_it_is_told(tmp_path: Path) -> None:
+    """Its own share of each class is what it is judged by."""
+    write_sequences(tmp_path)
+    ids = read_records([tmp_path / "viral"], [tmp_path / "bacteria"]).records["id"].iloc[::7]
+    (tmp_path / "ids.txt").write_text("\n".join(ids))
+    path = tmp_path / "gate.toml"
+    path.write_text(SETTINGS.replace("[data]", '[data]\ntest_ids = "ids.txt"'))
+    run = Pipeline(load_config(path), tmp_path / "work")
+
+    assert run.samples.split().test.tolist() == sorted(ids)
+    assert run.samples.split().to_dict()["brought"] is True
+    checks = Judge(run).comparison().checks
+    assert [check.value for check in checks if check.what == "class count"][:2] == [0, 0]

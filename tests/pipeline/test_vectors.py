@@ -13,6 +13,7 @@ import pytest
 
 from harness.config import STORE_DTYPES, GateConfig, RandomWeights, load_config
 from harness.criteria.result import State
+from harness.data import read_records
 from harness.data.virnucpro import write_embeddings
 from harness.embedding import EmbeddingStore
 from harness.embedding.random_dnabert import write_dnabert
@@ -174,7 +175,8 @@ def open_run(gate_toml: Path, tmp_path: Path) -> Open:
 def bring(run: Pipeline, folder: Path, *, leave_out: int = 0) -> pd.Series[str]:
     """Write the files of all records but some; return the ids."""
     rng = np.random.default_rng(5)
-    ids = run.samples.records()["id"]
+    data = run.config.data
+    ids = read_records(data.viral, data.nonviral).records["id"]
     for ending, dim in (("DNABERT_S", DNABERT_DIM), ("ESM", 6)):
         vectors = rng.normal(size=(len(ids) - leave_out, dim)).astype(np.float32)
         for number, rows in enumerate(np.array_split(np.arange(len(vectors)), 3)):
@@ -203,8 +205,8 @@ def test_embedding_integrity_when_embeddings_are_brought_then_each_store_is_insp
 ) -> None:
     """Widths, rows and finiteness; only what has a model is computed again: different proteins."""
     run = open_run()
-    n_different = run.samples.part("test")["protein"].nunique()
     bring(run, tmp_path / "files")
+    n_different = run.samples.part("test")["protein"].nunique()
 
     result = Judge(run)("embedding-integrity")
 
@@ -214,18 +216,28 @@ def test_embedding_integrity_when_embeddings_are_brought_then_each_store_is_insp
     assert stores == {"baseline": (6, 0), "candidate": again, "nucleotide": (DNABERT_DIM, 0)}
 
 
-def test_embedding_integrity_when_a_record_is_left_out_then_it_fails(
+def test_records_when_a_vector_is_missing_then_rejected_by_that_reason(
     open_run: Open, tmp_path: Path
 ) -> None:
-    """One row a record, or no pass."""
+    """VirNucPro itself embeds full chunks alone; its rest stops no run, and is on record."""
     run = open_run()
-    bring(run, tmp_path / "files", leave_out=1)
+    ids = bring(run, tmp_path / "files", leave_out=1)
 
-    result = Judge(run)("embedding-integrity")
+    assert run.samples.records()["id"].tolist() == ids[:-1].tolist()
+    rejected = pd.read_csv(run.samples.stored().path / "rejected.csv")
+    assert rejected["id"].tolist() == [ids.iloc[-1]]
+    assert rejected["reason"].tolist() == ["no vector in the embeddings that are brought"]
 
-    assert result.state is State.FAIL
-    assert "baseline has 119 rows for 120 records" in result.detail
-    assert "nucleotide has 119 rows for 120 records" in result.detail
+
+def test_records_when_too_many_vectors_are_missing_then_refused(
+    open_run: Open, tmp_path: Path
+) -> None:
+    """Before anything is embedded."""
+    run = open_run()
+    bring(run, tmp_path / "files", leave_out=7)
+
+    with pytest.raises(DataError, match=r"7 of 120 records have no vector .* 5\.00%"):
+        run.samples.records()
 
 
 def test_digests_when_a_value_changes_then_the_head_is_trained_anew(

@@ -42,6 +42,17 @@ def test_run_when_called_in_a_wrong_way_then_refuses_and_withdraws_the_older_ver
     assert passed.verdict["halted_by"]
 
 
+def test_run_when_python_removes_asserts_then_refuses(
+    passed: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without asserts no criterion would be judged."""
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    outcome = passed.run_apart()
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["ERROR: python -O and PYTHONOPTIMIZE remove the asserts*"])
+    assert passed.verdict["verdict"] == "INCOMPLETE"
+
+
 def test_run_when_everything_is_collected_then_refuses(passed: Project) -> None:
     """`pytest .` would run the criteria without concluding on them."""
     outcome = passed.run_bare(".")

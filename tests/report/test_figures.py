@@ -5,6 +5,7 @@ The figure of best-hit identities.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -189,18 +190,26 @@ def test_figures_of_210_000_rows_stay_small(
 
 
 @pytest.mark.slow
-def test_figures_load_matplotlib_late_and_pyplot_never(tmp_path: Path) -> None:
-    """Importing the module costs no plotting library; drawing sets up no global figure."""
+def test_figures_load_matplotlib_late_and_as_it_comes(tmp_path: Path) -> None:
+    """Importing costs no plotting library; a notebook's backend and settings have no say."""
     code = (
-        "import sys, pathlib, harness.report.figures as f\n"
+        "import os, sys, pathlib, harness.report.figures as f\n"
         "from harness.verdict.verdict import read_verdict\n"
         "assert 'matplotlib' not in sys.modules\n"
         "verdict = read_verdict(pathlib.Path('docs/samples/pass/verdict.json'))\n"
         "assert f.draw_figures(verdict, pathlib.Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "assert os.environ['MPLBACKEND'] == 'module://not.installed'\n"
     )
+    rc = tmp_path / "matplotlibrc"
+    rc.write_text("text.usetex: True\nbackend: module://not.installed\n")
+    foreign = {"MPLBACKEND": "module://not.installed", "MATPLOTLIBRC": str(rc)}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | foreign,
     )
     assert done.returncode == 0, done.stderr
 

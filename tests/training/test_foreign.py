@@ -18,7 +18,13 @@ from harness.config import TrainingConfig
 from harness.data.unpickle import load_restricted
 from harness.errors import CheckpointError, DataError
 from harness.training.checkpoints import TrainedHead, save_head
-from harness.training.foreign import export_virnucpro, load_virnucpro
+from harness.training.foreign import (
+    Form,
+    Provenance,
+    export_virnucpro,
+    is_same_head,
+    load_virnucpro,
+)
 from harness.training.head import Head
 from tests.training.conftest import OVERFITS, QUICK, Fit, draw_rows, same_weights
 
@@ -152,29 +158,110 @@ def _fit_wide(fit: Fit, recipe: TrainingConfig) -> TrainedHead:
     return fit(**changes)
 
 
-def test_exported_head_then_predictor_accepts_it(fit: Fit, tmp_path: Path) -> None:
-    """Version 2, the merged width, and the same weights; read back under the same restrictions."""
+@pytest.fixture
+def trained(fit: Fit, tmp_path: Path) -> TrainedHead:
+    """Return a head of VirNucPro's width, which is saved as head.safetensors."""
     trained = _fit_wide(fit, QUICK)
     save_head(tmp_path / "head.safetensors", trained)
+    return trained
 
+
+def _export(folder: Path, name: str = "head.pth", **options: Any) -> Path:
     export_virnucpro(
-        tmp_path / "head.safetensors", tmp_path / "head.pth", training_date="2026-01-02"
+        folder / "head.safetensors", folder / name, training_date="2026-01-02", **options
+    )
+    return folder / name
+
+
+def test_exported_head_then_predictor_accepts_it(trained: TrainedHead, tmp_path: Path) -> None:
+    """Version 2, the merged width, and the same weights; read back under the same restrictions."""
+    judged = Provenance(
+        verdict_sha256="v", head_sha256="h", model="lab/FastESM2_650", model_sha256="m", dtype="d"
     )
 
-    content = load_restricted(tmp_path / "head.pth")
+    content = load_restricted(_export(tmp_path, provenance=judged))
     assert isinstance(content, dict)
     assert set(content) == {
         "epoch", "model_state_dict", "optimizer_state_dict", "best_loss", "metadata"
     }  # fmt: skip
     assert content["metadata"] == {
         "checkpoint_version": "2.0", "model_type": "fastesm650",
-        "huggingface_model_id": "Synthyra/FastESM2_650", "dna_dim": 768, "protein_dim": 1280,
+        "huggingface_model_id": "lab/FastESM2_650", "dna_dim": 768, "protein_dim": 1280,
         "merged_dim": 2048, "input_dim": 2048, "hidden_dim": 8, "num_class": 2,
         "training_date": "2026-01-02", "pytorch_version": torch.__version__,
+        "judged": True, "verdict_sha256": "v", "judged_head_sha256": "h",
+        "model_sha256": "m", "dtype": "d",
     }  # fmt: skip
     assert content["epoch"] == 4
     assert content["best_loss"] == min(record.validation_loss for record in trained.history)
     assert same_weights(load_virnucpro(tmp_path / "head.pth"), trained.final)
+
+
+def test_exported_module_then_the_scripts_own_class_loads_it(
+    trained: TrainedHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the published script calls it, whose class stands in __main__; nothing is left there."""
+    path = _export(tmp_path, form="module")
+    assert not hasattr(sys.modules["__main__"], "MLPClassifier")
+
+    monkeypatch.setattr(MLPClassifier, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "MLPClassifier", MLPClassifier, raising=False)
+    module: Any = torch.load(path, weights_only=False)
+
+    features = torch.randn(20, 2048, generator=torch.Generator().manual_seed(0))
+    assert module.__class__ is MLPClassifier
+    assert vars(module)["metadata"]["judged"] is False
+    np.testing.assert_allclose(
+        module(features).softmax(1)[:, 1].detach().numpy(),
+        trained.final.predict(features.numpy()),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("form", ["checkpoint", "module"])
+def test_exported_head_then_is_the_same_head(
+    trained: TrainedHead, tmp_path: Path, form: Form
+) -> None:
+    """In both forms, and another training's is not."""
+    exported = _export(tmp_path, form=form)
+    assert is_same_head(exported, tmp_path / "head.safetensors")
+
+    with torch.no_grad():
+        trained.final.output_layer.bias[0] += 1e-6
+    save_head(tmp_path / "other.safetensors", trained)
+    assert not is_same_head(exported, tmp_path / "other.safetensors")
+
+
+def _set_epsilon(module: Any) -> None:
+    module.bn1.eps = 1.0
+
+
+def _replace_forward(module: Any) -> None:
+    module.forward = nn.ReLU()
+
+
+def _swap_layer(module: Any) -> None:
+    module.bn1 = nn.Linear(8, 8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_set_epsilon, _replace_forward, _swap_layer, nn.Module.train],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.usefixtures("trained")
+def test_exported_module_when_it_would_compute_something_else_then_is_not_the_same_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], object]
+) -> None:
+    """Equal tensors are not enough where the file says how they are used."""
+    monkeypatch.setattr(MLPClassifier, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "MLPClassifier", MLPClassifier, raising=False)
+    path = _export(tmp_path, form="module")
+    module = torch.load(path, weights_only=False)
+    change(module)
+    torch.save(module, path)
+
+    assert not is_same_head(path, tmp_path / "head.safetensors")
 
 
 def test_exported_best_head_then_its_epoch_is_the_best_one(fit: Fit, tmp_path: Path) -> None:
@@ -182,11 +269,7 @@ def test_exported_best_head_then_its_epoch_is_the_best_one(fit: Fit, tmp_path: P
     trained = _fit_wide(fit, replace(OVERFITS, save_best=True))
     save_head(tmp_path / "head.safetensors", trained)
 
-    export_virnucpro(
-        tmp_path / "head.safetensors", tmp_path / "head.pth", training_date="2026-01-02"
-    )
-
-    content = load_restricted(tmp_path / "head.pth")
+    content = load_restricted(_export(tmp_path))
     assert isinstance(content, dict)
     assert content["epoch"] == trained.best_epoch < trained.epochs_run
 
@@ -196,5 +279,5 @@ def test_export_of_another_width_then_error(fit: Fit, tmp_path: Path) -> None:
     save_head(tmp_path / "head.safetensors", fit())
 
     with pytest.raises(CheckpointError, match=r"expected 2048 .*got 12 features"):
-        export_virnucpro(tmp_path / "head.safetensors", tmp_path / "x.pth", training_date="")
+        _export(tmp_path, "x.pth")
     assert not (tmp_path / "x.pth").exists()

@@ -6,6 +6,7 @@ Here, too, is what they are drawn from: the verdict, and the predictions table t
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,8 +83,12 @@ _SETTINGS: dict[str, Any] = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw and save in the common style; settings from elsewhere have no say."""
-    import matplotlib as mpl
-
+    backend = os.environ.pop("MPLBACKEND", None)  # importing would refuse one that is not here
+    try:
+        import matplotlib as mpl
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
     settings: Any = mpl.rcParamsDefault | _SETTINGS | {"backend": "agg"}
     with mpl.rc_context(settings):
         yield
