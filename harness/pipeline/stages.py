@@ -26,7 +26,7 @@ from harness.errors import DataError, MissingInput
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
 from harness.pipeline.samples import Samples
-from harness.pipeline.vectors import SIDES, Side, Vectors
+from harness.pipeline.vectors import SIDES, Arm, Side, Vectors
 from harness.progress import Progress
 from harness.training import load_head
 from harness.training.foreign import load_virnucpro
@@ -35,6 +35,7 @@ from harness.training.head import Head
 __all__ = [
     "Pipeline",
     "ReportedMetrics",
+    "Scored",
     "brought_files",
     "join_predictions",
     "load_brought_head",
@@ -216,16 +217,19 @@ def read_metrics(path: Path) -> ReportedMetrics:
 
 
 def join_predictions(
-    test_rows: pd.DataFrame, baseline: pd.DataFrame, candidate: pd.DataFrame
+    test_rows: pd.DataFrame,
+    baseline: pd.DataFrame,
+    candidate: pd.DataFrame,
+    placebo: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Put the scores of both sides beside the test rows.
+    """Put the scores of both sides, and of the placebo where there is one, beside the test rows.
 
     Parameters
     ----------
     test_rows : DataFrame
         ``id`` (unique), ``label`` and whatever else is to be kept, such as ``lineage``, ``genome``,
         ``length``.
-    baseline, candidate : DataFrame
+    baseline, candidate, placebo : DataFrame
         ``id`` and ``score``, with exactly the ids of the test rows, in any order; further columns,
         such as ``score_43``, are those of other seeds.
 
@@ -241,7 +245,8 @@ def join_predictions(
         If a side has other ids than the test rows; some are listed.
     """
     joined = test_rows.reset_index(drop=True)
-    for side, scores in (("baseline", baseline), ("candidate", candidate)):
+    arms = {"baseline": baseline, "candidate": candidate}
+    for side, scores in (arms if placebo is None else arms | {"placebo": placebo}).items():
         _require_same_ids(side, joined["id"], scores["id"])
         by_id = scores.set_index("id").reindex(joined["id"])
         for name in by_id:
@@ -337,12 +342,12 @@ class Pipeline:
         """Return how the heads were trained that this run has so far; trains none."""
         return {side: self.heads.training(side) for side in SIDES if self.heads.head.made(side)}
 
-    def scores(self, side: Side) -> pd.DataFrame:
-        """Return a side's scores of the test records: id, score (probability of viral).
+    def scores(self, arm: Arm) -> pd.DataFrame:
+        """Return an arm's scores of the test records: id, score (probability of viral).
 
         Where its heads are trained here, the other seeds' scores stand beside: score_43 and so on.
         """
-        return self._scored(side).table
+        return self.scored(arm).table
 
     @once
     def reported_metrics(self) -> ReportedMetrics | None:
@@ -355,8 +360,9 @@ class Pipeline:
         """Return the test records with the scores of both sides, joined by id.
 
         Columns: id, label, lineage, genome, length (bases), baseline_score, candidate_score, the
-        scores of other seeds (baseline_score_43 and so on), and, where MMseqs2 is there, identity
-        (percent; 0 without a hit, NaN where not measured).
+        scores of other seeds (baseline_score_43 and so on); placebo_score, where the nucleotides
+        can be told apart; and, where MMseqs2 is there, identity (percent; 0 without a hit, NaN
+        where not measured).
         """
         return pd.read_parquet(self._joined().path)
 
@@ -383,30 +389,34 @@ class Pipeline:
         }
 
     @once
-    def _scored(self, side: Side) -> _Scored:
-        """Return a side's scores: those that it brings, or those of its head."""
-        own: Path | None = getattr(self.config, side).predictions
+    def scored(self, arm: Arm) -> Scored:
+        """Return an arm's scores: those that it brings, or those of its head."""
+        own = None if arm == "placebo" else self._settings(arm).predictions
         if own is not None:
             table = self._read_brought(own, read_predictions)
-            return _Scored(table=table, sha256=self._brought_sha256(own))
-        made = self._predict(side)
+            return Scored(table=table, sha256=self._brought_sha256(own))
+        made = self._predict(arm)
         table = pd.read_parquet(made.path / "scores.parquet")
-        return _Scored(table=table, sha256=made.sha256)
+        return Scored(table=table, sha256=made.sha256)
 
-    def _predict(self, side: Side) -> Artifact:
-        brought: Path | None = getattr(self.config, side).checkpoint
+    def _settings(self, side: Side) -> ModelConfig:
+        settings: ModelConfig = getattr(self.config, side)
+        return settings
+
+    def _predict(self, arm: Arm) -> Artifact:
+        brought = None if arm == "placebo" else self._settings(arm).checkpoint
         drawn = self.samples.drawn()
         if brought is None:
-            trained = self.heads.head(side)
+            trained = self.heads.head(arm)
             inputs = {"head": trained.sha256}
         else:
             own = self._brought_sha256(require_brought(brought))
-            digests = self.vectors.feature_digests(side)
+            digests = self.vectors.feature_digests(arm)
             inputs = {"split": drawn.sha256, "head": own} | digests
 
         def build(folder: Path) -> None:
             ids = drawn.split.test
-            features = feature_rows(self.vectors, side, ids)
+            features = feature_rows(self.vectors, arm, ids)
             if brought is None:
                 heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
             else:
@@ -419,7 +429,7 @@ class Pipeline:
             pd.DataFrame({"id": ids, **scores}).to_parquet(folder / "scores.parquet")
 
         return self.cache.obtain(
-            f"scores {side}", inputs, build, stage=f"predict {side}", kind="scores"
+            f"scores {arm}", inputs, build, stage=f"predict {arm}", kind="scores"
         )
 
     def _seed_head(self, trained: Artifact, seed: int) -> Head:
@@ -431,7 +441,8 @@ class Pipeline:
     @once
     def _joined(self) -> _File:
         """Return the table that accuracy is judged by."""
-        baseline, candidate = (self._scored(side) for side in SIDES)
+        baseline, candidate = (self.scored(side) for side in SIDES)
+        placebo = self._placebo()
         identity = self.samples.identity()
 
         def build(folder: Path) -> None:
@@ -439,7 +450,9 @@ class Pipeline:
             rows = test[["id", "label", "lineage", "genome"]].assign(
                 length=test["nucleotides"].str.len()
             )
-            table = join_predictions(rows, baseline.table, candidate.table)
+            table = join_predictions(
+                rows, baseline.table, candidate.table, placebo.table if placebo else None
+            )
             if identity.is_measured:
                 percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
                 table["identity"] = percent.reindex(table["id"]).to_numpy()
@@ -448,12 +461,20 @@ class Pipeline:
         inputs = {
             "baseline": baseline.sha256,
             "candidate": candidate.sha256,
+            "placebo": placebo.sha256 if placebo else None,
             "identity": identity.version,
             "records": self.samples.stored().sha256,
             "split": self.samples.drawn().sha256,
         }
         made = self.cache.obtain("predictions", inputs, build)
         return _file(made, "predictions.parquet")
+
+    def _placebo(self) -> Scored | None:
+        """Return the placebo's scores, or None if there can be none: assay-sensitivity says why."""
+        try:
+            return self.scored("placebo")
+        except MissingInput:
+            return None
 
     @once
     def _brought_sha256(self, path: Path) -> str:
@@ -477,8 +498,8 @@ class _File:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scored:
-    """A side's scores of the test rows, and the digest of where they stand."""
+class Scored:
+    """An arm's scores of the test rows, and the digest of where they stand."""
 
     table: pd.DataFrame
     sha256: str
