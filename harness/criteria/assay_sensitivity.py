@@ -132,14 +132,14 @@ def judge_assay(
         warnings=warnings,
         next_steps=() if state is State.PASS else _next_steps(lower),
         evidence={
-            "n": n,
+            "n_test_rows": n,
             "accuracy_percent": accuracies,
             "contribution_points": float(contribution),
             "lower_bound_points": lower,
-            "b": outcomes.lost,
-            "c": outcomes.gained,
+            "n_only_baseline_right": outcomes.lost,
+            "n_only_placebo_right": outcomes.gained,
             **_share_kept(right, outcomes.by_genome.units),
-            "by_seed": [
+            "other_seeds": [
                 {
                     "seed": seed,
                     "placebo_percent": 100 * float(np.mean(placebo == labels)),
