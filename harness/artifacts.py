@@ -7,10 +7,12 @@ still what they were.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,24 +24,33 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from filelock import FileLock, Timeout
 
+from harness.documents import read_json
 from harness.errors import ArtifactError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "CARD",
     "Artifact",
     "ArtifactStore",
     "Build",
     "digest_columns",
     "digest_file",
     "digest_json",
+    "explain_full_disk",
+    "remove",
     "require_unchanged",
     "write_atomically",
 ]
 
 MANIFEST = "manifest.json"
+CARD = "README.md"  # the model card beside a head, where Hugging Face looks for one
 ROWS_AT_A_TIME = 65_536
+
+# What the system says where there is no room: on the disk, in the quota, or under a size limit.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SAID_FULL = re.compile(rf"os error ({'|'.join(map(str, _FULL))})\b")  # by libraries in Rust
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +84,13 @@ class Artifact:
     is_reused: bool
     files: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """Return where one of its files lies; ArtifactError if its manifest lists none so named."""
+        if name not in self.files:
+            listed = ", ".join(self.files)
+            raise ArtifactError(f"{self.path}: lists no {name}, but {listed}. {_remedy(self.path)}")
+        return self.path / name
 
 
 class ArtifactStore:
@@ -112,19 +130,25 @@ class ArtifactStore:
         Raises
         ------
         ArtifactError
-            If the stored artifact is damaged.
+            If the stored artifact is damaged, or the disk is full.
         """
         target = self._target(kind, inputs)
+        with explain_full_disk(target.parent):
+            return self._obtain(kind, target, inputs, build, resumes=resumes)
+
+    def _obtain(
+        self, kind: str, target: Path, inputs: Mapping[str, Any], build: Build, *, resumes: bool
+    ) -> Artifact:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):
             partial = target.with_suffix(".partial")
             if resumes and _lacks_files(target):
-                shutil.rmtree(partial, ignore_errors=True)
+                remove(partial)
                 target.rename(partial)
             if target.exists():
                 return _reopen(kind, target, inputs, resumes=resumes)
-            if partial.exists() and not resumes:
-                shutil.rmtree(partial)
+            if not (resumes and partial.is_dir()):
+                remove(partial)
             partial.mkdir(exist_ok=True)
             (partial / MANIFEST).unlink(missing_ok=True)
             notes = build(partial) or {}
@@ -148,13 +172,16 @@ class ArtifactStore:
             If one of them is damaged.
         """
         manifests = sorted((self.root / kind).glob(f"*/{MANIFEST}"))
-        finished = [path.parent for path in manifests if not path.parent.suffix]
+        finished = [path.parent for path in manifests if _NAME.fullmatch(path.parent.name)]
         made_from = {folder: _read_manifest(folder)["inputs"] for folder in finished}
         return [
             _reopen(kind, folder, inputs)
             for folder, inputs in made_from.items()
             if is_wanted(inputs)
         ]
+
+
+_NAME = re.compile(r"[0-9a-f]{16}")  # of an artifact's folder; others are no artifacts
 
 
 def digest_json(value: Any) -> str:
@@ -210,6 +237,46 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def explain_full_disk(folder: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Say where there is no room, and how much is needed, in place of what a library says.
+
+    Parameters
+    ----------
+    folder : Path
+        Where is written to.
+    needed_bytes : int, optional
+        What is still to be written, if that is known.
+
+    Raises
+    ------
+    ArtifactError
+        If the disk, the quota or a limit of file sizes is full.
+    """
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except Exception as error:
+        if getattr(error, "errno", None) not in _FULL and not _SAID_FULL.search(str(error)):
+            raise
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        free = f"{shutil.disk_usage(there).free / 1e6:,.0f} MB are free"
+        needed = f", {needed_bytes / 1e6:,.0f} MB more are needed" if needed_bytes else ""
+        raise ArtifactError(
+            f"{folder}: cannot be written to ({getattr(error, 'strerror', None) or error}): {free}"
+            f"{needed}. What was saved before is kept. Free some space, and run again"
+        ) from error
+
+
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Keep other runs from an artifact; wait, and say so, while one of them makes it."""
@@ -228,11 +295,7 @@ def _locked(target: Path) -> Iterator[None]:
 def _write_manifest(
     kind: str, folder: Path, inputs: Mapping[str, Any], notes: Mapping[str, Any]
 ) -> dict[str, str]:
-    files = {
-        path.relative_to(folder).as_posix(): digest_file(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    files = {path.relative_to(folder).as_posix(): digest_file(path) for path in _files(folder)}
     manifest = {
         "kind": kind,
         "inputs": dict(inputs),
@@ -244,12 +307,23 @@ def _write_manifest(
     return files
 
 
+def _files(folder: Path) -> list[Path]:
+    """Return what an artifact holds, without manifest, model card and what programs hide there."""
+    files = (path for path in sorted(folder.rglob("[!.]*")) if path.is_file())
+    return [path for path in files if path not in (folder / MANIFEST, folder / CARD)]
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         found = {key: manifest[key] for key in ("inputs", "files")}
-        return found | {"notes": manifest.get("notes", {})}
-    except (OSError, ValueError, KeyError) as error:
+        found["notes"] = manifest.get("notes", {})
+        if not all(isinstance(value, dict) for value in found.values()):
+            raise ValueError("inputs, files and notes must be objects")
+        if not found["files"]:
+            raise ValueError("it lists no files")
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{folder}: no readable manifest ({error}). {_remedy(folder)}"
         ) from error
@@ -267,6 +341,12 @@ def _reopen(
     manifest = _read_manifest(folder)
     if digest_json(manifest["inputs"]) != digest_json(dict(inputs)):
         raise ArtifactError(f"{folder}: was made from other inputs. {_remedy(folder)}")
+    there = {path.relative_to(folder).as_posix() for path in _files(folder)}
+    if unlisted := sorted(there - manifest["files"].keys()):
+        raise ArtifactError(
+            f"{folder / unlisted[0]}: stands in an artifact whose manifest does not list it. "
+            f"Move it elsewhere; if it is part of the artifact, delete {folder} and run again"
+        )
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file() or digest_file(path) != expected:

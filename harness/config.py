@@ -8,15 +8,14 @@ stand here and nowhere else. Whether what is named exists is found out by the st
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import tomllib
 import types
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, get_args, get_type_hints
 
+from harness.documents import exact_number, parse_json, parse_toml, read_text
 from harness.errors import ConfigError
 
 __all__ = [
@@ -109,9 +108,11 @@ def _exact(value: Any, where: str) -> Fraction:
     if isinstance(value, float):
         raise ConfigError(f'{where}: write the number as text, "{value}", so that it stays exact')
     try:
-        return Fraction(value)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ConfigError(f"{where}: expected a number as text, got {value!r}") from error
+        return exact_number(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: expected a number as text, got {value!r:.60}: {error}"
+        ) from error
 
 
 def to_table(value: Any) -> Any:
@@ -373,6 +374,9 @@ def _require_one_of(value: str, allowed: tuple[str, ...], where: str) -> None:
     _require(value in allowed, where, f"expected one of {', '.join(allowed)}; got {value!r}")
 
 
+MAX_BYTES = 1 << 20
+
+
 def load_config(path: Path) -> GateConfig:
     """Read a gate's settings from a TOML file, or from the JSON that a run keeps of them.
 
@@ -382,8 +386,8 @@ def load_config(path: Path) -> GateConfig:
         If the file cannot be read, is neither, or holds unknown keys or unusable values.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        text = read_text(path, most_bytes=MAX_BYTES)
+        table = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML or JSON: {error}") from error
     try:

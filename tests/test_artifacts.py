@@ -151,7 +151,11 @@ def test_holds_when_built_then_only_for_the_same_inputs(tmp_path: Path) -> None:
     [
         ("hello.txt", "hullo", "is not the file that was written"),
         ("manifest.json", "{", "no readable manifest"),
-        ("manifest.json", '{"inputs": {"seed": 2}, "files": {}}', "was made from other inputs"),
+        ("manifest.json", '{"inputs": {"seed": 2}, "files": {"a": ""}}', "made from other inputs"),
+        ("manifest.json", '{"inputs": {"seed": 1}, "files": {}}', "it lists no files"),
+        ("manifest.json", '{"inputs": {"seed": 1}, "files": ["hello.txt"]}', "must be objects"),
+        ("manifest.json", '{"inputs": {"seed": 1}, "inputs": {}}', "stands twice"),
+        ("extra.txt", "hullo", "does not list it"),
     ],
 )
 def test_obtain_when_the_artifact_was_changed_then_it_is_refused(

@@ -209,7 +209,7 @@ def test_report_when_the_limit_is_three_then_no_other_is_said() -> None:
     report = render_markdown(parse_verdict(facts, origin="the test"), [], folder=Path())
 
     assert "below 3 points" in report
-    assert "at most 0.25 of the baseline's time" in report
+    assert "at most 0.25 times the baseline's time" in report
     assert "Recall (viral) moved by" in report
     assert "more than 3 points" in report
     assert find_said(report) == []

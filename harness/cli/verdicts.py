@@ -179,11 +179,14 @@ def verify(
         Path,
         typer.Option("--verdict", callback=from_root, help="The verdict.", metavar="PATH"),
     ] = VERDICT,
+    history_lost: Annotated[
+        bool, typer.Option("--history-lost", help="You know why earlier verdicts were lost.")
+    ] = False,
 ) -> None:
     """Exit 0 only if a verdict authorises this very file."""
     from harness.verdict.verdict import authorise
 
-    authorise(checkpoint, verdict)
+    authorise(checkpoint, verdict, is_history_lost_known=history_lost)
     typer.echo(f"{checkpoint}: authorised by {verdict}")
 
 
@@ -195,7 +198,8 @@ def history(
     ] = None,
 ) -> None:
     """Show the verdicts on this test set so far, and how often it was judged."""
-    from harness.report.figures.runs import FORMATS, draw_past
+    from harness.report.figures.runs import draw_past
+    from harness.report.figures.style import FORMATS
     from harness.report.terminal import render_trend
     from harness.verdict.history import read_history
 

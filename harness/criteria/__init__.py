@@ -48,7 +48,7 @@ _OWN = (
     Criterion(
         id="embedding-time",
         question="How long does the candidate take to embed, against the baseline?",
-        unit="of the baseline's time",
+        unit="times the baseline's time",
         comparison="at most",
         module="harness.criteria.speed",
         section="Speed",

@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
 
 from harness.config import DEPLOYMENT_CLASS_DROP_POINTS, DEPLOYMENT_DROP_POINTS
 from harness.criteria.advice import (
@@ -39,7 +39,7 @@ from harness.criteria.bounds import (
     unpaired_interval,
     unpaired_settling_size,
 )
-from harness.criteria.calibration import PairedBounds, bound_paired
+from harness.criteria.calibration import bound_paired
 from harness.criteria.criterion import (
     DOES_NOT_FAIL,
     DOES_NOT_PASS,
@@ -51,17 +51,17 @@ from harness.criteria.criterion import (
     Run,
     Stand,
 )
-from harness.criteria.drop import DropFinding, SeedDrop
+from harness.criteria.drop import DropFinding, SeedDrop, paired_evidence
 from harness.criteria.metrics import (
     break_down,
     evaluate,
     large_moves,
-    precision_at,
     predict_labels,
 )
 from harness.criteria.result import CriterionResult, State
 from harness.criteria.units import (
     Binary,
+    Genomes,
     PairedOutcomes,
     as_binary,
     as_share,
@@ -79,8 +79,6 @@ __all__ = [
 
 
 CRITERION = "accuracy-drop"
-# The shares of viruses for which the precision is reported: what a user sees depends on them.
-PREVALENCES = (0.01, 0.05, 0.5)
 
 
 def judge(run: Run) -> CriterionResult:
@@ -184,43 +182,38 @@ def judge_accuracy(
     y_true : array_like of shape (n_rows,)
         Labels: 1 viral, 0 not.
     baseline_pred, candidate_pred : array_like of shape (n_rows,)
-        Predicted labels of the same rows, 0 or 1, by the heads that ship.
+        Labels that the heads that ship predict.
     groups : array_like of shape (n_rows,), optional
         The genome (assembly, not accession) of each row. Without it every row is its own genome.
     lineages : array_like of shape (n_rows,), optional
-        The lineage of each row, empty or missing where it is unknown: its genome stands for it.
+        The lineage of each row; where it is empty or missing, its genome stands for it.
     limit_points, class_limit_points : str, int or Fraction
-        The drop, in percentage points, that is too much, and the one that a class must not exceed;
-        a float is refused, being inexact.
+        The drop in points that is too much, and the one that a class must not exceed.
     requires_groups : bool
         Whether missing ``groups`` rule out a PASS, as in production.
-    seed : int, optional
-        Of the heads that ship, for the evidence.
-    other_seeds : mapping of int to two array_like of shape (n_rows,), optional
-        What the heads of other seeds predict: baseline, candidate.
+    seed, other_seeds : int, mapping of int to (array_like, array_like), optional
+        That of the heads that ship; what those of others predict: baseline, candidate.
 
     Returns
     -------
     CriterionResult
-        ``value`` is the exact drop in points; ``interval`` its lower and upper one-sided 95% bound
-        on genomes and lineages like these, so the upper end is what was gated. FAIL: the observed
-        drop reaches the limit, or a class exceeds its own. PASS: the upper bound is below the
-        limit, for every seed. INCONCLUSIVE: neither, or no rows. ``reservations`` name lineages
-        that lost, and classes in which more than the limit could be lost unseen.
+        ``value`` is the exact drop in points; ``interval`` its one-sided 95% bounds on genomes and
+        lineages like these: the upper end was gated. FAIL: the observed drop reaches the limit, or
+        a class exceeds its own. PASS: every seed's upper bound is below the limit. INCONCLUSIVE:
+        neither, or no rows. ``reservations`` say what was lost, or could be, in a part of them.
 
     Raises
     ------
     ValueError
         If lengths differ, a value is neither 0 nor 1, or a row has no genome.
     TypeError
-        If a limit is a float.
+        If a limit is a float, which is not exact.
 
     Notes
     -----
-    With b rows lost and c gained of n the drop is 100 (b - c) / n. The bound is Tango's for paired
-    proportions (Statistics in Medicine 17:891, 1998), widened by the design effect of the genomes
-    or lineages (CR2 variance, Bell-McCaffrey degrees of freedom), with a quantile that is
-    calibrated on their sizes.
+    The drop is 100 (b - c) / n. The bound is Tango's for paired proportions (Statistics in Medicine
+    17:891, 1998), widened by the design effect of genomes or lineages (CR2 variance, Bell-McCaffrey
+    degrees of freedom), with a quantile that is calibrated on their sizes.
 
     Examples
     --------
@@ -228,46 +221,26 @@ def judge_accuracy(
     >>> result.state.value, result.value
     ('PASS', Fraction(5, 4))
     """
-    limit, class_limit = exact_points(limit_points), exact_points(class_limit_points)
-    outcomes = count_paired(y_true, baseline_pred, candidate_pred, groups=groups, lineages=lineages)
+    limits = exact_points(limit_points), exact_points(class_limit_points)
+    count = partial(count_paired, y_true, groups=groups, lineages=lineages)
+    counted = {seed: count(baseline_pred, candidate_pred)}
+    counted |= {other: count(*pair) for other, pair in (other_seeds or {}).items()}
+    outcomes = counted[seed]
     if outcomes.n_rows == 0:
-        return nothing_judged(CRITERION, limit)
-    limit_drop = float(limit / 100)
-    bounds = bound_paired(outcomes, limit_drop=limit_drop)
-    seeds = [_seed_drop(outcomes, bounds, seed)]
-    for other, (baseline, candidate) in (other_seeds or {}).items():
-        pair = count_paired(y_true, baseline, candidate, groups=groups, lineages=lineages)
-        found = bound_paired(pair, limit_drop=limit_drop, like=outcomes)
-        seeds.append(_seed_drop(pair, found, other))
-    lacks_groups = requires_groups and groups is None
-    finding = _paired_finding(
-        outcomes, bounds, tuple(seeds), limits=(limit, class_limit), lacks_groups=lacks_groups
-    )
+        return nothing_judged(CRITERION, limits[0])
+    finding = _paired_finding(counted, limits, lacks_groups=requires_groups and groups is None)
     b, c, n = outcomes.lost, outcomes.gained, outcomes.n_rows
     tango_points = 100 * float(drop_upper_bound(b, c, n))
-    evidence = {
-        "paired": True,
-        "n": n,
-        "b": b,
-        "c": c,
-        "both_right": outcomes.both_right,
-        "both_wrong": outcomes.both_wrong,
-        "tango_upper_points": tango_points,
-        "mcnemar_p": float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0,
-        "max_class_drop_points": float(class_limit),
-        "by_class": _by_class(outcomes),
-        "precision_at_prevalence": _precisions(outcomes),
-    }
+    counts = f"{b:,} rows lost, {c:,} gained of {n:,}"
     result = _drop_result(
         finding,
-        detail=describe_drop(
-            finding, f"{b:,} rows lost, {c:,} gained of {n:,}", on_these_points=tango_points
-        ),
+        detail=describe_drop(finding, counts, on_these_points=tango_points),
         next_steps=genome_steps(finding) + loss_steps(finding, outcomes),
-        evidence=evidence,
+        evidence=paired_evidence(outcomes)
+        | {"tango_upper_points": tango_points, "max_class_drop_points": float(limits[1])},
     )
-    reservations = lineage_reservations(outcomes, class_limit) + blind_spot_reservations(finding)
-    return replace(result, reservations=reservations)
+    lost = lineage_reservations(outcomes, limits[1])
+    return replace(result, reservations=lost + blind_spot_reservations(finding))
 
 
 def judge_accuracy_unpaired(
@@ -286,23 +259,17 @@ def judge_accuracy_unpaired(
 
     Parameters
     ----------
-    baseline_accuracy : str or Fraction
-        Share right, between 0 and 1, as it was reported.
-    baseline_n : int
-        Rows that it was measured on.
-    y_true, candidate_pred : array_like of shape (n_rows,)
-        Labels and the candidate's predictions, 0 or 1.
-    groups, limit_points, requires_groups, seed
-        As for ``judge_accuracy``.
-    other_seeds : mapping of int to array_like of shape (n_rows,), optional
-        What the candidate's heads of other seeds predict.
+    baseline_accuracy, baseline_n : str or Fraction, int
+        Share right, between 0 and 1, as it was reported, and the rows that it was measured on.
+    y_true, candidate_pred, groups, limit_points, requires_groups, seed, other_seeds
+        As for ``judge_accuracy``; of other seeds only the candidate's predictions.
 
     Returns
     -------
     CriterionResult
-        As of ``judge_accuracy``, with ``paired`` false in the evidence: rows that are hard for both
-        sides do not cancel, so the interval is wider. It is not calibrated, so a PASS takes at
-        least 10 effective genomes and 4 degrees of freedom; the baseline's classes are not known.
+        As of ``judge_accuracy``, but wider, since rows that are hard for both do not cancel. It is
+        not calibrated: a PASS takes 10 effective genomes and 4 degrees of freedom. Classes are not
+        judged: the baseline's are not known.
 
     Raises
     ------
@@ -326,34 +293,24 @@ def judge_accuracy_unpaired(
         for name, values in predictions.items()
     }
     right, effect = int(rights[seed].sum()), genomes.share_effect(rights[seed])
-    seeds = []
-    for name, is_right in rights.items():
-        share = Fraction(int(is_right.sum()), n)
-        ends = unpaired_interval(
-            (float(accuracy), baseline_n), (float(share), n), genomes.share_effect(is_right)
-        )
-        seeds.append(
-            SeedDrop(
-                seed=name,
-                drop_points=100 * (accuracy - share),
-                interval_points=(100 * ends[0], 100 * ends[1]),
-            )
-        )
+    seeds = tuple(
+        _unpaired_drop(name, (accuracy, baseline_n), is_right, genomes)
+        for name, is_right in rights.items()
+    )
     is_open = seeds[0].drop_points < limit <= seeds[0].interval_points[1] and effect.n_genomes > 1
+    shares = (float(accuracy), baseline_n), (right / n, n)
     finding = DropFinding(
         limit_points=limit,
         class_limit_points=DEPLOYMENT_CLASS_DROP_POINTS,
         baseline_accuracy=accuracy,
         candidate_accuracy=Fraction(right, n),
         class_drops={},
-        seeds=tuple(seeds),
+        seeds=seeds,
         effect=effect,
         genomes=genomes,
         lacks_groups=requires_groups and groups is None,
         lacking=lacking_genomes(effect),
-        settling=unpaired_settling_size(
-            (float(accuracy), baseline_n), (right / n, n), effect, limit_drop=float(limit / 100)
-        )
+        settling=unpaired_settling_size(*shares, effect, limit_drop=float(limit / 100))
         if is_open
         else None,
     )
@@ -366,73 +323,52 @@ def judge_accuracy_unpaired(
     )
 
 
-def _by_class(outcomes: PairedOutcomes) -> dict[str, dict[str, Any]]:
-    """Return the counts of each class, with its drop where it has rows."""
-    drops = outcomes.class_drops
-    return {
-        name: {**counts, "drop_points": float(drops[name]) if name in drops else None}
-        for name, counts in outcomes.by_class.items()
-    }
-
-
-def _precisions(outcomes: PairedOutcomes) -> list[dict[str, Any]]:
-    """Return both sides' precision where viruses are as rare as users may meet them."""
-    classes = [outcomes.by_class[name] for name in ("viral", "nonviral")]
-    if not all(counts["n"] for counts in classes):
-        return []
-    right = {
-        "baseline": [counts["baseline_right"] for counts in classes],
-        "candidate": [x["baseline_right"] - x["lost"] + x["gained"] for x in classes],
-    }
-    recalls, specificities = (
-        {side: counts[i] / classes[i]["n"] for side, counts in right.items()} for i in (0, 1)
-    )
-    return [
-        {"prevalence": prevalence}
-        | {
-            side: precision_at(prevalence, recall=recalls[side], specificity=specificities[side])
-            for side in right
-        }
-        for prevalence in PREVALENCES
-    ]
+def _unpaired_drop(
+    seed: int | None, baseline: tuple[Fraction, int], is_right: NDArray[np.bool_], genomes: Genomes
+) -> SeedDrop:
+    """Bound the drop from a reported accuracy to the share of rows that are right here."""
+    n, share = len(is_right), Fraction(int(is_right.sum()), len(is_right))
+    reported = (float(baseline[0]), baseline[1])
+    ends = unpaired_interval(reported, (float(share), n), genomes.share_effect(is_right))
+    points = (100 * ends[0], 100 * ends[1])
+    return SeedDrop(seed=seed, drop_points=100 * (baseline[0] - share), interval_points=points)
 
 
 def _paired_finding(
-    outcomes: PairedOutcomes,
-    bounds: PairedBounds,
-    seeds: tuple[SeedDrop, ...],
-    *,
+    counted: Mapping[int | None, PairedOutcomes],
     limits: tuple[Fraction, Fraction],
+    *,
     lacks_groups: bool,
 ) -> DropFinding:
-    b, c, n = outcomes.lost, outcomes.gained, outcomes.n_rows
-    (limit, class_limit), decisive = limits, bounds.widest
-    multiplier = bounds.strictest.calibration.upper
-    is_open = seeds[0].drop_points < limit <= seeds[0].interval_points[1]
-    settling = None
-    if is_open and math.isfinite(multiplier):
+    """Bound the drop of each seed, as the first one's design and gains ask for."""
+    limit, limit_drop = limits[0], float(limits[0] / 100)
+    first, *_ = counted.values()
+    n, bounds = first.n_rows, bound_paired(first, limit_drop=limit_drop)
+    seeds = []
+    for seed, pair in counted.items():
+        found = bounds if pair is first else bound_paired(pair, limit_drop=limit_drop, like=first)
+        drop, (lower, upper) = Fraction(100 * (pair.lost - pair.gained), n), found.interval
+        ends = (100 * lower, 100 * upper)
+        seeds.append(SeedDrop(seed=seed, drop_points=drop, interval_points=ends))
+    multiplier, settling = bounds.strictest.calibration.upper, None
+    if seeds[0].drop_points < limit <= seeds[0].interval_points[1] and math.isfinite(multiplier):
+        effect = bounds.widest.effect
         settling = settling_size(
-            b, c, decisive.effect, limit_drop=float(limit / 100), multiplier=multiplier
+            first.lost, first.gained, effect, limit_drop=limit_drop, multiplier=multiplier
         )
     return DropFinding(
         limit_points=limit,
-        class_limit_points=class_limit,
-        baseline_accuracy=Fraction(outcomes.both_right + b, n),
-        candidate_accuracy=Fraction(outcomes.both_right + c, n),
-        class_drops=outcomes.class_drops,
-        seeds=seeds,
-        effect=outcomes.by_genome.effect(),
-        genomes=outcomes.by_genome.units,
+        class_limit_points=limits[1],
+        baseline_accuracy=Fraction(first.baseline_right, n),
+        candidate_accuracy=Fraction(first.both_right + first.gained, n),
+        class_drops=first.class_drops,
+        seeds=tuple(seeds),
+        effect=first.by_genome.effect(),
+        genomes=first.by_genome.units,
         bounds=bounds,
         lacks_groups=lacks_groups,
         settling=settling,
     )
-
-
-def _seed_drop(outcomes: PairedOutcomes, bounds: PairedBounds, seed: int | None) -> SeedDrop:
-    lower, upper = bounds.interval
-    drop = Fraction(100 * (outcomes.lost - outcomes.gained), outcomes.n_rows)
-    return SeedDrop(seed=seed, drop_points=drop, interval_points=(100 * lower, 100 * upper))
 
 
 def _drop_result(

@@ -12,14 +12,18 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from harness.criteria.bounds import SettlingSize, finite
 from harness.criteria.calibration import PairedBounds, UnitBounds, blind_spot_percent
+from harness.criteria.metrics import precision_at
 from harness.criteria.result import State
-from harness.criteria.units import GenomeEffect, Genomes
+from harness.criteria.units import GenomeEffect, Genomes, PairedOutcomes
 
-__all__ = ["CLASSES", "DropFinding", "SeedDrop", "blind_spots"]
+__all__ = ["DropFinding", "SeedDrop", "blind_spots", "paired_evidence"]
 
+# The shares of viruses for which the precision is reported: what a user sees depends on them.
+PREVALENCES = (0.01, 0.05, 0.5)
 CLASSES = {"nonviral": 0, "viral": 1}
 
 
@@ -177,6 +181,39 @@ class DropFinding:
             "missing": list(self.missing),
             "settling": None if self.settling is None else asdict(self.settling),
         }
+
+
+def paired_evidence(outcomes: PairedOutcomes) -> dict[str, Any]:
+    """Return what was counted, class by class, and what follows from it, as JSON values."""
+    b, c, drops = outcomes.lost, outcomes.gained, outcomes.class_drops
+    return {
+        "paired": True,
+        "n": outcomes.n_rows,
+        "b": b,
+        "c": c,
+        "both_right": outcomes.both_right,
+        "both_wrong": outcomes.both_wrong,
+        "mcnemar_p": float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0,
+        "by_class": {
+            name: {**counts, "drop_points": float(drops[name]) if name in drops else None}
+            for name, counts in outcomes.by_class.items()
+        },
+        "precision_at_prevalence": _precisions(outcomes) if len(drops) == len(CLASSES) else [],
+    }
+
+
+def _precisions(outcomes: PairedOutcomes) -> list[dict[str, Any]]:
+    """Return both sides' precision where viruses are as rare as users may meet them."""
+    shares = {}
+    for name, x in outcomes.by_class.items():
+        right = x["baseline_right"], x["baseline_right"] - x["lost"] + x["gained"]
+        shares[name] = [count / x["n"] for count in right]
+    sides = zip(("baseline", "candidate"), shares["viral"], shares["nonviral"], strict=True)
+    found = {side: {"recall": recall, "specificity": spec} for side, recall, spec in sides}
+    return [
+        {"prevalence": p} | {side: precision_at(p, **both) for side, both in found.items()}
+        for p in PREVALENCES
+    ]
 
 
 def blind_spots(found: UnitBounds) -> dict[str, float]:

@@ -27,6 +27,7 @@ __all__ = [
     "advise_on_time",
     "checked_clock",
     "describe_attempt",
+    "describe_pace",
     "judge",
     "judge_attempts",
     "judge_time",
@@ -196,7 +197,7 @@ def _judge(attempt: Attempt, limit: Fraction) -> CriterionResult:
         state=state,
         value=ratio,
         limit=limit,
-        unit="of the baseline's time",
+        unit="times the baseline's time",
         interval=(float(lowest), float(highest)),
         detail=describe_attempt(attempt, ratio, limit, state),
         warnings=noise_warnings(attempt),
@@ -225,7 +226,7 @@ def _unmeasured(attempt: Attempt, limit: Fraction, runs: Sequence[float]) -> Cri
         id="embedding-time",
         state=State.INCONCLUSIVE,
         limit=limit,
-        unit="of the baseline's time",
+        unit="times the baseline's time",
         detail=f"A run took {bad} s, which is no time: the clock or the workload is broken.",
         next_steps=(
             f"Check the clock and the number of sequences: the runs were {_listed(runs)} s.",
@@ -304,10 +305,17 @@ SHORT_RUN_SECONDS = 1.0
 NOTABLE_TOKENISATION = 0.1
 
 
+def describe_pace(ratio: Fraction | float) -> str:
+    """Return a ratio of times as words between the candidate and what it is measured against."""
+    if ratio > 1:
+        return f"takes {float(ratio):.3g} times as long as"
+    return f"is {float(1 / ratio):.3g} times as fast as"
+
+
 def describe_attempt(attempt: Attempt, ratio: Fraction, limit: Fraction, state: State) -> str:
     """Return one or two sentences: the ratio, the mean times, and what made it inconclusive."""
     text = (
-        f"The candidate needs {float(ratio):.1%} of the baseline's time: "
+        f"The candidate {describe_pace(ratio)} the baseline: "
         f"{fmean(attempt.candidate_seconds):.3g} s against {fmean(attempt.baseline_seconds):.3g} s "
         f"a run, {len(attempt.candidate_seconds)} runs each."
     )
@@ -360,7 +368,7 @@ def advise_on_time(
     if state is State.FAIL:
         seconds = fmean(attempt.baseline_seconds) * float(limit)
         return (
-            f"The candidate would have to become {float(1 - limit / ratio):.0%} faster: "
+            f"The candidate would have to become {float(ratio / limit):.3g} times as fast: "
             f"{seconds:.3g} s a run are allowed, and it takes "
             f"{fmean(attempt.candidate_seconds):.3g} s.",
         )
@@ -389,11 +397,12 @@ def advise_on_slowness(evidence: Mapping[str, Any]) -> tuple[str, ...]:
             f"({fmean(tokenising):.3g} s): make it faster, or its share smaller."
         )
     causes = evidence.get("speed_up") or {}
-    if causes.get("as_deployed_ratio") and causes["baseline_dtype"] != causes["candidate_dtype"]:
+    ratio = causes.get("as_deployed_ratio")
+    if ratio and causes["baseline_dtype"] != causes["candidate_dtype"]:
         steps.append(
             f"As deployed (baseline {causes['baseline_dtype']}, candidate "
-            f"{causes['candidate_dtype']}) the candidate needs {causes['as_deployed_ratio']:.1%} "
-            f"of the time; with both in {causes['candidate_dtype']}, as is judged, the model alone "
+            f"{causes['candidate_dtype']}) the candidate {describe_pace(ratio)} the "
+            f"baseline; with both in {causes['candidate_dtype']}, as is judged, the model alone "
             "must be fast enough."
         )
     return tuple(steps)

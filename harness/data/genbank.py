@@ -20,6 +20,7 @@ from Bio.SeqFeature import SeqFeature
 from Bio.SeqRecord import SeqRecord
 
 from harness.data.inputs import list_files, open_input, open_text
+from harness.data.records import VIRAL_ENDINGS
 from harness.data.windows import WINDOW_BASES, extract_fragments
 from harness.errors import DataError, MissingInput
 
@@ -39,7 +40,6 @@ _ENDINGS = tuple(
     for packed in ("", ".gz")
 )
 # As ICTV names families of viruses, viroids and satellites.
-_FAMILY_ENDINGS = ("viridae", "viroidae", "satellitidae")
 _DOMAINS = {
     "Viruses": "virus",
     "Bacteria": "bacterium",
@@ -147,7 +147,7 @@ def choose_lineage(taxa: Sequence[str]) -> str:
     >>> choose_lineage(["Bacteria", "Mycoplasmatota", "Mollicutes"])
     'Mollicutes'
     """
-    families = [taxon for taxon in taxa if taxon.endswith(_FAMILY_ENDINGS)]
+    families = [taxon for taxon in taxa if taxon.endswith(VIRAL_ENDINGS)]
     return families[0] if families else "".join(taxa[-1:])
 
 

@@ -9,22 +9,34 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from harness.documents import require_regular
 from harness.errors import DataError, MissingInput
 
 __all__ = [
     "list_files",
+    "most_unpacked_bytes",
     "named_errors",
     "open_input",
+    "open_regular",
     "open_text",
+    "read_parquet",
+    "refuse_repeated",
     "require_files",
     "size_megabytes",
 ]
 
+# A compressed file may hold so many bytes, and so many times its own size besides.
+UNPACKED_BYTES, UNPACKED_RATIO = 64 << 20, 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _MEGABYTE = 1e6
 
@@ -57,6 +69,18 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file for reading bytes; a pipe or device is refused, as ``named_errors``."""
+    with named_errors(path):
+        try:
+            require_regular(path)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}. Name a file") from error
+        with path.open("rb") as file:
+            yield file
+
+
+@contextmanager
 def open_input(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """Open a plain or gzip file for reading bytes.
 
@@ -70,12 +94,104 @@ def open_input(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     MissingInput, DataError
         As ``named_errors``, also for what goes wrong while the streams are read.
     """
-    with named_errors(path), path.open("rb") as file:
+    with open_regular(path) as file:
         if file.peek(2)[:2] != _GZIP_MAGIC:
             yield file, file
             return
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield cast(BinaryIO, unpacked), file
+        most = most_unpacked_bytes(path.stat().st_size)
+        with io.BufferedReader(_BoundedGzip(path, file, most)) as unpacked:
+            yield unpacked, file
+
+
+def most_unpacked_bytes(n_bytes: int) -> int:
+    """Return how much a compressed file of so many bytes may hold: sequences pack to a quarter."""
+    return UNPACKED_BYTES + UNPACKED_RATIO * n_bytes
+
+
+class _BoundedGzip(io.RawIOBase):
+    """A gzip file's content, which must not be many times as long as the file."""
+
+    def __init__(self, path: Path, file: BinaryIO, most_bytes: int) -> None:
+        self._path, self._left = path, most_bytes
+        self._unpacked = gzip.GzipFile(fileobj=file)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        n_bytes = self._unpacked.readinto(target)
+        self._left -= n_bytes
+        if self._left < 0:
+            raise DataError(
+                f"{self._path}: its gzip content is over {UNPACKED_RATIO} times as long as the "
+                "file, as no sequences or tables are. Unpack it, if it is right"
+            )
+        return n_bytes
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table from a Parquet file that holds no more than its size can stand for.
+
+    Raises
+    ------
+    MissingInput
+        If the file is not there.
+    DataError
+        If it is no Parquet file, lacks a column, has two of one name, or unpacks to many times its
+        size.
+    """
+    with open_regular(path) as stream:
+        n_bytes = path.stat().st_size
+        most = most_unpacked_bytes(n_bytes)
+        try:
+            file = pq.ParquetFile(stream)
+            names = file.schema_arrow.names
+            refuse_repeated(path, names)
+            wanted = names if columns is None else list(columns)
+            if missing := [name for name in wanted if name not in names]:
+                raise DataError(f"{path}: no column {missing[0]!r}; it has {', '.join(names)}")
+            # Few texts, repeated often, take little until each is written out.
+            kinds = {name: file.schema_arrow.field(name).type for name in wanted}
+            texts = [name for name, kind in kinds.items() if _is_text(kind)]
+            texts = texts if n_bytes < UNPACKED_BYTES else []
+            groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
+            stated = max(file.metadata.num_rows, sum(group.total_byte_size for group in groups))
+            _check_unpacked(path, stated, most)
+            table = pq.ParquetFile(stream, read_dictionary=texts).read(columns=wanted)
+            _check_unpacked(path, sum(map(_decoded_bytes, table.columns)), most)
+            fields = [file.schema_arrow.field(name) for name in table.column_names]
+            return table.cast(pa.schema(fields, file.schema_arrow.metadata))
+        except (pa.ArrowException, MemoryError) as error:
+            raise DataError(f"{path}: not a readable Parquet table: {error}") from error
+
+
+def refuse_repeated(path: Path, names: Sequence[str]) -> None:
+    """Raise DataError if two columns have one name, since which of them counts is unknown."""
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{path}: has two columns {repeated[0]!r}. Keep one of them")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _decoded_bytes(column: pa.ChunkedArray) -> int:
+    """Return how many bytes a column takes; one of repeated texts, once it is written out."""
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = [
+        pc.sum(pc.take(pc.binary_length(chunk.dictionary).cast(pa.int64()), chunk.indices)).as_py()
+        for chunk in column.chunks
+    ]
+    return sum(length or 0 for length in lengths)
+
+
+def _check_unpacked(path: Path, n_bytes: int, most_bytes: int) -> None:
+    if n_bytes > most_bytes:
+        raise DataError(
+            f"{path}: unpacks to {n_bytes:,} bytes or rows, many times the file's size. Write it "
+            "again without compression, if it is right"
+        )
 
 
 @contextmanager

@@ -19,12 +19,11 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import csv
 
 from harness.data.fasta import find_pair, pair_halves, read_fasta
 from harness.data.genbank import genbank_files, read_genomes
-from harness.data.inputs import open_input, size_megabytes
+from harness.data.inputs import open_input, read_parquet, refuse_repeated, size_megabytes
 from harness.data.records import RECORD_COLUMNS, RecordSet
 from harness.data.taxonomy import join_taxonomy, read_taxonomy
 from harness.errors import DataError
@@ -200,11 +199,16 @@ def read_table(path: Path, *, label: int) -> pa.Table:
 
 
 def _read(path: Path) -> pa.Table:
-    with open_input(path) as (stream, file):
-        try:
-            table = pq.read_table(file) if path.suffix == ".parquet" else _read_csv(stream)
-        except pa.ArrowException as error:
-            raise DataError(f"{path}: not a readable record table: {error}") from error
+    if path.suffix == ".parquet":
+        table = read_parquet(path)
+    else:
+        with open_input(path) as (stream, _):
+            try:
+                table = _read_csv(stream)
+                names = table.column_names
+            except (pa.ArrowException, UnicodeDecodeError) as error:
+                raise DataError(f"{path}: not a readable record table: {error}") from error
+        refuse_repeated(path, names)
     if not len(table):
         raise DataError(f"{path}: expected records, but the table is empty")
     return table
@@ -289,6 +293,7 @@ def read_records(
         notes=notes,
     )
     record_set.check_rejects(max_reject_share)
+    record_set.check_classes()
     return record_set
 
 

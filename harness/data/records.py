@@ -15,7 +15,7 @@ import pandas as pd
 from harness.artifacts import digest_columns, write_atomically
 from harness.errors import DataError
 
-__all__ = ["RECORD_COLUMNS", "RecordSet", "check_records", "digest_content"]
+__all__ = ["RECORD_COLUMNS", "VIRAL_ENDINGS", "RecordSet", "check_records", "digest_content"]
 
 
 # Text columns are pandas' Arrow-backed `str`; unknown text is "", an unknown window is -1.
@@ -64,6 +64,10 @@ def check_records(records: pd.DataFrame, *, origin: str = "records") -> None:
         raise DataError(f"{origin}: labels must be 0 or 1, found {sorted(labels)}")
 
 
+# Kinds of source, and endings of families, that tell a record's class.
+VIRAL_KINDS = ("phage", "virus", "viroid", "satellite")
+OTHER_KINDS = ("bacterium", "archaeon", "eukaryote", "plastid", "mitochondrion", "plasmid")
+VIRAL_ENDINGS = ("viridae", "viroidae", "satellitidae")
 _CLASSES = {1: "viral", 0: "not viral"}
 _SHOWN = 5
 
@@ -104,6 +108,24 @@ class RecordSet:
             raise DataError(
                 f"{self._rejects()}, more than the limit of {float(limit):.2%}. For example: "
                 f"{_example(self.rejected)}. Correct the input, or raise the limit to see all"
+            )
+
+    def check_classes(self) -> None:
+        """Raise DataError if the sources of over half of the known records are of the other class.
+
+        What is known of a record is its source kind, or else a viral family as its lineage.
+        """
+        kinds, lineages = self.records["source_kind"], self.records["lineage"]
+        is_viral = kinds.isin(VIRAL_KINDS) | lineages.str.endswith(VIRAL_ENDINGS)
+        is_known = is_viral | kinds.isin(OTHER_KINDS)
+        is_wrong = is_known & (is_viral != (self.records["label"] == 1))
+        if is_wrong.sum() * 2 > is_known.sum():
+            first = self.records[is_wrong].iloc[0]
+            raise DataError(
+                f"{is_wrong.sum():,} of {is_known.sum():,} records are of the other class by their "
+                f"source, such as {first['id']!r}: {_CLASSES[first['label']]} by its file, and of "
+                f"{first['source_kind'] or first['lineage']}. Are the files of the classes swapped "
+                "under [data]?"
             )
 
     def summarise(self) -> tuple[str, ...]:

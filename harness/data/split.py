@@ -21,8 +21,10 @@ import pandas as pd
 
 from harness.artifacts import write_atomically
 from harness.data.groups import Codes, is_in, order_by_id, sampling_units, sequence_codes
+from harness.data.inputs import read_parquet
 from harness.data.records import check_records
-from harness.errors import ArtifactError
+from harness.documents import exact_number, read_json
+from harness.errors import ArtifactError, HarnessError
 
 __all__ = [
     "ClassCount",
@@ -284,21 +286,21 @@ class Split:
             If a file is missing or unreadable, or the ids are not those that were saved.
         """
         try:
-            settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-            table = pd.read_parquet(folder / TABLE_FILE)
+            settings = read_json(folder / SETTINGS_FILE)
+            table = read_parquet(folder / TABLE_FILE).to_pandas()
             split = cls(
                 **{
                     part: table["id"][table["part"] == part].reset_index(drop=True)
                     for part in PARTS
                 },
                 sampling_unit=settings["sampling_unit"],
-                test_fraction=Fraction(settings["test_fraction"]),
-                validation_fraction=Fraction(settings["validation_fraction"]),
+                test_fraction=exact_number(settings["test_fraction"]),
+                validation_fraction=exact_number(settings["validation_fraction"]),
                 seed=settings["seed"],
                 counts=tuple(ClassCount(**count) for count in settings["counts"]),
             )
             expected = settings["ids_sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, HarnessError) as error:
             raise ArtifactError(f"{folder}: holds no readable split: {error}") from error
         if split.id_digests() != expected:
             raise ArtifactError(

@@ -20,11 +20,13 @@ from filelock import FileLock
 from harness.artifacts import digest_file, write_atomically
 from harness.data.groups import order_by_id
 from harness.data.split import Split, draw_split, exact_fraction
+from harness.documents import read_json
 from harness.errors import ArtifactError, DataError
 
 __all__ = ["StoredTestSet", "obtain_test_set"]
 
 MANIFEST = "manifest.json"
+MANIFEST_BYTES = 4 << 30  # it lists the ids
 CLASS_PREFIXES = {1: "viral", 0: "nonviral"}
 PAIR_COLUMNS = {"nucleotide": "nucleotides", "protein": "protein"}
 
@@ -97,10 +99,14 @@ def obtain_test_set(
         if manifest is None:
             return _draw(records, directory, request, seeds_tried=[])
         if manifest["request"] == request:
-            return _reuse(records, directory, manifest)
+            try:
+                return _reuse(records, directory, manifest)
+            except (OSError, LookupError, TypeError, ValueError) as error:
+                path = directory / MANIFEST
+                raise ArtifactError(f"{path}: cannot be used: {error!r}. Restore it") from error
         if not redraw:
             raise ArtifactError(_refusal(directory, manifest["request"], request))
-        tried = [*manifest["seeds_tried"], manifest["request"]["seed"]]
+        tried = [*manifest["seeds_tried"], manifest["request"].get("seed")]
         return _draw(records, directory, request, seeds_tried=tried)
 
 
@@ -166,8 +172,9 @@ def _read_manifest(directory: Path) -> dict[str, Any] | None:
             )
         return None
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"draw", "request", "seeds_tried", "files"} - manifest.keys()
+        manifest: dict[str, Any] = read_json(path, most_bytes=MANIFEST_BYTES)
+        kinds = {"draw": str, "request": dict, "seeds_tried": list, "files": dict}
+        missing = [name for name, kind in kinds.items() if not isinstance(manifest.get(name), kind)]
     except (OSError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path}: cannot be read: {error}. Restore it") from error
     if missing:

@@ -9,17 +9,23 @@ read faster. What the values mean is the readers' business.
 from __future__ import annotations
 
 import io
+import mmap
+import os
 import pickle
 import pickletools
 import re
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.data.inputs import named_errors
+from harness.data.inputs import open_regular
 from harness.errors import DataError, MissingInput
+
+_EXPECTED = "Expected only tensors and plain values: save a state_dict, or lists and dicts"
 
 __all__ = [
     "load_restricted",
@@ -30,6 +36,19 @@ __all__ = [
 _ZIP_MAGIC = b"PK\x03\x04"
 _POINTER = b"version https://git-lfs.github.com/spec/"  # how a Git LFS pointer begins
 _SCANNED_BYTES = 1 << 24
+# What torch allows and makes much of little: zeros, as many as a number says, and tuples within
+# tuples, whose hash overflows the stack.
+_DANGEROUS = re.compile(
+    rb"c(?:__builtin__|builtins)\nbytearray\n|(?:\x85(?:q.|r.{4}|\x94)?){100}", re.DOTALL
+)
+# What pickles of plain values consist of, apart from text and long integers: codes with their
+# arguments, whose lengths are fixed.
+_PLAIN_CODES = re.compile(
+    rb"(?:[(.0N)\]}adelsu\x88\x89\x94]|[Kqh\x80].|M..|[Jj].{4}|[G\x95].{8})++", re.DOTALL
+)
+_LENGTH_BYTES = {ord("X"): 4, 0x8C: 1, 0x8A: 1}  # text, short text, long integer
+_LONG_BINPUT = ord("r")
+_TUPLES, MOST_TUPLES = b"t\x85\x86\x87", 100  # nested ones have a hash that overflows the stack
 # Names that stand in every file with tensors.
 _HARMLESS = re.compile(r"torch\._utils\._rebuild\w+|torch\.\w+Storage|collections\.OrderedDict")
 
@@ -68,10 +87,13 @@ def load_restricted(
     import torch
 
     refuse_lfs_pointer(path)
-    with named_errors(path), path.open("rb") as file:
+    with open_regular(path) as file:
         is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
-    if is_zip and (plain := _load_plain(path)) is not None:
+    pickled = _read_checked(path) if is_zip else None
+    if pickled is not None and (plain := _load_plain(pickled)) is not None:
         return plain[0]
+    if _is_dangerous(path, pickled):
+        raise DataError(f"{path}: refused, because it takes more memory than it has. {_EXPECTED}")
     extra: list[Any] = [(built, name) for name, built in (allowed or {}).items()]
     extra.append(torch.torch_version.TorchVersion)  # text: torch.__version__, kept as metadata
     try:
@@ -83,7 +105,71 @@ def load_restricted(
             )
     except Exception as error:  # a damaged file makes torch raise nearly any type
         raise DataError(_explain(path, error, known=frozenset(allowed or {}))) from error
+    _check_tensors(path, loaded)
     return loaded
+
+
+def _read_checked(path: Path) -> bytes | None:
+    """Return the pickle of an archive whose members take no more than it has; None if damaged."""
+    n_bytes = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if any(one.compress_type != zipfile.ZIP_STORED for one in members) or n_bytes < sum(
+                one.file_size for one in members
+            ):
+                raise DataError(
+                    f"{path}: its members are compressed or overlap; torch.save writes them as "
+                    "they are. Write it again with torch.save"
+                )
+            return archive.read(_pickle_name(archive))
+    except (OSError, ValueError, NotImplementedError, RuntimeError, StopIteration):
+        return None  # torch says what is wrong with it
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError):
+        return None
+
+
+def _is_dangerous(path: Path, pickled: bytes | None) -> bool:
+    if pickled is not None:
+        return _DANGEROUS.search(pickled) is not None
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _DANGEROUS.search(content) is not None
+
+
+def _check_tensors(path: Path, loaded: object) -> None:
+    """Refuse tensors that are larger than what the file holds of them, or hold no plain numbers."""
+    waiting, seen = [loaded], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if hasattr(value, "untyped_storage"):
+            _check_tensor(path, value)
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+        elif hasattr(value, "__dict__"):
+            waiting += vars(value).values()
+
+
+def _check_tensor(path: Path, tensor: Any) -> None:
+    import torch
+
+    kinds = (torch.Tensor, torch.nn.Parameter)
+    is_strided = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    if not is_strided or tensor.is_quantized or type(tensor) not in kinds:
+        raise DataError(f"{path}: holds a tensor that is not of plain numbers. {_EXPECTED}")
+    n_bytes = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > n_bytes:
+        raise DataError(
+            f"{path}: a tensor of shape {tuple(tensor.shape)} has {n_bytes:,} bytes in the file. "
+            "Save it with .contiguous()"
+        )
 
 
 def refuse_lfs_pointer(path: Path) -> None:
@@ -91,7 +177,7 @@ def refuse_lfs_pointer(path: Path) -> None:
 
     A clone without git-lfs leaves such texts where weights, heads and embeddings should be.
     """
-    with named_errors(path), path.open("rb") as file:
+    with open_regular(path) as file:
         is_pointer = file.read(len(_POINTER)) == _POINTER
     if is_pointer:
         raise MissingInput(
@@ -107,17 +193,43 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module_name}.{global_name}")
 
 
-def _load_plain(path: Path) -> tuple[object] | None:
-    """Return a file's content, in a tuple, if it is numbers, text, lists and dicts alone.
+def _load_plain(pickled: bytes) -> tuple[object] | None:
+    """Return what a pickle holds, in a tuple, if it is numbers, text, lists and dicts alone.
 
     The unpickler here is the interpreter's own, in C; torch's is written in Python, and takes ten
     times as long for millions of numbers in lists.
     """
+    if not _is_plain(pickled):
+        return None
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(_pickle_name(archive)) as member:
-            return (_PlainUnpickler(member).load(),)
+        return (_PlainUnpickler(io.BytesIO(pickled)).load(),)
     except Exception:  # noqa: BLE001 - torch's unpickler takes it, or says what is wrong with it
         return None
+
+
+def _is_plain(pickled: bytes) -> bool:
+    """Whether a pickle has plain codes alone, and a memo no longer than itself.
+
+    The interpreter makes room for as many objects as the largest number that is given to one.
+    """
+    place, end, n_tuples = 0, len(pickled), 0
+    while place < end:
+        if run := _PLAIN_CODES.match(pickled, place):
+            place = run.end()
+            continue
+        code, start = pickled[place], place + 1
+        if code == _LONG_BINPUT:
+            if int.from_bytes(pickled[start : start + 4], "little") > end:
+                return False
+            place = start + 4
+        elif code in _TUPLES and n_tuples < MOST_TUPLES:
+            place, n_tuples = start, n_tuples + 1
+        elif code in _LENGTH_BYTES:
+            place = start + _LENGTH_BYTES[code]
+            place += int.from_bytes(pickled[start:place], "little")
+        else:
+            return False
+    return True
 
 
 def _explain(path: Path, error: Exception, *, known: frozenset[str]) -> str:
@@ -125,7 +237,7 @@ def _explain(path: Path, error: Exception, *, known: frozenset[str]) -> str:
     if refused:
         return (
             f"{path}: refused, because it names {', '.join(refused)}. Nothing of it was run. "
-            "Expected only tensors and plain values: save a state_dict, or lists and dicts"
+            f"{_EXPECTED}"
         )
     said = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
     return (

@@ -6,7 +6,6 @@ name. What is computed with them is ``dnabert``'s.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from harness.embedding.esm.checkpoint import find_checkpoint
+from harness.documents import read_json
+from harness.embedding.esm.checkpoint import find_checkpoint, require_epsilon, require_sizes
 from harness.embedding.transformers_encoder import find_weight_files, read_weights
 from harness.errors import CheckpointError, MissingInput
 
@@ -180,7 +180,7 @@ def open_dnabert(model: str | None, revision: str | None = None) -> DnabertCheck
     folder = find_checkpoint(model, revision)
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         architecture = {name: config.get(name) for name in ("model_type", "hidden_act")}
     except FileNotFoundError as error:
         raise MissingInput(
@@ -197,8 +197,7 @@ def open_dnabert(model: str | None, revision: str | None = None) -> DnabertCheck
             "DNABERT-S's architecture alone (bert with gelu and an alibi_starting_size); for "
             f"another model, bring its vectors. {WITHOUT}"
         )
-    if wrong := [key for key in _SHAPE_KEYS if not isinstance(config.get(key), int)]:
-        raise CheckpointError(f"{path}: {wrong[0]} must be a whole number")
+    require_sizes(path, config, _SHAPE_KEYS)
     if config["hidden_size"] % (2 * config["num_attention_heads"]):
         raise CheckpointError(
             f"{path}: a hidden_size of {config['hidden_size']} cannot be divided into "
@@ -208,6 +207,8 @@ def open_dnabert(model: str | None, revision: str | None = None) -> DnabertCheck
         "type_vocab_size": config.get("type_vocab_size", 2),
         "layer_norm_eps": config.get("layer_norm_eps", 1e-12),
     }
+    require_sizes(path, shape, ["type_vocab_size"])
+    require_epsilon(path, shape["layer_norm_eps"])
     weight_files = tuple(find_weight_files(folder))
     return DnabertCheckpoint(folder=folder, shape=shape, weight_files=weight_files)
 

@@ -19,9 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.artifacts import digest_columns, digest_file, write_atomically
+from harness.artifacts import (
+    digest_columns,
+    digest_file,
+    explain_full_disk,
+    remove,
+    write_atomically,
+)
 from harness.embedding.devices import Ranks
-from harness.embedding.embedder import Abilities, Counts, Embedder
+from harness.embedding.embedder import Abilities, Embedder
 from harness.embedding.store import (
     DTYPES,
     INDEX,
@@ -145,30 +151,31 @@ class Meter:
         self._started = clock()
         self._n_sequences = self._n_tokens = self._n_truncated = self._n_replaced = 0
         self._flop = 0.0
-        self._lengths: list[int] = []
-        self._counts = Counts()
+        self._sequences: Sequence[str] = ()
         self._n_reported = self._n_shown = 0
 
     def begin(self, sequences: Sequence[str]) -> None:
         """Say which sequences are embedded next."""
-        self._lengths = [len(sequence) for sequence in sequences]
-        self._counts = self._abilities.count(sequences)
+        self._sequences = sequences
         self._n_shown = self._n_reported = 0
 
     def advance(self, n_sequences: int) -> None:
         """Say that so many more of them are done."""
         self._n_reported += n_sequences
-        if (self._n_reported - self._n_shown) * UPDATES_PER_BATCH >= len(self._lengths):
-            self._show(self._n_reported)
+        if (self._n_reported - self._n_shown) * UPDATES_PER_BATCH >= len(self._sequences):
+            each = self._n_tokens / max(1, self._n_sequences)  # as those before had
+            self._show(self._n_reported, self._n_tokens + round(self._n_reported * each))
 
     def end(self) -> None:
         """Say that all of them are done."""
-        self._show(len(self._lengths))
-        self._n_sequences += len(self._lengths)
-        self._n_tokens += self._counts.n_tokens
-        self._n_truncated += self._counts.n_truncated
-        self._n_replaced += self._counts.n_replaced
-        self._flop += self._abilities.flop(self._lengths)
+        # Only now: an embedder that has just tokenised them need not do it again.
+        counts = self._abilities.count(self._sequences)
+        self._n_tokens += counts.n_tokens
+        self._n_truncated += counts.n_truncated
+        self._n_replaced += counts.n_replaced
+        self._flop += self._abilities.flop([len(sequence) for sequence in self._sequences])
+        self._show(len(self._sequences), self._n_tokens)
+        self._n_sequences += len(self._sequences)
 
     def throughput(self) -> Throughput:
         """Return what has been done until now."""
@@ -187,11 +194,11 @@ class Meter:
             n_replaced=self._n_replaced,
         )
 
-    def _show(self, n_done: int) -> None:
-        """Show that ``n_done`` of the batch are done; their tokens are taken to be its average."""
+    def _show(self, n_done: int, n_tokens: int) -> None:
+        """Show that ``n_done`` of the batch are done, with so many tokens since the start."""
         so_far = Throughput(
             n_sequences=self._n_sequences + n_done,
-            n_tokens=self._n_tokens + self._counts.n_tokens * n_done // len(self._lengths),
+            n_tokens=n_tokens,
             elapsed_seconds=self._clock() - self._started,
         )
         self._task.advance((n_done - self._n_shown) * self._scale, note=str(so_far))
@@ -269,7 +276,9 @@ def write_store(
     with shown.task(name, n_rows, "sequences") as task:
         scale = n_rows / max(1, n_mine)
         meter = Meter(embedder, task, scale=scale)
-        written = _write_shards(folder, plan, mine, names, texts, embedder, meter)
+        needed_bytes = n_mine * plan.dim * DTYPES[dtype].itemsize
+        with explain_full_disk(folder, needed_bytes):
+            written = _write_shards(folder, plan, mine, names, texts, embedder, meter)
         together = add_throughputs(ranks.gather(meter.throughput()))
         task.advance(0, note=str(together))
     digests = kept | _merge(ranks.gather(written))
@@ -296,7 +305,7 @@ def _check_shards(folder: Path, plan: StorePlan, ranks: Ranks) -> Digests:
     """Return the shards that are there, each checked by one of the ranks."""
     if ranks.is_first:
         for leftover in folder.glob(".*"):  # of a write that was interrupted
-            leftover.unlink()
+            remove(leftover)
     ranks.gather(None)  # nobody writes before they are gone
     if not folder.is_dir():
         raise ArtifactError(

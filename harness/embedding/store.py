@@ -23,8 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from harness.artifacts import digest_file, digest_json, write_atomically
+from harness.data.inputs import read_parquet
+from harness.documents import read_json
 from harness.embedding.embedder import collect, locate
-from harness.errors import ArtifactError, DataError
+from harness.errors import ArtifactError, DataError, HarnessError
 
 __all__ = [
     "DTYPES",
@@ -76,6 +78,7 @@ def widen(stored: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
     return np.asarray(stored, dtype=np.float32)
 
 
+MOST_ROWS = 1 << 40
 LAYOUT = 2  # part of what a cached store is found by; 1 had no manifest
 INDEX = "index.parquet"
 MANIFEST = "embeddings.json"
@@ -206,7 +209,7 @@ class Manifest:
         """Read the manifest of a finished store; ArtifactError if it is none."""
         path = folder / MANIFEST
         try:
-            return _parse(json.loads(path.read_text(encoding="utf-8")), folder)
+            return _parse(read_json(path), folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 f"{path}: not a readable manifest of embeddings ({error}). Delete {folder} and "
@@ -218,6 +221,11 @@ def _parse(table: Mapping[str, Any], folder: Path) -> Manifest:
     if table["layout"] != LAYOUT:
         raise ValueError(f"expected layout {LAYOUT}, found {table['layout']}")
     plan, files = StorePlan(**table["settings"]), table["files"]
+    sizes = (plan.n_rows, plan.dim, plan.rows_per_shard)
+    if not all(type(size) is int and 0 < size < MOST_ROWS for size in sizes):
+        raise ValueError(f"expected numbers of rows and columns, found {sizes}")
+    if plan.n_shards >= len(files):
+        raise ValueError(f"{plan.n_shards} shards, and {len(files)} files with the index")
     if plan.dtype not in DTYPES:
         raise ValueError(f"expected a dtype of {', '.join(DTYPES)}, found {plan.dtype!r}")
     names = [plan.path(folder, number).name for number in range(plan.n_shards)]
@@ -311,8 +319,8 @@ class EmbeddingStore:
     def _read_ids(self) -> pd.Index[str]:
         path = self.folder / INDEX
         try:
-            ids: pd.Index[str] = pd.Index(pd.read_parquet(path, columns=["id"])["id"])
-        except (OSError, ValueError) as error:
+            ids: pd.Index[str] = pd.Index(read_parquet(path, ["id"])["id"].to_pandas())
+        except HarnessError as error:
             raise ArtifactError(
                 f"{path}: not a readable index ({error}), {_remedy(path)}"
             ) from error

@@ -7,7 +7,6 @@ vector is the mean over residues, without the marks that the tokeniser adds. Bat
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,10 +22,12 @@ from safetensors.torch import load_file
 
 from harness.artifacts import digest_file, digest_json
 from harness.data.unpickle import load_restricted
+from harness.documents import read_json
 from harness.embedding.batching import BatchRunner, Rows, padded_batches, to_device
 from harness.embedding.devices import fitting_budget, require_device
 from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts
-from harness.embedding.esm.checkpoint import find_checkpoint
+from harness.embedding.esm.checkpoint import find_checkpoint, require_sizes, stand_in_of
+from harness.embedding.esm.origin import published_as
 from harness.errors import CheckpointError, DataError, DeviceError, HarnessError, MissingInput
 
 __all__ = ["TransformersEmbedder", "find_weight_files", "read_weights"]
@@ -97,6 +98,8 @@ class TransformersEmbedder(BatchRunner):
             weights_sha256=digest_json(sorted(files.values())),
             n_parameters=sum(value.numel() for value in self._encoder.parameters()),
             is_random=_is_untrained(self._encoder),
+            stand_in=stand_in_of(read_json(folder / "config.json")),
+            published_as=published_as(files.values()),
             files_sha256=files,
         )
         tables = (folder / name for name in ("config.json", *_TOKENISER_FILES))
@@ -257,7 +260,7 @@ def _read_config(folder: Path) -> Any:
 
     path = folder / "config.json"
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json(path)
         kind, classes = table["model_type"], table.get("architectures") or []
     except FileNotFoundError as error:
         raise MissingInput(
@@ -265,6 +268,7 @@ def _read_config(folder: Path) -> Any:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: names no model_type ({error!r})") from error
+    require_sizes(path, table, (key for key in table if key.endswith("_layers")))
     foreign = [name for name in classes if not hasattr(transformers, str(name))]
     if kind not in CONFIG_MAPPING or foreign:
         own = " It brings code of its own, which is not run." if "auto_map" in table else ""
@@ -329,7 +333,7 @@ def read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
         if not isinstance(loaded, dict):
             found = type(loaded).__name__
             raise CheckpointError(f"{path}: expected a dict of weights, got {found}")
-        weights |= {n: value for n, value in loaded.items() if isinstance(value, torch.Tensor)}
+        weights |= {str(n): value for n, value in loaded.items() if isinstance(value, torch.Tensor)}
     return weights
 
 

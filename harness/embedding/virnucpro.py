@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.artifacts import digest_file, digest_json
+from harness.data.inputs import read_parquet
 from harness.data.virnucpro import (
     MERGED_ENDING,
     NUCLEOTIDE_ENDING,
@@ -27,7 +28,7 @@ from harness.data.virnucpro import (
     write_merged,
 )
 from harness.embedding.embedder import Rows, collect, locate
-from harness.errors import ArtifactError, DataError
+from harness.errors import ArtifactError, DataError, HarnessError
 from harness.progress import Task
 
 __all__ = [
@@ -73,8 +74,8 @@ class ImportedEmbeddings:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            index = pd.read_parquet(folder / _INDEX)
-        except (OSError, ValueError) as error:
+            index = read_parquet(folder / _INDEX, ["id", "part", "row"]).to_pandas()
+        except HarnessError as error:
             raise ArtifactError(f"{folder / _INDEX}: not a readable index: {error}") from error
         self.ids: pd.Index[str] = pd.Index(index["id"])
         self._numbers = index["part"].to_numpy()
@@ -94,12 +95,18 @@ class ImportedEmbeddings:
         """
         remedy = "Embed all records with VirNucPro's tools, into files of the same folder"
         positions = locate(self.ids, ids, what="embedding", folder=self.folder, remedy=remedy)
-        return collect(
-            self._numbers[positions],
-            self._rows[positions],
-            dim=self.dim,
-            read=lambda number, places: _open_part(self.folder, number)[places],
-        )
+        try:
+            return collect(
+                self._numbers[positions],
+                self._rows[positions],
+                dim=self.dim,
+                read=lambda number, places: _open_part(self.folder, number)[places],
+            )
+        except (IndexError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.folder}: its index names rows that its parts do not have ({error}). "
+                f"Delete {self.folder} and run again"
+            ) from error
 
 
 def import_embeddings(
@@ -186,13 +193,16 @@ def _open_part(folder: Path, number: int) -> npt.NDArray[np.float32]:
     path = _part(folder, number)
     try:
         array: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy reads the header as Python's source, and raises as that does
         raise ArtifactError(
             f"{path}: not a readable array ({error}). Delete {folder} and run again"
         ) from error
+    if array.ndim != MATRIX or array.dtype != np.float32:
+        raise ArtifactError(f"{path}: holds no rows of vectors. Delete {folder} and run again")
     return array
 
 
+MATRIX = 2  # dimensions: row, dim
 ROWS_PER_FILE = 10_000  # as VirNucPro's tools write them
 
 # VirNucPro takes a merged folder for viral if its name holds "viral", so the other's must not.

@@ -21,6 +21,7 @@ from harness.config import GateConfig
 from harness.criteria import CriterionResult, State
 from harness.criteria.intervals import compare_metrics
 from harness.criteria.metrics import break_down, evaluate
+from harness.documents import read_json
 from harness.embedding.embedder import Abilities, Embedder, Facts, Rows
 from harness.errors import ArtifactError
 from harness.pipeline.cache import peak_memory_bytes
@@ -112,7 +113,7 @@ def summarise_kept_selftest(work_dir: Path, config: GateConfig) -> dict[str, Any
     if not path.is_file():
         return None
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_json(path)
         summary = {name: kept[name] for name in ("passed", "failed", "total", "finished")}
         return summary if kept["version"] == __version__ else None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -25,7 +25,7 @@ from harness.embedding import Embedder, EmbeddingStore, SomeColumns
 from harness.embedding.embedder import Rows
 from harness.pipeline.judge import Judge
 from harness.pipeline.samples import DrawnSplit
-from harness.pipeline.stages import Pipeline, Scored
+from harness.pipeline.stages import Pipeline
 from harness.pipeline.stopwatch import Stopwatch
 from harness.pipeline.vectors import SIDES, Embedded, Side
 from harness.training import load_head
@@ -112,7 +112,7 @@ class CopyBench:
         planted.feature_stores.take([nucleotides, stand_in], "candidate")
         planted.feature_digests.take({"planted": kind}, "candidate")
         scores = self._honest.scores("baseline")[["id", "score"]]
-        copied.pipeline.scored.take(Scored(table=scores, sha256=""), "baseline")
+        copied.pipeline.scored.take(scores, "baseline")
         return copied
 
     def with_split(self, split: Split) -> Run:

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.artifacts import Artifact, write_atomically
+from harness.artifacts import Artifact, remove, write_atomically
 from harness.config import GateConfig
+from harness.documents import read_json
+from harness.errors import ArtifactError
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.samples import Samples
 from harness.pipeline.vectors import Arm, Vectors
@@ -174,8 +176,11 @@ class Heads:
 
     def training(self, arm: Arm) -> dict[str, Any]:
         """Return how an arm's heads were trained: the first in full, all in short as ``heads``."""
-        text = (self.head(arm).path / "training.json").read_text(encoding="utf-8")
-        facts: dict[str, Any] = json.loads(text)
+        path = self.head(arm).file("training.json")
+        try:
+            facts: dict[str, Any] = read_json(path)
+        except ValueError as error:
+            raise ArtifactError(f"{path}: {error}. Delete {path.parent} and run again") from error
         return facts
 
     def _inputs(self, arm: Arm) -> dict[str, Any]:
@@ -213,6 +218,6 @@ def _resumable(folder: Path) -> Iterator[Path]:
     unfinished = folder / _UNFINISHED
     for leftover in folder.iterdir():  # of a call that was killed while it wrote its results
         if leftover != unfinished:
-            leftover.unlink()
+            remove(leftover)
     yield unfinished
     shutil.rmtree(unfinished)

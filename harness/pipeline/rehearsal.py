@@ -144,7 +144,7 @@ SCALES = {
         settings={
             "device": "cuda",
             "dtype": "bfloat16",
-            "nucleotide_dtype": "float32",
+            "nucleotide_dtype": "float16",
             "attempts": "1",
             "prefix": "",
         },

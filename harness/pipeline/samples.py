@@ -112,7 +112,9 @@ class Samples:
             write_atomically(folder / CONTENT, digest_content(found.records))
 
         made = self._cache.obtain("records", inputs, build, stage="read the records")
-        content = (made.path / CONTENT).read_text(encoding="utf-8")
+        for name in (TABLE, REJECTED):
+            made.file(name)
+        content = made.file(CONTENT).read_text(encoding="utf-8")
         return StoredRecords(path=made.path, sha256=made.sha256, content_sha256=content)
 
     @once
@@ -214,9 +216,9 @@ class Samples:
             write_atomically(folder / "version.txt", found.version)
 
         stage = "compare test and training proteins"
-        folder = self._cache.obtain("identity", {"split": drawn.sha256}, build, stage=stage).path
-        version = (folder / "version.txt").read_text(encoding="utf-8")
-        rows = pd.read_parquet(folder / "identity.parquet")
+        made = self._cache.obtain("identity", {"split": drawn.sha256}, build, stage=stage)
+        version = made.file("version.txt").read_text(encoding="utf-8")
+        rows = pd.read_parquet(made.file("identity.parquet"))
         return IdentityBins(rows=rows, n_test=len(drawn.split.test), version=version)
 
 

@@ -8,8 +8,9 @@ or unreadable is an error that names some. What the results mean is judged elsew
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,8 +22,10 @@ import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
 from harness.config import GateConfig, ModelConfig
+from harness.data.inputs import open_input, open_text, read_parquet, refuse_repeated
+from harness.documents import parse_json, read_text
 from harness.embedding.devices import Ranks
-from harness.errors import DataError, MissingInput
+from harness.errors import ArtifactError, DataError, MissingInput
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
 from harness.pipeline.samples import Samples
@@ -35,7 +38,6 @@ from harness.training.head import Head
 __all__ = [
     "Pipeline",
     "ReportedMetrics",
-    "Scored",
     "brought_files",
     "join_predictions",
     "load_brought_head",
@@ -195,7 +197,7 @@ def read_metrics(path: Path) -> ReportedMetrics:
     """
     require_brought(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_float=Fraction)
+        content = parse_json(read_text(path), is_exact=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     known = ("accuracy", "n", *_REPORTED)
@@ -258,12 +260,20 @@ def _read_table(path: Path) -> pd.DataFrame:
     require_brought(path)
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return read_parquet(path).to_pandas()
         if path.name.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path, dtype="str", keep_default_na=False)
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' and Arrow's too
+            return _read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' and Arrow's too
         raise DataError(f"{path}: cannot be read: {error}") from error
     raise DataError(f"{path}: expected a file named .csv, .csv.gz or .parquet")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with open_text(path) as (text, _):
+        header = next(csv.reader([text.readline()]), [])
+        refuse_repeated(path, header)
+    with open_input(path) as (stream, _):
+        return pd.read_csv(stream, dtype="str", keep_default_na=False)
 
 
 def _refuse(path: Path, ids: pd.Series[str], is_bad: pd.Series[bool], problem: str) -> None:
@@ -295,6 +305,7 @@ def name_some(ids: Sequence[str]) -> str:
 
 
 T = TypeVar("T")
+PREDICTIONS = "predictions.parquet"
 
 
 class Pipeline:
@@ -347,7 +358,7 @@ class Pipeline:
 
         Where its heads are trained here, the other seeds' scores stand beside: score_43 and so on.
         """
-        return self.scored(arm).table
+        return self.scored(arm)
 
     @once
     def reported_metrics(self) -> ReportedMetrics | None:
@@ -364,7 +375,7 @@ class Pipeline:
         can be told apart; and, where MMseqs2 is there, identity (percent; 0 without a hit, NaN
         where not measured).
         """
-        return pd.read_parquet(self._joined().path)
+        return self._joined()[0]
 
     def files(self) -> dict[str, dict[str, str]]:
         """Return path and sha256 of the files to deploy and to read, as far as they are there.
@@ -374,7 +385,7 @@ class Pipeline:
         head = self.heads.head.made("candidate")
         made = {
             "checkpoint": _file(head, HEAD_FILE) if head else None,
-            "predictions": self._joined.made(),
+            "predictions": joined[1] if (joined := self._joined.made()) else None,
             "config": self._config_file,
         }
         brought = {
@@ -389,87 +400,68 @@ class Pipeline:
         }
 
     @once
-    def scored(self, arm: Arm) -> Scored:
+    def scored(self, arm: Arm) -> pd.DataFrame:
         """Return an arm's scores: those that it brings, or those of its head."""
-        own = None if arm == "placebo" else self._settings(arm).predictions
+        own: Path | None = getattr(getattr(self.config, arm, None), "predictions", None)
         if own is not None:
-            table = self._read_brought(own, read_predictions)
-            return Scored(table=table, sha256=self._brought_sha256(own))
-        made = self._predict(arm)
-        table = pd.read_parquet(made.path / "scores.parquet")
-        return Scored(table=table, sha256=made.sha256)
+            return self._read_brought(own, read_predictions)
+        return self._predict(arm)
 
-    def _settings(self, side: Side) -> ModelConfig:
-        settings: ModelConfig = getattr(self.config, side)
-        return settings
-
-    def _predict(self, arm: Arm) -> Artifact:
-        brought = None if arm == "placebo" else self._settings(arm).checkpoint
-        drawn = self.samples.drawn()
+    def _predict(self, arm: Arm) -> pd.DataFrame:
+        """Return the scores that an arm's heads give now: kept ones may be anybody's."""
+        brought: Path | None = getattr(getattr(self.config, arm, None), "checkpoint", None)
         if brought is None:
             trained = self.heads.head(arm)
-            inputs = {"head": trained.sha256}
-        else:
-            own = self._brought_sha256(require_brought(brought))
-            digests = self.vectors.feature_digests(arm)
-            inputs = {"split": drawn.sha256, "head": own} | digests
-
-        def build(folder: Path) -> None:
-            ids = drawn.split.test
-            features = feature_rows(self.vectors, arm, ids)
-            if brought is None:
-                heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
-            else:
-                load = partial(load_brought_head, n_features=features.shape[1])
-                heads = {self.config.seed: self._read_brought(brought, load)}
+            heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
+        ids = self.samples.drawn().split.test
+        features = feature_rows(self.vectors, arm, ids)
+        if brought is not None:
+            load = partial(load_brought_head, n_features=features.shape[1])
+            heads = {self.config.seed: self._read_brought(brought, load)}
+        with self.cache.log.stage(f"predict {arm}"):
             scores = {
                 "score" if seed == self.config.seed else f"score_{seed}": head.predict(features)
                 for seed, head in heads.items()
             }
-            pd.DataFrame({"id": ids, **scores}).to_parquet(folder / "scores.parquet")
-
-        return self.cache.obtain(
-            f"scores {arm}", inputs, build, stage=f"predict {arm}", kind="scores"
-        )
+        return pd.DataFrame({"id": ids, **scores})
 
     def _seed_head(self, trained: Artifact, seed: int) -> Head:
         file = self.heads.head_file(seed)
-        head = load_head(trained.path / file)
-        require_unchanged(trained.path / file, trained.files[file])
+        head = load_head(trained.file(file))
+        require_unchanged(trained.file(file), trained.files[file])
         return head
 
     @once
-    def _joined(self) -> _File:
-        """Return the table that accuracy is judged by."""
-        baseline, candidate = (self.scored(side) for side in SIDES)
-        placebo = self._placebo()
-        identity = self.samples.identity()
-
-        def build(folder: Path) -> None:
-            test = self.samples.part("test")
-            rows = test[["id", "label", "lineage", "genome"]].assign(
-                length=test["nucleotides"].str.len()
-            )
-            table = join_predictions(
-                rows, baseline.table, candidate.table, placebo.table if placebo else None
-            )
-            if identity.is_measured:
-                percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
-                table["identity"] = percent.reindex(table["id"]).to_numpy()
-            table.to_parquet(folder / "predictions.parquet")
-
+    def _joined(self) -> tuple[pd.DataFrame, _File]:
+        """Return the table that accuracy is judged by, and the file of it that is kept."""
+        identity, test = self.samples.identity(), self.samples.part("test")
+        rows = test[["id", "label", "lineage", "genome"]].assign(
+            length=test["nucleotides"].str.len()
+        )
+        table = join_predictions(
+            rows, self.scored("baseline"), self.scored("candidate"), self._placebo()
+        )
+        if identity.is_measured:
+            percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
+            table["identity"] = percent.reindex(table["id"]).to_numpy()
+        hashes = pd.util.hash_pandas_object(table, index=False).to_numpy()
         inputs = {
-            "baseline": baseline.sha256,
-            "candidate": candidate.sha256,
-            "placebo": placebo.sha256 if placebo else None,
+            "rows": hashlib.sha256(hashes.tobytes()).hexdigest(),
             "identity": identity.version,
             "records": self.samples.stored().sha256,
             "split": self.samples.drawn().sha256,
         }
-        made = self.cache.obtain("predictions", inputs, build)
-        return _file(made, "predictions.parquet")
+        made = self.cache.obtain(
+            "predictions", inputs, lambda folder: table.to_parquet(folder / PREDICTIONS)
+        )
+        if made.is_reused and not pd.read_parquet(made.file(PREDICTIONS)).equals(table):
+            raise ArtifactError(
+                f"{made.file(PREDICTIONS)}: holds other rows than were computed just now. "
+                f"Delete {made.path} and run again"
+            )
+        return table, _file(made, PREDICTIONS)
 
-    def _placebo(self) -> Scored | None:
+    def _placebo(self) -> pd.DataFrame | None:
         """Return the placebo's scores, or None if there can be none: assay-sensitivity says why."""
         try:
             return self.scored("placebo")
@@ -497,16 +489,8 @@ class _File:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """An arm's scores of the test rows, and the digest of where they stand."""
-
-    table: pd.DataFrame
-    sha256: str
-
-
 def _file(artifact: Artifact, name: str) -> _File:
-    return _File(path=artifact.path / name, sha256=artifact.files[name])
+    return _File(path=artifact.file(name), sha256=artifact.files[name])
 
 
 def _keep_config(config: GateConfig, cache: StageCache) -> _File:

@@ -26,6 +26,7 @@ from harness.criteria.same_vector import compare_rows, take_yardstick
 from harness.criteria.speed import (
     Attempt,
     advise_on_slowness,
+    describe_pace,
     measure_until_settled,
     read_clock,
     time_rounds,
@@ -268,19 +269,16 @@ class Stopwatch:
         if self._deployed is None or result.value is None:
             return result
         causes = self._measure_causes(self._deployed, result)
-        ratio = causes.as_deployed_ratio
-        warning = (
-            f"As deployed (baseline {causes.baseline_dtype}, candidate {causes.candidate_dtype}), "
-            f"the candidate needs {ratio or 0:.1%} of the baseline's time; the limit of "
-            f"{decimal_text(self._limit_ratio)} holds for equal dtypes"
-        )
+        warnings, ratio = result.warnings, causes.as_deployed_ratio
         differ = causes.baseline_dtype != causes.candidate_dtype
-        is_slow = differ and ratio is not None and ratio > self._limit_ratio
-        return replace(
-            result,
-            evidence=result.evidence | {"speed_up": causes.to_dict()},
-            warnings=(*result.warnings, warning) if is_slow else result.warnings,
-        )
+        if differ and ratio is not None and ratio > self._limit_ratio:
+            warnings += (
+                f"As deployed (baseline {causes.baseline_dtype}, candidate "
+                f"{causes.candidate_dtype}), the candidate {describe_pace(ratio)} the baseline; "
+                f"the limit of {decimal_text(self._limit_ratio)} holds for equal dtypes",
+            )
+        evidence = result.evidence | {"speed_up": causes.to_dict()}
+        return replace(result, evidence=evidence, warnings=warnings)
 
     def _measure_causes(self, deployed: Embedder, result: CriterionResult) -> Causes:
         proteins = self._proteins * self._repeats

@@ -40,7 +40,7 @@ from harness.embedding.embedder import Rows
 from harness.embedding.esm.random_weights import write_random_checkpoint
 from harness.embedding.store import LAYOUT
 from harness.embedding.virnucpro import DNABERT_DIM, ImportedEmbeddings, import_embeddings
-from harness.errors import HarnessError, MissingInput
+from harness.errors import HarnessError, MissingInput, NotFiniteError
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.samples import Samples
 from harness.progress import Progress
@@ -110,6 +110,8 @@ def run_on_ranks(n_processes: int, arguments: Sequence[str], say: Callable[[str]
             child.terminate()  # torchrun ends its processes; what they have written is kept
             raise
     if exit_code:
+        if not_finite := next((line for line in lines if NotFiniteError.remedy in line), None):
+            raise NotFiniteError(not_finite.split(f". {NotFiniteError.remedy}")[0])
         raise HarnessError(_explain(exit_code, lines, arguments))
 
 

@@ -220,7 +220,7 @@ def _metric(side: SideOutcome, name: str) -> str:
     ends = side.intervals.get(name)
     if name in PERCENT_METRICS:
         return _with_range(show_percent(number), show_range(ends, scale=100, unit="%"))
-    return _with_range(show_number(number), show_range(ends, digits=4))
+    return _with_range(show_fixed(number, 4), show_range(ends, digits=4))
 
 
 def _change(verdict: Verdict, name: str) -> str:

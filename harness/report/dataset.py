@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from harness.report.document import (
-    ABSENT,
-    SYMBOLS,
-    Block,
-    Note,
-    Paragraph,
-    Table,
-    columns,
-    show_number,
-)
+from harness.report.document import SYMBOLS, Block, Note, Paragraph, Table
 from harness.report.evidence import evidence_blocks, rows_table
 from harness.verdict.contents import Json, Split, Verdict
 from harness.verdict.history import describe_looks
 
 __all__ = ["dataset_blocks"]
 
-# Rows shown of the two tables.
-MOST_CHECKS = 60
-MOST_LINEAGES = 25
-
+_CHECK_HEADS = {
+    "label": "Class", "what": "What", "statistic": "Statistic", "value": "Effect",
+    "warn_floor": "Warns from", "fail_floor": "Fails from", "p": "p", "alpha": "Fails at p up to",
+    "smallest_caught": "Smallest it could catch", "state": "State", "detail": "Note",
+}  # fmt: skip
+_LINEAGE_HEADS = {
+    "label": "Class", "lineage": "Lineage", "n_train": "Train", "n_test": "Test",
+    "ratio": "Test share over train share", "p": "p", "alpha": "Fails at p up to",
+    "state": "State",
+}  # fmt: skip
 _CHECK_SYMBOLS = SYMBOLS | {"WARN": "⚠"}
 _CLASS_NAMES = {0: "not viral", 1: "viral"}
 
 # What the split tells of earlier verdicts, shown in its own words and as a figure.
-_HISTORY = ("looks", "earlier_verdicts", "history_warning")
+_HISTORY = ("looks", "history_lost", "earlier_verdicts", "history_warning")
 # What the comparison tells in tables and figures of its own.
 _SHOWN = ("checks", "lineages", "lineage_shares", "histograms")
 
@@ -54,51 +51,29 @@ def _looks_blocks(split: Split) -> list[Block]:
 
 
 def _checks_table(checks: list[Json]) -> Table:
-    shown = ("value", "warn_floor", "fail_floor", "p", "alpha", "smallest_caught")
-    return Table(
-        title="Train against test: effect sizes",
-        columns=columns(
-            *("Class", "What", "Statistic", "#Effect", "#Warns from", "#Fails from", "#p"),
-            *("#Fails at p up to", "#Smallest it could catch", "State", "Note"),
-        ),
-        rows=tuple(
-            (
-                _CLASS_NAMES.get(check["label"], "both"),
-                check["what"],
-                check["statistic"],
-                *(show_number(check[key], 3) for key in shown),
-                _state(check),
-                check["detail"],
-            )
-            for check in checks[:MOST_CHECKS]
-        ),
-        note="A check fails only if its effect is over the floor and its p under the honest "
-        "sampler is small: p alone is tiny for many rows, an effect alone is large for few.",
+    note = (
+        "A check fails only if its effect is over the floor and its p under the honest sampler is "
+        "small: p alone is tiny for many rows, an effect alone is large for few."
     )
+    title = "Train against test: effect sizes"
+    return rows_table(list(map(_in_words, checks)), title=title, note=note, heads=_CHECK_HEADS)
 
 
 def _lineages_table(lineages: list[Json]) -> Table:
     by_p = sorted(lineages, key=lambda row: row["p"] or 0)
-    hidden = len(lineages) - MOST_LINEAGES
-    return Table(
+    return rows_table(
+        [_in_words(row) | {"lineage": row["lineage"] or "unknown"} for row in by_p],
         title="Lineages, train against test (sampling units)",
-        columns=columns(
-            *("Class", "Lineage", "#Train", "#Test", "#Test share over train share", "#p"),
-            *("#Fails at p up to", "State"),
-        ),
-        rows=tuple(
-            (
-                _CLASS_NAMES.get(row["label"], "both"),
-                row["lineage"] or "unknown",
-                *(show_number(row[key], 3) for key in ("n_train", "n_test", "ratio", "p", "alpha")),
-                _state(row),
-            )
-            for row in by_p[:MOST_LINEAGES]
-        ),
-        note=f"The {MOST_LINEAGES} least likely; {hidden:,} more stand in verdict.json."
-        if hidden > 0
-        else "The least likely first.",
+        note="The least likely first.",
+        heads=_LINEAGE_HEADS,
     )
+
+
+def _in_words(row: Json) -> Json:
+    """Return a row with its class and its state as they are read."""
+    state = str(row["state"])
+    words = f"{_CHECK_SYMBOLS.get(state, '')} {state.replace('_', ' ')}".strip()
+    return {**row, "label": _CLASS_NAMES.get(row["label"], "both"), "state": words}
 
 
 def _leak_blocks(evidence: Json) -> list[Block]:
@@ -110,8 +85,3 @@ def _leak_blocks(evidence: Json) -> list[Block]:
         note = "Reported, never gated; shares are of the test rows, 0 to 1."
         blocks.append(rows_table(soft, title="Kinship of the test rows with train", note=note))
     return blocks + evidence_blocks(evidence, title="Split integrity", skip=("hard", "soft"))
-
-
-def _state(row: Json) -> str:
-    state = str(row["state"])
-    return f"{_CHECK_SYMBOLS.get(state, '')} {state.replace('_', ' ')}".strip() or ABSENT

@@ -25,10 +25,12 @@ __all__ = [
     "Criterion",
     "Document",
     "Figure",
+    "Gallery",
     "Items",
     "Note",
     "Outcome",
     "Paragraph",
+    "Scale",
     "Section",
     "Table",
     "columns",
@@ -37,6 +39,7 @@ __all__ = [
     "markdown_text",
     "show_bytes",
     "show_fixed",
+    "show_measure",
     "show_moment",
     "show_number",
     "show_percent",
@@ -75,6 +78,13 @@ class Figure:
     alt: str
     svg: Path
     png: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gallery:
+    """Figures that stand together."""
+
+    figures: tuple[Figure, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +153,7 @@ def without_empty(table: Table) -> Table:
     )
 
 
-Block = Paragraph | Note | Items | Code | Figure | Table
+Block = Paragraph | Note | Items | Code | Gallery | Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +173,33 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """A criterion's small picture: places on a line, in percent of its width from the left.
+
+    Attributes
+    ----------
+    value, limit, zero : float
+        Where these lie.
+    passing : (float, float)
+        From where to where a value passes.
+    interval : (float, float) or None
+        The ends of the value's interval.
+    limit_text : str
+        The limit without its unit.
+    alt : str
+        The picture in words.
+    """
+
+    value: float
+    limit: float
+    zero: float
+    passing: Interval
+    interval: Interval | None
+    limit_text: str
+    alt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Criterion:
     """One row of the criteria table, in words.
 
@@ -172,6 +209,8 @@ class Criterion:
         What it asks, for readers who do not know its name; empty if it has no such text.
     value, limit, interval : str
         With their unit; empty where there is none.
+    scale : Scale or None
+        The three as a picture; None without a value or a limit.
     """
 
     id: str
@@ -181,6 +220,7 @@ class Criterion:
     value: str
     limit: str
     interval: str
+    scale: Scale | None
     detail: str
     warnings: tuple[str, ...]
     next_steps: tuple[str, ...]
@@ -208,6 +248,10 @@ class Outcome:
 
     Attributes
     ----------
+    candidate, baseline : str
+        What the models are called.
+    test_set : str
+        Its size.
     verdict : str
         PASS, HALT or INCOMPLETE.
     answer : str
@@ -225,6 +269,9 @@ class Outcome:
         The same in a few words, to stand wherever numbers appear; empty if there is none.
     """
 
+    candidate: str
+    baseline: str
+    test_set: str
     verdict: str
     symbol: str
     answer: str
@@ -281,12 +328,17 @@ def label(name: str) -> str:
     return f"{heading} ({unit})" if unit else heading
 
 
-def show_number(number: float | None, digits: int = 4) -> str:
-    """Return a number with ``digits`` significant digits, whole numbers in full with thousands."""
+# How the report rounds: shares in percent and points to two places, shares of 1 to four, all else
+# to three significant digits.
+_TWO_PLACES = {"points", "percent"}
+
+
+def show_number(number: float | None) -> str:
+    """Return a number with three significant digits, whole numbers in full with thousands."""
     if number is None:
         return ABSENT
     is_whole = abs(number) < 1e15 and (abs(number) >= 1000 or number == int(number))
-    return _minus(f"{round(number):,}" if is_whole else f"{number:.{digits}g}")
+    return _minus(f"{round(number):,}" if is_whole else f"{number:.3g}")
 
 
 def show_fixed(number: float | None, digits: int = 2, *, is_change: bool = False) -> str:
@@ -298,9 +350,24 @@ def show_fixed(number: float | None, digits: int = 2, *, is_change: bool = False
     return f"+{text}" if is_change and number > 0 else _minus(text)
 
 
-def show_percent(share: float | None, digits: int = 2) -> str:
+def show_measure(text: str, unit: str, limit: str | None = None) -> str:
+    """Return a criterion's number, rounded unless that would move it onto or over the limit.
+
+    Examples
+    --------
+    >>> show_measure("4.2512", "points", "5"), show_measure("4.9996", "points", "5")
+    ('4.25', '4.9996')
+    """
+    number, edge = float(text), float(limit or "nan")
+    rounded = round(number, 2) if unit in _TWO_PLACES else float(f"{number:.3g}")
+    if (rounded < edge, rounded > edge) != (number < edge, number > edge):
+        return _minus(text)
+    return show_fixed(number) if unit in _TWO_PLACES else show_number(number)
+
+
+def show_percent(share: float | None) -> str:
     """Return a share of 1 in percent."""
-    return ABSENT if share is None else f"{show_fixed(100 * share, digits)}%"
+    return ABSENT if share is None else f"{show_fixed(100 * share)}%"
 
 
 def show_range(ends: Interval | None, *, scale: float = 1, digits: int = 2, unit: str = "") -> str:
@@ -311,12 +378,11 @@ def show_range(ends: Interval | None, *, scale: float = 1, digits: int = 2, unit
 
 
 def show_seconds(seconds: float | None) -> str:
-    """Return a duration in seconds, from a minute on in minutes and hours as well."""
+    """Return a duration in seconds, from a minute on in minutes and hours."""
     if seconds is None:
         return ABSENT
-    text = f"{show_fixed(seconds, 3 if abs(seconds) < 10 else 1)} s"
     if seconds < 60 or seconds >= 1e9:
-        return text
+        return f"{_minus(f'{seconds:#.3g}')} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

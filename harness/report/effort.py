@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from statistics import fmean, stdev
-from typing import TypeVar
 
 from harness.report.document import (
     ABSENT,
@@ -29,7 +28,6 @@ from harness.report.document import (
 from harness.report.evidence import evidence_blocks, facts_table, rows_table, show_value
 from harness.verdict.contents import (
     SIDES,
-    Epoch,
     Extraction,
     Json,
     SeedResult,
@@ -46,14 +44,15 @@ __all__ = [
     "training_blocks",
 ]
 
-T = TypeVar("T")
-
 # What the tables of speed show in their own way, so that the generic evidence leaves it out.
 _RUNS = ("baseline_seconds", "candidate_seconds", "closing_baseline_seconds")
 _SHOWN = (*_RUNS, "attempts", "ratio", "interval", "warnings", "speed_up", "n_out_of_memory")
 BATCHING = "Batching: the baseline in padded batches of 16, in file order, against these"
-# Epochs shown of each history: the first, the last, and some between.
-MOST_EPOCHS = 12
+
+_STAGE_MEMORY = (
+    "GPU memory: the most that tensors of this process took. Where several GPUs embed, each has a "
+    "process of its own: what these took stands with the embeddings."
+)
 
 _TRAINING = {
     "evaluated": "Evaluated model",
@@ -65,7 +64,7 @@ _TRAINING = {
 }
 _PACE = (
     *("Store", "#Sequences", "#Time", "#Sequences per second", "#Tokens per second"),
-    *("#Share of the device's peak", "#Processes", "#GPU memory"),
+    *("#Share of the device's peak", "#Processes", "#GPU memory", "#Times that it ran out"),
 )
 _MODELS = (
     *("name", "model", "engine", "dtype", "dim", "parameters", "is_random", "model_sha256"),
@@ -85,16 +84,8 @@ def speed_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
 
 
 def extraction_blocks(verdict: Verdict) -> list[Block]:
-    """Return how each store was made; a warning of each that ran out of memory comes first."""
+    """Return how each store was made."""
     stores = {_store_name(verdict, name): store for name, store in verdict.extraction.items()}
-    notes = [
-        Note(
-            text=f"{name}: GPU memory ran out {_times(store.n_out_of_memory)} while it was "
-            "embedded; batches were halved."
-        )
-        for name, store in stores.items()
-        if store.n_out_of_memory
-    ]
     table = Table(
         title="How they were made",
         columns=columns(*_PACE),
@@ -103,7 +94,7 @@ def extraction_blocks(verdict: Verdict) -> list[Block]:
         "process has one; its memory is the most that one of them held, with all models that it "
         "had loaded.",
     )
-    return [*notes, without_empty(table)] if stores else []
+    return [without_empty(table)] if stores else []
 
 
 def training_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
@@ -111,9 +102,6 @@ def training_blocks(verdict: Verdict, pictures: list[Block]) -> list[Block]:
     heads = verdict.training
     blocks: list[Block] = [_training_table(verdict)] if heads else []
     blocks += pictures
-    for side, head in heads.items():
-        if head.history:
-            blocks.append(_epochs_table(f"Epochs of {side_name(verdict, side)}", head.history))
     for side, head in heads.items():
         if len(head.heads) > 1:
             blocks.append(_seeds_table(f"Seeds of {side_name(verdict, side)}", head.heads))
@@ -126,12 +114,6 @@ def stages_blocks(verdict: Verdict) -> list[Block]:
     blocks: list[Block] = [_stages_table(verdict.stages)] if verdict.stages else []
     if verdict.peak_memory_bytes is not None:
         blocks.append(Paragraph(text=f"Peak memory: {show_bytes(verdict.peak_memory_bytes)}."))
-    if any(stage.gpu_memory_bytes is not None for stage in verdict.stages):
-        text = (
-            "GPU memory: the most that tensors of this process took. Where several GPUs embed, "
-            "each has a process of its own: what these took stands with the embeddings."
-        )
-        blocks.append(Paragraph(text=text))
     return blocks
 
 
@@ -159,10 +141,6 @@ def environment_blocks(verdict: Verdict) -> list[Block]:
     return blocks + evidence_blocks(verdict.environment, title="Environment")
 
 
-def _times(count: int) -> str:
-    return f"{show_number(count)} time{'' if count == 1 else 's'}"
-
-
 def _memory_notes(verdict: Verdict) -> Iterator[Note]:
     """Warn of each side whose batches had to become smaller, in the rounds or before."""
     for name, side in verdict.sides.items():
@@ -170,15 +148,15 @@ def _memory_notes(verdict: Verdict) -> Iterator[Note]:
         budget = verdict.timing.token_budget.get(name, side.token_budget)
         if most:
             yield Note(
-                text=f"The {name} ran out of GPU memory {_times(most)}: batches of "
-                f"{show_number(budget)} tokens."
+                text=f"The {name} ran out of GPU memory {most:,} time{'s'[: most != 1]}: "
+                f"batches of {show_number(budget)} tokens."
             )
 
 
 def _rounds_table(verdict: Verdict) -> Iterator[Table]:
     """Yield one row a side: every round, their mean and their spread."""
     timing = verdict.timing
-    names = [f"{side.capitalize()}: {side_name(verdict, side)}" for side in SIDES]
+    names = [_store_name(verdict, side) for side in SIDES]
     names.append(f"{names[0]}, once more at the end")
     seconds = (timing.baseline_seconds, timing.candidate_seconds, timing.closing_baseline_seconds)
     runs = dict(zip(names, seconds, strict=True))
@@ -201,8 +179,8 @@ def _rounds(seconds: Sequence[float], most: int, timing: Timing) -> tuple[str, .
     mean = fmean(seconds)
     spread = stdev(seconds) / mean if len(seconds) > 1 and mean else None
     rounds = [show_seconds(one) for one in seconds] + [ABSENT] * (most - len(seconds))
-    rate = show_number(_per((timing.n_sequences or 0) * timing.repeats, mean), 3)
-    return (*rounds, show_seconds(mean), show_percent(spread, 1), rate)
+    rate = show_number(_per((timing.n_sequences or 0) * timing.repeats, mean))
+    return (*rounds, show_seconds(mean), show_percent(spread), rate)
 
 
 def _attempts(timing: Timing) -> Iterator[Table]:
@@ -210,7 +188,7 @@ def _attempts(timing: Timing) -> Iterator[Table]:
         {"attempt": number, **{key: attempt.get(key) for key in (*_RUNS, "disturbances")}}
         for number, attempt in enumerate(timing.attempts, start=1)
     ]
-    if rows:
+    if len(rows) > 1:
         title = "Every attempt; more than half must agree"
         yield without_empty(rows_table(rows, title=title))
 
@@ -228,8 +206,8 @@ def _causes_table(causes: Json) -> Table:
         factors["As deployed: model and precision"] = prod(known[:2])
         factors["All three, over a baseline in padded batches"] = prod(known)
     return facts_table(
-        {text: show_number(factor, 3) for text, factor in factors.items()},
-        title="Where the speed-up comes from (times faster)",
+        {text: show_number(factor) for text, factor in factors.items()},
+        title="Where the speed-up comes from (times as fast)",
         note="From a few rounds outside the judged ones; batching on "
         f"{show_number(causes['n_batching_sequences'])} sequences.",
     )
@@ -252,6 +230,7 @@ def _pace(store: Extraction) -> tuple[str, ...]:
         show_percent(_per(_per(store.flop, seconds), store.peak_flops)),
         show_number(store.n_processes),
         show_bytes(store.gpu_memory_bytes),
+        str(store.n_out_of_memory or ABSENT),
     )
 
 
@@ -277,35 +256,6 @@ def _side_rows(facts: Sequence[Json], labels: Mapping[str, str]) -> tuple[tuple[
         for key, text in labels.items()
         if any(side.get(key) is not None for side in facts)
     )
-
-
-def _epochs_table(title: str, history: Sequence[Epoch]) -> Table:
-    shown = _pick(history, MOST_EPOCHS)
-    return Table(
-        title=title,
-        columns=columns(
-            *("#Epoch", "#Train loss", "#Validation loss", "#Validation accuracy"),
-            *("#Learning rate", "#Time", "#Rows per second"),
-        ),
-        rows=tuple(
-            (
-                *map(show_number, (row.epoch, row.train_loss, row.validation_loss)),
-                show_percent(row.validation_accuracy),
-                show_number(row.learning_rate),
-                show_seconds(row.elapsed_seconds),
-                show_number(row.rows_per_second, 3),
-            )
-            for row in shown
-        ),
-        note="" if len(shown) == len(history) else f"{len(shown)} of {len(history)} epochs.",
-    )
-
-
-def _pick(items: Sequence[T], most: int) -> Sequence[T]:
-    """Return the first, the last, and some between, evenly apart."""
-    last = len(items) - 1
-    picks = sorted({round(i * last / (most - 1)) for i in range(most)})
-    return items if last < most else [items[index] for index in picks]
 
 
 def _seeds_table(title: str, heads: Sequence[SeedResult]) -> Table:
@@ -343,5 +293,6 @@ def _stages_table(stages: Sequence[Stage]) -> Table:
         title="Time and GPU memory of each stage" if peaks else "Time of each stage",
         columns=columns("Stage", "#Time", "How", "#GPU memory"),
         rows=tuple(rows),
+        note=_STAGE_MEMORY if peaks else "",
     )
     return without_empty(table)

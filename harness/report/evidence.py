@@ -47,12 +47,16 @@ def evidence_blocks(evidence: Json, *, title: str, skip: Iterable[str] = ()) -> 
     ]
 
 
-def rows_table(rows: Sequence[Json], *, title: str, note: str = "") -> Table:
-    """Return a list of objects as a table, one column for each key, in order of appearance."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))[:MOST_COLUMNS]
+def rows_table(
+    rows: Sequence[Json], *, title: str, note: str = "", heads: Mapping[str, str] | None = None
+) -> Table:
+    """Return a list of objects as a table: ``heads`` by key, or else every key, as it appears."""
+    every = list(dict.fromkeys(key for row in rows for key in row))[:MOST_COLUMNS]
+    heads = heads or {key: label(key) for key in every}
+    keys = heads.keys()
     return Table(
         title=title,
-        columns=tuple(Column(title=label(key), kind=_kind(rows, key)) for key in keys),
+        columns=tuple(Column(title=head, kind=_kind(rows, key)) for key, head in heads.items()),
         rows=tuple(tuple(show_value(row.get(key)) for key in keys) for row in rows[:MOST_ROWS]),
         note=" ".join(filter(None, (note, _rest(len(rows))))),
     )

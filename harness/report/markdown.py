@@ -108,17 +108,8 @@ def render_step_summary(verdict: Verdict) -> str:
     return f"{text.strip()}\n"
 
 
-# Our metric names, as Hugging Face's leaderboards call them.
-_METRIC_TYPES = {
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "f1",
-    "roc_auc": "roc_auc",
-    "average_precision": "average_precision",
-    "mcc": "matthews_correlation",
-    "brier": "brier_score",
-}
+# What Hugging Face's leaderboards call the metrics that they name otherwise.
+_METRIC_TYPES = {"mcc": "matthews_correlation", "brier": "brier_score"}
 
 
 def render_model_card(verdict: Verdict) -> str:

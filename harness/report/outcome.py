@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.criteria import CRITERIA, REQUIRED_CRITERIA
 from harness.report.accuracy import accuracy_blocks, breakdown_blocks
@@ -15,11 +15,16 @@ from harness.report.document import (
     Criterion,
     Document,
     Figure,
+    Gallery,
     Items,
     Outcome,
     Paragraph,
+    Scale,
     Section,
+    show_measure,
     show_moment,
+    show_number,
+    side_name,
 )
 from harness.report.effort import (
     environment_blocks,
@@ -29,7 +34,7 @@ from harness.report.effort import (
     training_blocks,
 )
 from harness.report.evidence import evidence_blocks
-from harness.verdict.contents import CriterionRow, Verdict
+from harness.verdict.contents import CriterionRow, Split, Verdict
 
 __all__ = ["build_document", "read_blockers", "read_criteria", "read_outcome"]
 
@@ -84,12 +89,13 @@ def build_document(verdict: Verdict, figures: Sequence[Figure] = ()) -> Document
     drawn = {figure.name: figure for figure in figures}
 
     def pictures(*names: str) -> list[Block]:
-        return [drawn[name] for name in names if name in drawn]
+        found = tuple(drawn[name] for name in names if name in drawn)
+        return [Gallery(figures=found)] if found else []
 
     stores = evidence_blocks(verdict.evidence("embedding-integrity"), title="Stored embeddings")
     test_set = pictures("lineages", "length", "gc", "identity", "trend")
     contents = {
-        "Accuracy": accuracy_blocks(verdict, pictures("seeds", "confusion", *_SCORE_FIGURES)),
+        "Accuracy": accuracy_blocks(verdict, pictures("seeds", *_SCORE_FIGURES, "confusion")),
         "Where it lost and gained": breakdown_blocks(verdict, pictures("drop")),
         "Speed": speed_blocks(verdict, pictures("timing")),
         "Test set": dataset_blocks(verdict, test_set),
@@ -128,6 +134,9 @@ def read_outcome(verdict: Verdict) -> Outcome:
     problems = tuple(reason for reason in verdict.halted_by if reason not in rows)
     answer, is_pass = _answer(verdict), verdict.verdict == "PASS"
     return Outcome(
+        candidate=side_name(verdict, "candidate"),
+        baseline=side_name(verdict, "baseline"),
+        test_set=_test_set(verdict.split),
         verdict=verdict.verdict,
         symbol={"PASS": "✓", "HALT": "✗"}.get(verdict.verdict, "…"),
         answer=answer,
@@ -247,22 +256,64 @@ def _short_mark(verdict: Verdict) -> str:
     return " · ".join(text for text, holds in marks.items() if holds)
 
 
+def _test_set(split: Split) -> str:
+    if split.n_test is None:
+        return "not drawn"
+    counts = {"viral": split.test_viral, "not viral": split.test_nonviral}
+    known = [f"{show_number(n)} {name}" for name, n in counts.items() if n is not None]
+    return f"{show_number(split.n_test)} rows" + (f" ({', '.join(known)})" if known else "")
+
+
 def _criterion(row: CriterionRow) -> Criterion:
-    limit = _with_unit(row.limit, row.unit)
+    comparison = _COMPARISONS.get(row.id)
     ends = row.interval if row.interval and not set(row.interval) & _UNBOUNDED else ()
+    value = show_measure(row.value, row.unit, row.limit) if row.value else ""
+    interval = " to ".join(show_measure(end, row.unit, row.limit) for end in ends)
+    limit = row.limit.replace("-", MINUS) if row.limit else ""
+    shown = {
+        "value": _with_unit(value, row.unit),
+        "limit": " ".join(filter(None, (limit and comparison, _with_unit(limit, row.unit)))),
+        "interval": _with_unit(interval, row.unit),
+    }
     return Criterion(
         id=row.id,
         state=row.state,
         symbol=SYMBOLS[row.state],
         question=_QUESTIONS.get(row.id, ""),
-        value=_with_unit(row.value, row.unit),
-        limit=" ".join(filter(None, (_COMPARISONS.get(row.id), limit))) if limit else "",
-        interval=_with_unit(" to ".join(ends), row.unit),
+        **shown,
+        scale=_scale(row, ends, shown) if row.value and row.limit and comparison else None,
         detail=row.detail,
         warnings=row.warnings,
         next_steps=row.next_steps,
     )
 
 
-def _with_unit(number: str | None, unit: str) -> str:
-    return f"{number.replace('-', MINUS)} {unit}".strip() if number else ""
+def _scale(row: CriterionRow, ends: Sequence[str], shown: Mapping[str, str]) -> Scale:
+    """Lay out value, limit and interval on a line that shows some of the failing side as well."""
+    value, limit = float(row.value or 0), float(row.limit or 0)
+    bounds = sorted(map(float, ends))
+    low, high = min(value, limit, *bounds), max(value, limit, *bounds)
+    is_floor = _COMPARISONS[row.id] == "lower end above"
+    if is_floor:
+        low = min(low, limit - ((high - limit) / 3 or max(1, abs(limit))))
+    else:
+        low = min(low, 0)
+        high = max(high, limit + ((limit - low) / 3 or max(1, abs(limit))))
+    margin = (high - low) / 16
+
+    def place(number: float) -> float:
+        return round(100 * (number - low + margin) / (high - low + 2 * margin), 2)
+
+    return Scale(
+        value=place(value),
+        limit=place(limit),
+        zero=place(0),
+        passing=(place(limit), 100) if is_floor else (0, place(limit)),
+        interval=(place(bounds[0]), place(bounds[1])) if bounds else None,
+        limit_text=(row.limit or "").replace("-", MINUS),
+        alt="; ".join(f"{name}: {text}" for name, text in shown.items() if text),
+    )
+
+
+def _with_unit(number: str, unit: str) -> str:
+    return f"{number}{'%' if unit == 'percent' else f' {unit}'}".strip() if number else ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from harness.artifacts import write_atomically
+from harness.artifacts import CARD, write_atomically
 from harness.report.document import visible
 from harness.verdict.contents import Json, Verdict
 from harness.verdict.history import note_looks, remember, with_warning
@@ -75,9 +75,6 @@ def complete_junit(path: Path, verdict: Verdict) -> None:
             ET.SubElement(properties, "property", name=name, value=text)
     content: bytes = ET.tostring(tree, encoding="utf-8", xml_declaration=True)
     write_atomically(path, content)
-
-
-CARD = "README.md"  # where Hugging Face looks for a model card
 
 
 class ReportFiles:

@@ -17,14 +17,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.criteria.result import decimal_text
 from harness.report.accuracy import metric_rows
 from harness.report.document import (
     ABSENT,
     Blocker,
     Criterion,
     Document,
+    show_fixed,
     show_moment,
+    show_number,
     side_name,
     visible,
 )
@@ -104,6 +105,8 @@ def render_terminal(
         legacy_windows=False,
     )
     outcome = document.outcome
+    models = f"{outcome.candidate} against {outcome.baseline}"
+    console.print(_text(f"{models}; test set: {outcome.test_set}"))
     if outcome.verdict != "PASS":
         console.print(_text(f"{outcome.symbol} {outcome.answer}", "bold red"))
     if document.criteria:
@@ -190,12 +193,12 @@ def _trend_table(entries: Sequence[PastVerdict], *, has_lines: bool) -> Table:
 
 
 def _trend_row(entry: PastVerdict) -> tuple[str, ...]:
-    numbers = (entry.drop_points, entry.upper_bound_points, entry.time_ratio)
     return (
         show_moment(entry.finished),
         f"{entry.verdict} (rehearsal)" if entry.rehearsal else entry.verdict,
         entry.candidate,
-        *(ABSENT if number is None else decimal_text(number, 2) for number in numbers),
+        *map(show_fixed, (entry.drop_points, entry.upper_bound_points)),
+        show_number(entry.time_ratio),
         str(entry.looks) if entry.look else ABSENT,
     )
 

@@ -7,7 +7,6 @@ written atomically; the same content gives the same bytes. VirNucPro's own files
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import platform
@@ -26,9 +25,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 import harness
-from harness.artifacts import digest_json, write_atomically
+from harness.artifacts import digest_json, explain_full_disk, write_atomically
 from harness.config import TrainingConfig
 from harness.data.unpickle import refuse_lfs_pointer
+from harness.documents import exact_number, parse_json
 from harness.errors import ArtifactError, CheckpointError
 from harness.training.features import (
     Features,
@@ -112,7 +112,12 @@ def _metadata(path: Path, file: safe_open) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: was not written by this harness: it has no metadata key {_KEY!r}"
         )
-    metadata: dict[str, Any] = json.loads(text)
+    try:
+        metadata = parse_json(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its metadata cannot be read: {error}") from error
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{path}: expected an object as metadata, got {metadata!r:.40}")
     return metadata
 
 
@@ -281,7 +286,12 @@ def load_head(path: Path, *, n_features: int | None = None) -> Head:
     tensors, facts = read_tensors(path)
     if facts.get("kind") != _KIND:
         raise CheckpointError(f"{path}: holds no head but {facts.get('kind')!r}")
-    dropout = float(Fraction(facts["recipe"]["dropout"]))
+    try:
+        dropout = float(exact_number(facts["recipe"]["dropout"]))
+        if not 0 <= dropout < 1:
+            raise ValueError(f"a dropout of {dropout}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: states no recipe with a dropout ({error!r})") from error
     return checked_head(path, tensors, dropout=dropout, n_features=n_features)
 
 
@@ -303,10 +313,26 @@ def checked_head(
         head = head_from_weights(weights, dropout=dropout)
     except ValueError as error:
         raise CheckpointError(f"{path}: its weights are not those of a head: {error}") from error
+    _check_values(path, weights)
     if n_features not in (None, head.n_features):
         widths = explain_widths(expected=int(n_features or 0), found=head.n_features)
         raise CheckpointError(f"{path}: {widths}")
     return head
+
+
+def _check_values(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights and statistics of which no score can be computed."""
+    for name, tensor in weights.items():
+        if tensor.is_complex() or not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{path}: {name} holds values that are no finite numbers, so the head gives no "
+                "scores. Train it again, or name another file"
+            )
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise CheckpointError(
+                f"{path}: {name} holds a negative variance, which no training leaves. Train the "
+                "head again, or name another file"
+            )
 
 
 def read_head_metadata(path: Path) -> dict[str, Any]:
@@ -407,7 +433,8 @@ def save_snapshot(folder: Path, snapshot: Snapshot, *, origin: str) -> None:
             for seed, history in snapshot.histories.items()
         },
     }
-    with _explained(folder):
+    needed_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    with _explained(folder), explain_full_disk(folder, needed_bytes):
         write_tensors(folder / _STATE, tensors, facts)
         write_history(folder / _HISTORY, snapshot.histories)
 
@@ -426,7 +453,7 @@ def load_snapshot(folder: Path, *, origin: str) -> Snapshot | None:
     if not path.exists():
         return None
     tensors, facts = read_tensors(path)
-    if facts.get("kind") != _SNAPSHOT_KIND or facts["origin"] != origin:
+    if facts.get("kind") != _SNAPSHOT_KIND or facts.get("origin") != origin:
         raise ArtifactError(
             f"{path}: belongs to another training (other rows, recipe, seeds or device). "
             f"Use another folder, or delete {path} to train anew"
@@ -491,8 +518,7 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "Free some space" if error.errno == errno.ENOSPC else "Correct this"
         raise ArtifactError(
             f"{folder}: cannot be written to ({error.strerror or error}); what was saved before is "
-            f"untouched. {remedy}, and train again with this folder to go on from there"
+            "untouched. Correct this, and train again with this folder to go on from there"
         ) from error

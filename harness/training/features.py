@@ -8,7 +8,6 @@ not known here.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from harness.documents import parse_json
 from harness.embedding.embedder import Rows as EmbeddingRows
 from harness.embedding.embedder import locate
 from harness.embedding.store import DTYPES, EmbeddingStore, widen
@@ -192,10 +192,12 @@ def _read_header(path: Path) -> _Shard:
     try:
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
-            entry = json.loads(file.read(header_bytes))["embeddings"]
+            if header_bytes > path.stat().st_size:
+                raise ValueError("its header is longer than the file")
+            entry = parse_json(file.read(header_bytes).decode())["embeddings"]
         (n_rows, dim), (begin, _) = entry["shape"], entry["data_offsets"]
         dtype = _DTYPES[entry["dtype"]]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: not a readable shard ({error}). {_remedy(path)}") from error
     offset_bytes = 8 + header_bytes + begin
     return _Shard(path=path, n_rows=n_rows, dim=dim, dtype=dtype, offset_bytes=offset_bytes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -136,12 +137,17 @@ def _find_weights(content: object) -> dict[str, torch.Tensor]:
 
 
 def _weights_of_module(module: _Stored) -> dict[str, torch.Tensor]:
-    layers = vars(module).get("_modules", {})
+    layers = _part(module, "_modules")
     return {
         f"{layer}.{name}": tensor.detach()
         for layer in _LAYERS
-        if layer in layers
         for kind in ("_parameters", "_buffers")
-        for name, tensor in vars(layers[layer]).get(kind, {}).items()
+        for name, tensor in _part(layers.get(layer), kind).items()
         if isinstance(tensor, torch.Tensor)
     }
+
+
+def _part(stored: object, name: str) -> dict[str, Any]:
+    """Return a table that a stored module holds by this name; empty if it holds none."""
+    found = vars(stored).get(name) if isinstance(stored, _Stored) else None
+    return found if isinstance(found, dict) else {}

@@ -7,17 +7,17 @@ written and is read back is :mod:`harness.verdict.verdict`'s matter.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import jsonschema
 
 from harness.criteria.result import State
+from harness.documents import read_json
 from harness.errors import ArtifactError
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "Verdict",
     "build",
     "find_fault",
-    "load_json",
     "parse_verdict",
 ]
 
@@ -179,6 +178,7 @@ class Split:
     directory: str | None = None
     looks: int | None = None
     earlier_verdicts: tuple[PastVerdict, ...] = ()
+    history_lost: int = 0
     history_warning: str = ""
     content: Json = field(default_factory=dict)
 
@@ -357,11 +357,6 @@ def find_fault(value: object, part: str = "") -> str:
     return "" if error is None else f"{error.json_path}: {error.message}"
 
 
-def load_json(text: str) -> Any:
-    """Return JSON values; NaN and infinities, which are no JSON, raise ValueError."""
-    return json.loads(text, parse_constant=_refuse)
-
-
 def build(kind: type[T], value: object) -> T:
     """Return JSON that the schema allows as a typed value."""
     built: T = _build(kind, value)
@@ -392,13 +387,9 @@ def _hints(kind: type) -> dict[str, Any]:
 
 @cache
 def _validator(part: str) -> jsonschema.Draft202012Validator:
-    schema = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
+    schema = read_json(SCHEMA_PATH)
     if part == "facts":
         schema["required"] = []
     elif part:
         schema = {"$defs": schema["$defs"], "$ref": f"#/$defs/{part}"}
     return jsonschema.Draft202012Validator(schema)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")

@@ -16,8 +16,10 @@ from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
 
+from harness.artifacts import write_atomically
+from harness.documents import parse_json, read_text
 from harness.errors import ArtifactError
-from harness.verdict.contents import PastVerdict, Verdict, build, find_fault, load_json
+from harness.verdict.contents import PastVerdict, Verdict, build, find_fault
 from harness.verdict.verdict import digest_verdict
 
 __all__ = [
@@ -47,7 +49,7 @@ def parse_lines(text: str) -> list[PastVerdict | str]:
 
 def _parse(line: str) -> PastVerdict | str:
     try:
-        content = load_json(line)
+        content = parse_json(line)
     except ValueError as error:
         return str(error)
     return find_fault(content, "past") or build(PastVerdict, content)
@@ -68,7 +70,8 @@ def note_looks(facts: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     Returns
     -------
     dict
-        The same facts, with ``looks``, ``earlier_verdicts`` and, if something is wrong,
+        The same facts, with ``looks``, ``history_lost`` (verdicts that were given and stand there
+        no longer), ``earlier_verdicts`` and, if something is wrong,
         ``history_warning`` in ``split``. A damaged line counts as a look: some run has written it.
     """
     if verdict.split.directory is None:
@@ -80,9 +83,17 @@ def note_looks(facts: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     except OSError as error:
         warning = f"The earlier verdicts on this test set cannot be read: {error}"
         return with_warning({**facts, "split": {**split, "looks": None}}, warning)
-    looks = summarise(verdict, lines).looks
+    lost = _count_lost(path, lines)
+    looks = summarise(verdict, lines).looks + lost
     earlier = [asdict(line) for line in lines if _is_on(line, test_sha256)][-MOST_EARLIER:]
-    noted = {**facts, "split": {**split, "looks": looks, "earlier_verdicts": earlier}}
+    found = {"looks": looks, "history_lost": lost, "earlier_verdicts": earlier}
+    noted = {**facts, "split": {**split, **found}}
+    if lost:
+        warning = (
+            f"{path}: the history was lost: {lost} verdicts on this test set no longer stand "
+            "there, and are counted as looks. Restore it from a copy"
+        )
+        noted = with_warning(noted, warning)
     damaged = [str(number) for number, line in enumerate(lines, 1) if isinstance(line, str)]
     if damaged:
         return with_warning(noted, f"{path}: damaged, and counted as looks: {', '.join(damaged)}")
@@ -132,8 +143,8 @@ def read_history(directory: Path) -> list[PastVerdict]:
     for number, line in enumerate(lines, 1):
         if isinstance(line, str):
             raise ArtifactError(
-                f"{path}: line {number} is damaged: {line}. Restore it from a copy, or delete the "
-                "line; it counts as a look as long as it stands there"
+                f"{path}: line {number} is damaged: {line}. Restore it from a copy; till then it "
+                "counts as a look"
             )
     return [line for line in lines if isinstance(line, PastVerdict)]
 
@@ -174,12 +185,32 @@ def summarise(verdict: Verdict, lines: Sequence[PastVerdict | str] = ()) -> Past
 def _append(path: Path, verdict: Verdict) -> None:
     """Write one line; one that an interrupted run left unfinished stays by itself."""
     before = _read_text(path)
-    entry = summarise(verdict, parse_lines(before))
+    lines = parse_lines(before)
+    lost = _count_lost(path, lines)
+    entry = summarise(verdict, lines)
+    entry = replace(entry, looks=entry.looks + lost)
     gap = "\n" if before and not before.endswith("\n") else ""
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{gap}{json.dumps(asdict(entry), allow_nan=False)}\n")
         file.flush()
         os.fsync(file.fileno())
+    write_atomically(_tally(path), f"{len(lines) + lost + 1}\n")
+
+
+def _tally(path: Path) -> Path:
+    """Return the file beside a test set's folder that says how many verdicts were given on it."""
+    return path.parent.with_name(f"{path.parent.name}.verdicts")
+
+
+def _count_lost(path: Path, lines: Sequence[PastVerdict | str]) -> int:
+    """Return how many verdicts were given that no longer stand in the history."""
+    try:
+        given = int(read_text(_tally(path)))
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        return 1  # some run has written it
+    return max(0, given - len(lines))
 
 
 def _read_text(path: Path) -> str:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,8 +18,10 @@ from filelock import FileLock, Timeout
 from harness.artifacts import digest_file, digest_json, write_atomically
 from harness.config import DEPLOYMENT_RUNS, DEPLOYMENT_SEQUENCES
 from harness.criteria import CRITERIA, REQUIRED_CRITERIA
-from harness.criteria.result import State, decimal_text
+from harness.criteria.result import State
+from harness.documents import read_json
 from harness.errors import ArtifactError, HarnessError, MissingInput
+from harness.verdict.consistency import find_contradictions
 from harness.verdict.contents import (
     SIDES,
     CriterionRow,
@@ -29,7 +30,6 @@ from harness.verdict.contents import (
     Verdict,
     build,
     find_fault,
-    load_json,
     parse_verdict,
 )
 
@@ -202,7 +202,7 @@ def build_verdict(
     told = [sentence for row in rows for sentence in row.get("reservations", ())]
     content |= {"reservations": [*facts.get("reservations", []), *told]}
     draft = parse_verdict(_plain(content | {"environment": environment}), origin=THIS_RUN)
-    word, halted_by = conclude(draft.criteria, [*problems, *_contradictions(draft)])
+    word, halted_by = conclude(draft.criteria, [*problems, *find_contradictions(draft)])
     said = {"verdict": word, "halted_by": halted_by}
     return build(Verdict, {**draft.content, **said})
 
@@ -236,12 +236,12 @@ def read_verdict(path: Path) -> Verdict:
     Raises
     ------
     ArtifactError
-        If it is not there, is no verdict, was edited since it was written, or says PASS where its
-        own contents say otherwise.
+        If it is not there, is no verdict, was edited since it was written, says PASS where its own
+        contents say otherwise, or holds parts that contradict each other.
     """
     remedy = "Run pytest acceptance/ to obtain one"
     try:
-        content = load_json(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: no verdict can be read ({error}). {remedy}") from error
     stated = content.pop("digest", None) if isinstance(content, dict) else None
@@ -252,9 +252,13 @@ def read_verdict(path: Path) -> Verdict:
             f"it states {stated}. {remedy}"
         )
     if verdict.verdict == "PASS":
-        _, reasons = conclude(verdict.criteria, [*verdict.halted_by, *_contradictions(verdict)])
-        if reasons:
-            raise ArtifactError(f"{path}: says PASS, but holds {'; '.join(reasons)}. {remedy}")
+        said = conclude(verdict.criteria, verdict.halted_by)[1]
+    else:
+        said = [] if verdict.halted_by or verdict.finished is None else ["no reason for it"]
+    unsaid = [what for what in find_contradictions(verdict) if what not in verdict.halted_by]
+    if reasons := [*said, *unsaid]:
+        holds = f"says {verdict.verdict}, but holds {'; '.join(reasons)}"
+        raise ArtifactError(f"{path}: {holds}. {remedy}")
     return verdict
 
 
@@ -263,43 +267,11 @@ def _plain(value: object) -> Any:
     return json.loads(json.dumps(value, allow_nan=False))
 
 
-def _contradictions(verdict: Verdict) -> Iterator[str]:
-    """Yield where two parts of a verdict tell different things."""
-    if verdict.rehearsal != bool(verdict.rehearsal_reasons):
-        yield f"rehearsal is {verdict.rehearsal}, with {len(verdict.rehearsal_reasons)} reasons"
-    for row in verdict.criteria:
-        value = Fraction(row.numerator or 0, row.denominator) if row.denominator else None
-        if row.value != (None if value is None else decimal_text(value)):
-            yield f"{row.id}: the value is {row.value}, but its fraction is {value}"
-    known = (verdict.split.test_nonviral, verdict.split.test_viral)
-    for name, side in verdict.sides.items():
-        if matrix := side.confusion_matrix:
-            if None not in known and (counts := tuple(map(sum, matrix))) != known:
-                yield f"{name}: {counts} rows in its confusion matrix, {known} in the test set"
-            for metric, exact in _metrics_of(*matrix).items():
-                told = side.metrics.get(metric)
-                if told is not None and not math.isclose(told, exact, abs_tol=1e-9):
-                    yield f"{name}: {metric} is {told!r}, but its confusion matrix gives {exact!r}"
-
-
-def _metrics_of(nonviral: tuple[int, int], viral: tuple[int, int]) -> dict[str, float]:
-    """Return the metrics that a confusion matrix determines; 0 where a ratio is undefined."""
-    (true_negative, false_positive), (false_negative, true_positive) = nonviral, viral
-    correct = true_negative + true_positive
-    ratios = {
-        "accuracy": (correct, correct + false_positive + false_negative),
-        "precision": (true_positive, true_positive + false_positive),
-        "recall": (true_positive, true_positive + false_negative),
-        "f1": (2 * true_positive, 2 * true_positive + false_positive + false_negative),
-    }
-    return {name: part / whole if whole else 0.0 for name, (part, whole) in ratios.items()}
-
-
 class NotAuthorised(HarnessError):  # noqa: N818 - says what is so, not what broke
     """The file may not be deployed on the strength of this verdict."""
 
 
-def authorise(checkpoint: Path, verdict_path: Path) -> None:
+def authorise(checkpoint: Path, verdict_path: Path, *, is_history_lost_known: bool = False) -> None:
     """Raise unless the verdict is a PASS, no rehearsal, on deployment limits, for this very file.
 
     Parameters
@@ -308,6 +280,8 @@ def authorise(checkpoint: Path, verdict_path: Path) -> None:
         The head that is to be deployed.
     verdict_path : Path
         A ``verdict.json``.
+    is_history_lost_known : bool
+        Whether whoever asks knows that earlier verdicts on the test set were lost, if they were.
 
     Raises
     ------
@@ -321,7 +295,13 @@ def authorise(checkpoint: Path, verdict_path: Path) -> None:
     if not checkpoint.is_file():
         raise MissingInput(f"There is no {checkpoint}", remedy="Name the head's file")
     verdict = read_verdict(verdict_path)
-    if reasons := list(_objections(verdict)):
+    reasons = list(_objections(verdict))
+    if (lost := verdict.split.history_lost) and not is_history_lost_known:
+        reasons.append(
+            f"{lost} earlier verdicts on its test set were lost, so it was looked at more often "
+            "than its history tells. Find out why, then say --history-lost"
+        )
+    if reasons:
         raise NotAuthorised(f"{verdict_path}: {'; '.join(reasons)}")
     judged = verdict.artifacts.get("checkpoint")
     if judged is None:

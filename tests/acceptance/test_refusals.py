@@ -51,7 +51,7 @@ def test_gate_when_the_candidates_features_are_shuffled_then_accuracy_fails(
         return np.random.default_rng(0).permutation(rows) if side == "candidate" else rows
 
     monkeypatch.setattr(Vectors, "features", shuffled)
-    forget(pytester, "heads", "scores")
+    forget(pytester, "heads")
 
     outcome = run_gate()
 

@@ -175,8 +175,10 @@ def test_report_when_the_run_halted_then_every_format_says_so(
         "schema_version": 1,
         "verdict": "HALT",
         "rehearsal": True,
+        "rehearsal_reasons": ["the tiny profile proves the gate, not a model"],
         "profile": "tiny",
         "started": "2026-11-01T00:00:00+00:00",
+        "finished": "2026-11-01T01:00:00+00:00",
         "halted_by": ["accuracy-drop: NOT_RUN"],
         "criteria": [],
     }

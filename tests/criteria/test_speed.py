@@ -294,11 +294,12 @@ def steps_of(**attempt: Any) -> tuple[str, ...]:
 
 
 def test_advice_when_too_slow_then_says_by_how_much() -> None:
-    """In percent and in seconds."""
+    """As a factor and in seconds."""
     (step,) = judge_time([2.0] * 3, [1.25] * 3).next_steps
 
     assert step == (
-        "The candidate would have to become 20% faster: 1 s a run are allowed, and it takes 1.25 s."
+        "The candidate would have to become 1.25 times as fast: 1 s a run are allowed, and it "
+        "takes 1.25 s."
     )
 
 
@@ -372,5 +373,5 @@ def test_slowness_when_the_dtypes_differ_then_the_ratio_as_deployed_is_told() ->
 
     (step,) = advise_on_slowness({"candidate_seconds": [2.0], "speed_up": causes})
 
-    assert "(baseline float32, candidate bfloat16) the candidate needs 30.0% of the time" in step
+    assert "(baseline float32, candidate bfloat16) the candidate is 3.33 times as fast as" in step
     assert advise_on_slowness({"candidate_seconds": [2.0], "speed_up": matched}) == ()

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 from Bio.Seq import reverse_complement, translate
 
+from harness.data.read import read_records
 from harness.data.windows import WINDOW_BASES
+from harness.errors import DataError
 
 FOLDER = Path(__file__).parents[2] / "acceptance" / "data"
 CLASSES = ("viral", "nonviral")
@@ -272,3 +274,11 @@ def test_readme_when_its_tables_are_added_up_then_agrees_with_the_provenance() -
         )
         for lineage in {each["lineage"] for each in sources}
     }
+
+
+def test_classes_when_the_files_are_swapped_then_refused() -> None:
+    """The accuracies would be the same, of the wrong question."""
+    prefixes = [FOLDER / name for name in ("nonviral", "viral")]
+
+    with pytest.raises(DataError, match=r"\d+ of \d[\d,]+ records are of the other class"):
+        read_records(prefixes[:1], prefixes[1:], taxonomy=FOLDER / "taxonomy.tsv")

@@ -71,6 +71,7 @@ def test_file_without_permission_then_error_names_it(
     def refuse(path: Path, *_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
+    (tmp_path / "secret").write_text("mine")
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DataError, match="secret: cannot be read: Permission denied"):
         read_all(tmp_path / "secret")

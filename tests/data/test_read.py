@@ -434,5 +434,5 @@ def test_table_that_is_not_parquet_then_error(tmp_path: Path, content: bytes) ->
     """Junk under the right ending is refused."""
     path = tmp_path / "x.parquet"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.parquet: not a readable record table"):
+    with pytest.raises(DataError, match=r"x\.parquet: not a readable Parquet table"):
         read_records([path], [])

@@ -169,7 +169,7 @@ def test_obtain_test_set_when_the_manifest_is_gone_then_refuses(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read"), ('{"draw": 1}', "files, request, seeds_tried")],
+    [("{", "cannot be read"), ('{"draw": 1}', "draw, files, request, seeds_tried")],
 )
 def test_obtain_test_set_when_the_manifest_is_damaged_then_says_so(
     records: pd.DataFrame, tmp_path: Path, content: str, message: str

@@ -58,7 +58,7 @@ PLANTINGS = list_plantings()
 
 
 def write_sequences(folder: Path) -> None:
-    """Write 200 records a class, of 40 genomes each, ten of them of one lineage, that differ in composition."""
+    """Write 200 records a class that differ in composition; ten of 40 genomes are one lineage."""
     rng = np.random.default_rng(0)
     rows = []
     for name, shares in (

@@ -113,6 +113,23 @@ def test_files_when_one_is_changed_afterwards_then_they_tell_of_the_one_that_was
     assert run.files()["predictions"]["sha256"] == judged
 
 
+def test_predictions_when_the_kept_table_and_its_manifest_were_forged_then_refused(
+    config: Path,
+) -> None:
+    """Rows are those of the split and scores those of now, whatever a cached file says."""
+    first = open_run(config)
+    honest = first.predictions()
+    folder = first.cache.obtained["predictions"].path
+    pd.testing.assert_frame_equal(open_run(config).predictions(), honest)
+    honest.iloc[18:].to_parquet(folder / "predictions.parquet")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = {"predictions.parquet": digest_file(folder / "predictions.parquet")}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(ArtifactError, match="holds other rows than were computed just now"):
+        open_run(config).predictions()
+
+
 def test_directory_when_the_taxonomy_was_corrected_then_the_test_set_and_its_looks_stay(
     config: Path,
 ) -> None:
@@ -227,7 +244,7 @@ def test_read_when_a_row_is_unusable_then_the_file_and_ids_are_named(
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["p.csv.gz", "p.parquet", "p.tsv"])
+@pytest.mark.parametrize("name", ["p.parquet", "p.tsv"])
 def test_read_when_the_file_is_of_another_kind_then_refused(tmp_path: Path, name: str) -> None:
     """Damaged, or not what its name says."""
     path = write(tmp_path / name, "id,score\na,0.5\n")
@@ -247,7 +264,7 @@ def test_read_when_a_gzipped_file_is_cut_off_or_damaged_then_refused(
     packed[begin:end] = instead
     (tmp_path / "p.csv.gz").write_bytes(packed)
 
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="the gzip content is damaged or cut short"):
         read_predictions(tmp_path / "p.csv.gz")
 
 

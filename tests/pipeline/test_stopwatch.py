@@ -235,7 +235,7 @@ def test_judge_when_dtypes_differ_then_the_matched_rounds_bind() -> None:
     assert causes["deployed_seconds"] == (8.0, 8.0, 8.0)
     assert causes["as_deployed_ratio"] == 1.25 / 8
     assert causes["precision"] == 4.0
-    assert "needs 15.6% of the time" in result.next_steps[-1]
+    assert "is 6.4 times as fast as the baseline" in result.next_steps[-1]
 
 
 def test_judge_when_it_is_no_faster_as_deployed_then_a_pass_carries_a_warning() -> None:
@@ -244,7 +244,7 @@ def test_judge_when_it_is_no_faster_as_deployed_then_a_pass_carries_a_warning() 
 
     assert result.state is State.PASS
     assert "As deployed (baseline float32, candidate bfloat16)" in result.warnings[0]
-    assert "90.0% of the baseline's time" in result.warnings[0]
+    assert "is 1.11 times as fast as the baseline" in result.warnings[0]
 
 
 def test_judge_when_the_deployed_baseline_embeds_something_else_then_it_raises() -> None:

@@ -17,7 +17,7 @@ from harness.data.virnucpro import write_embeddings
 from harness.embedding import EmbeddingStore
 from harness.embedding.random_dnabert import write_dnabert
 from harness.embedding.virnucpro import DNABERT_DIM
-from harness.errors import DataError, HarnessError, MissingInput
+from harness.errors import DataError, HarnessError, MissingInput, NotFiniteError
 from harness.pipeline import Judge, Pipeline
 from harness.pipeline import vectors as extraction
 from harness.pipeline.facts import describe_run
@@ -128,6 +128,22 @@ def test_run_on_ranks_when_one_fails_then_its_message_is_the_error(
         "rank 1 of 2 on here: full",
     ]
     assert said == ["noise", "rank 1 of 2 on here: full"]
+
+
+def test_run_on_ranks_when_vectors_are_not_finite_then_the_same_error_as_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The integrity of the embeddings fails; nothing in the gate is broken."""
+    torchrun, error = tmp_path / "python", NotFiniteError("rank 1 of 2 on here: 3 vectors")
+    (tmp_path / "message").write_text(f"noise\n{error}\n")
+    torchrun.write_text(f"#!/bin/sh\ncat {tmp_path / 'message'} >&2\nexit 3\n")
+    torchrun.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(torchrun))
+
+    with pytest.raises(NotFiniteError) as failed:
+        run_on_ranks(2, ["embed", "both"], lambda _: None)
+
+    assert str(failed.value) == str(error)
 
 
 def _contents(store: EmbeddingStore) -> dict[str, bytes]:

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.figure
+import numpy as np
 import pandas as pd
 import pytest
 
 from harness.artifacts import digest_file
 from harness.report.figures import Figure, draw_figures
+from harness.report.figures.decisions import draw_calibration, draw_precision_recall, draw_roc
 from harness.report.figures.samples import draw_gc
-from harness.report.figures.style import read_source
+from harness.report.figures.style import Scores, Source, read_source
 from harness.report.html import criteria_panel
 from harness.verdict.contents import Verdict
 from tests.report.conftest import Content, bare, criterion, typed
@@ -60,7 +62,7 @@ def test_figures_of_a_full_run_are_all_drawn(drawn: Drawn) -> None:
     """A complete verdict has every figure, as SVG and PNG, in the order of the report."""
     figures = drawn[1]
     assert [figure.name for figure in figures] == [
-        "confusion", "roc", "precision-recall", "calibration", "scores", "drop", "timing",
+        "roc", "precision-recall", "calibration", "scores", "confusion", "drop", "timing",
         "lineages", "length", "gc", "training",
     ]  # fmt: skip
     assert all(path.is_file() for figure in figures for path in (figure.svg, figure.png))
@@ -73,7 +75,7 @@ def test_figures_say_in_words_what_they_show(drawn: Drawn) -> None:
     assert "baseline 0.9731, candidate 0.9731" in alt["roc"]
     assert "largest: Plastid with 4.00 points" in alt["drop"]
     assert "baseline 2.1 s and candidate 0.45 s" in alt["timing"]
-    assert "lowest validation loss 0.2233 at epoch 30" in alt["training"]
+    assert "lowest validation loss 0.223 at epoch 30" in alt["training"]
 
 
 def test_figures_hold_nothing_from_outside(drawn: Drawn) -> None:
@@ -129,16 +131,6 @@ def test_scores_of_one_class_have_no_roc(tmp_path: Path, save_predictions: SaveP
 
 
 @pytest.mark.usefixtures("_unsaved")
-def test_scores_of_many_rows_are_counted_not_dotted(
-    tmp_path: Path, save_predictions: SavePredictions
-) -> None:
-    """From some thousand rows on, the scatter is a map of counts, in words the same."""
-    entry = save_predictions(tmp_path / "p.parquet", 3000)
-    alt = {figure.name: figure.alt for figure in draw_figures(_with_predictions(entry), tmp_path)}
-    assert "for 3,000 test rows" in alt["scores"]
-
-
-@pytest.mark.usefixtures("_unsaved")
 def test_scores_of_the_candidate_alone_are_drawn(
     tmp_path: Path, save_predictions: SavePredictions
 ) -> None:
@@ -148,11 +140,45 @@ def test_scores_of_the_candidate_alone_are_drawn(
     assert _names(verdict, tmp_path) == SCORE_FIGURES - {"scores"}
 
 
+def source(y_true: list[int], y_score: list[float]) -> Source:
+    """Return a candidate's scores as the figures read them."""
+    scores = Scores(y_true=np.array(y_true) == 1, y_score={"candidate": np.array(y_score)})
+    return Source(verdict=bare(), scores=scores, mark="")
+
+
+def test_calibration_when_few_rows_have_a_score_then_they_share_a_bin() -> None:
+    """Single rows make no point of their own; each point has its interval and its count below."""
+    figure = mpl.figure.Figure()
+    draw_calibration(
+        source([0] * 50 + [0, 1] * 10 + [1] * 50, [0.01] * 50 + [0.45] * 20 + [0.99] * 50), figure
+    )
+    upper, lower = figure.axes
+    ((points, _, (bars,)),) = upper.containers
+    assert np.asarray(points.get_xdata()).tolist() == pytest.approx([0.01, 0.45, 0.99])
+    low, high = bars.get_segments()[1][:, 1]
+    assert (low, high) == pytest.approx((0.299, 0.701), abs=0.001)  # Wilson, 10 of 20
+    assert lower.patches[0].get_data().values.tolist() == [50, 20, 50]
+
+
+@pytest.mark.parametrize(("draw", "left"), [(draw_roc, 0), (draw_precision_recall, 0.9)])
+def test_curves_when_they_pass_near_a_corner_then_it_is_drawn_larger(
+    draw: Callable[[Source, mpl.figure.Figure], str | None], left: float
+) -> None:
+    """Of good models the whole square shows nothing but its edge; of poor ones it suffices."""
+    good, poor = mpl.figure.Figure(), mpl.figure.Figure()
+    draw(source([0, 1] * 100, [0.1, 0.9] * 96 + [0.9, 0.1] * 4), good)
+    draw(source([0, 1] * 100, [0.5, 0.5] * 100), poor)
+    (corner,) = good.axes[0].child_axes
+    assert corner.get_xlim() == pytest.approx((left, left + 0.1))
+    assert corner.get_ylim() == pytest.approx((0.9, 1))
+    assert poor.axes[0].child_axes == []
+
+
 @pytest.mark.slow
 def test_figures_of_210_000_rows_stay_small(
     passed: Content, tmp_path: Path, save_predictions: SavePredictions
 ) -> None:
-    """The published test set's size makes no larger report: curves are thinned, dots counted."""
+    """The published test set's size makes no larger report: curves are thinned, dots no shapes."""
     passed["artifacts"]["predictions"] = save_predictions(tmp_path / "p.parquet", 210_000)
     figures = draw_figures(typed(passed), tmp_path)
     assert max(figure.svg.stat().st_size for figure in figures) < 300_000
@@ -205,3 +231,26 @@ def test_identity_when_measured_then_the_figure_says_each_bins_share(tmp_path: P
 def test_identity_when_not_measured_then_there_is_no_figure(tmp_path: Path) -> None:
     """Without MMseqs2 nothing is made up."""
     assert draw_figures(verdict_with([]), tmp_path) == []
+
+
+SEEDS = [
+    {
+        "seed": seed,
+        "drop_points": 1.5,
+        "lower_bound_points": -1.0,
+        "upper_bound_points": seed - 39.25,
+    }
+    for seed in (42, 43)
+]
+
+
+@pytest.mark.usefixtures("_unsaved")
+@pytest.mark.parametrize(("n_seeds", "names"), [(1, set()), (2, {"seeds"})])
+def test_seeds_are_drawn_where_there_are_several(
+    n_seeds: int, names: set[str], tmp_path: Path
+) -> None:
+    """Each pair of heads with its bound, the one that ships first."""
+    row = criterion("accuracy-drop", limit="5", evidence={"seeds": SEEDS[:n_seeds]})
+    figures = draw_figures(bare(criteria=[row]), tmp_path)
+    assert {figure.name for figure in figures} == names
+    assert all("1.50 (at most 2.75), 1.50 (at most 3.75)" in one.alt for one in figures)

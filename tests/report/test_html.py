@@ -26,8 +26,13 @@ INK_ON_GROUND = (
     ("on-state", "pass"), ("on-state", "fail"), ("on-state", "rehearsal"), ("mark-ink", "mark"),
     ("unsure", "card"), ("pass", "card"), ("fail", "card"),
 )  # fmt: skip
-# WCAG 2.2, success criterion 1.4.3 (level AA), text of normal size.
-LEAST_CONTRAST = 4.5
+# The same of the criteria's pictures.
+SHAPE_ON_GROUND = (
+    ("ink", "passing"), ("ink", "failing"), ("soft", "passing"), ("soft", "failing"),
+    ("fail", "failing"), ("fail", "passing"), ("unsure", "passing"), ("unsure", "failing"),
+)  # fmt: skip
+# WCAG 2.2, level AA: success criterion 1.4.3, text of normal size, and 1.4.11, shapes.
+TEXT_CONTRAST, SHAPE_CONTRAST = 4.5, 3.0
 HEADINGS = {f"h{level}" for level in range(1, 7)}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -64,12 +69,13 @@ def _luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("ink", "ground"), INK_ON_GROUND)
+@pytest.mark.parametrize(("ink", "ground"), INK_ON_GROUND + SHAPE_ON_GROUND)
 def test_panel_colours_contrast_enough(scheme: str, ink: str, ground: str) -> None:
-    """Every text can be read by people with weak sight, in both colour schemes."""
+    """All can be read and seen by people with weak sight, in both colour schemes."""
     colours = _variables(scheme)
     low, high = sorted(_luminance(colours[name]) for name in (ink, ground))
-    assert (high + 0.05) / (low + 0.05) >= LEAST_CONTRAST
+    least = TEXT_CONTRAST if (ink, ground) in INK_ON_GROUND else SHAPE_CONTRAST
+    assert (high + 0.05) / (low + 0.05) >= least
 
 
 def test_panel_colours_are_all_checked() -> None:
@@ -77,9 +83,10 @@ def test_panel_colours_are_all_checked() -> None:
     style = _style()
     literal = re.findall(r"(?:color|background): (#\w+)", style)
     assert literal == ["#ffffff"]  # behind the figures, which are drawn on white
-    used = set(re.findall(r"(?:color|background): var\(--([\w-]+)\)", style))
+    used = set(re.findall(r"(?:color|background|fill|stroke): var\(--([\w-]+)\)", style))
     lines = {"line"}
-    assert used - lines <= {name for pair in INK_ON_GROUND for name in pair}
+    checked = {name for pair in INK_ON_GROUND + SHAPE_ON_GROUND for name in pair}
+    assert used - lines <= checked
 
 
 def test_panel_is_self_contained(drawn: Drawn) -> None:
@@ -113,6 +120,18 @@ def test_panel_states_are_words_and_symbols(verdict: Content) -> None:
     assert [state for _, state in words] == [
         row["state"].replace("_", " ") for row in verdict["criteria"]
     ]
+
+
+def test_panel_draws_each_criterion_that_has_a_number_and_a_limit(passed: Content) -> None:
+    """The picture is told in words as well; a criterion without numbers has none."""
+    pictures = [
+        attrs for tag, attrs in _elements(criteria_panel(typed(passed), [])) if tag == "svg"
+    ]
+    has_numbers = [row for row in passed["criteria"] if row["value"] and row["limit"]]
+    assert len(pictures) == len(has_numbers) == 4
+    assert pictures[0]["aria-label"] == (
+        "value: 0.67 points; limit: below 5 points; interval: −0.52 to 2.91 points"  # noqa: RUF001
+    )
 
 
 @pytest.mark.parametrize(

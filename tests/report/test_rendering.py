@@ -95,12 +95,15 @@ def all_texts(verdict: Verdict) -> dict[str, str]:
 def test_first_screen_when_a_rehearsal_failed_then_stands_in_the_order_of_the_decision(
     kind: str, failed: Content
 ) -> None:
-    """The answer and why, what marks it, the criteria, what to do; only then everything else."""
+    """What was judged, the answer, what marks it, the criteria, what to do; then all else."""
     told = {"looser_than_deployment": ["max_time_ratio"], "reservations": ["Weights are unknown."]}
     text = all_texts(typed(failed | told))[kind]
     order = [
+        "FastESM2, 2 layers (random weights)",
+        "ESM2, 6 layers (random weights)",
+        "450 rows",
         "Deployment halted",
-        "failed: accuracy-drop (7.1111 points; limit: below 5)",
+        "failed: accuracy-drop (7.11 points; limit: below 5)",
         "REHEARSAL (tiny profile",
         "Looser than a deployment allows",
         "Weights are unknown.",

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from harness.report.accuracy import accuracy_blocks
 from harness.report.document import (
+    ABSENT,
     Note,
+    Scale,
     Table,
     label,
     show_bytes,
@@ -52,8 +55,6 @@ TABLES = {
     "Embeddings": ["Stored embeddings: stores"],
     "Training": [
         "Both heads",
-        "Epochs of ESM2, 6 layers (random weights)",
-        "Epochs of FastESM2, 2 layers (random weights)",
         "Recipe of the heads",
     ],
     "Stages and time": ["Time of each stage"],
@@ -66,7 +67,7 @@ ROWS = [
     (
         "Model | Round 1 | Round 2 | Round 3 | Mean | Coefficient of variation "
         "| Sequences per second",
-        f"{CANDIDATE} | 0.450 s | 0.440 s | 0.460 s | 0.450 s | 2.2% | 444",
+        f"{CANDIDATE} | 0.450 s | 0.440 s | 0.460 s | 0.450 s | 2.22% | 444",
     ),
     (
         "Attempt | Baseline (s) | Candidate (s) | Closing baseline (s)",
@@ -89,11 +90,6 @@ ROWS = [
     ),
     ("What | Count | Examples", "same protein | 0 | \N{EN DASH}"),
     (f"What | {BASELINE} | {CANDIDATE}", "Best epoch on validation | 30 | 30"),
-    (
-        "Epoch | Train loss | Validation loss | Validation accuracy | Learning rate | Time "
-        "| Rows per second",
-        "30 | 0.22 | 0.2233 | 92.00% | 0.0001228 | 0.210 s | 17,000",
-    ),
     ("Stage | Time | How", "embed baseline | 12.2 s | reused"),
     ("Stage | Time | How", "All stages | 13.0 s | "),
     ("Embedder | Baseline | Candidate", "Parameters | 1,250,000 | 1,250,000"),
@@ -124,10 +120,9 @@ def test_tables_have_their_heads_and_rows(passed: Content, head: str, row: str) 
     assert f"| {row} |" in below.split("\n\n")[0].splitlines()
 
 
-@pytest.mark.parametrize("text", ["Peak memory: 1.30 GiB.", "12 of 30 epochs."])
-def test_sections_say_what_no_table_holds(passed: Content, text: str) -> None:
-    """Memory and what was left out stand in words."""
-    assert text in _render(passed)
+def test_stages_say_the_peak_memory(passed: Content) -> None:
+    """What no table holds stands in words."""
+    assert "Peak memory: 1.30 GiB." in _render(passed)
 
 
 @pytest.mark.parametrize("evaluated", ["final", "best"])
@@ -177,7 +172,7 @@ def test_long_tables_are_cut_and_say_so(passed: Content) -> None:
     passed["criteria"][2]["evidence"]["lineages"] *= 500
     report = _render(passed | {"breakdowns": {"genome": [group] * 4000}})
     assert "The first 25; 3,975 more stand in verdict.json." in report
-    assert "The 25 least likely; 2,975 more stand in verdict.json." in report
+    assert "The least likely first. 2,960 more rows stand in verdict.json." in report
     assert len(report) < 40_000
 
 
@@ -189,10 +184,10 @@ def _table(evidence: dict[str, Any]) -> Table:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0.000123461, "0.0001235"), (-1.5, "−1.5"), (1012.4, "1,012"), (4520, "4,520"), (None, "–")],  # noqa: RUF001 - typographic signs
+    [(0.000123461, "0.000123"), (-1.5, "−1.5"), (1012.4, "1,012"), (4520, "4,520"), (None, "–")],  # noqa: RUF001 - typographic signs
 )
-def test_numbers_are_shown_to_four_digits(number: float | None, text: str) -> None:
-    """Small numbers keep four digits, large ones get thousands, none gets a dash."""
+def test_numbers_are_shown_to_three_digits(number: float | None, text: str) -> None:
+    """Small numbers keep three digits, large ones get thousands, none gets a dash."""
     assert show_number(number) == text
 
 
@@ -257,10 +252,47 @@ def test_long_values_are_shortened() -> None:
     assert len(show_value("x" * 5000)) == 300
 
 
+def scale(name: str, value: str, limit: str, interval: tuple[str, str]) -> Scale:
+    """Return the picture of a criterion with these numbers."""
+    row = criterion(name, value=value, limit=limit, interval=interval)
+    (found,) = read_criteria(bare(criteria=[row]))
+    assert found.scale is not None
+    return found.scale
+
+
+@pytest.mark.parametrize("value", ["-3", "0", "0.4", "5", "7.1", "9" * 30])
+def test_scale_when_the_limit_is_a_ceiling_then_what_passes_lies_left_of_it(value: str) -> None:
+    """Wherever the value lies, it is on the picture, and on its side of the limit."""
+    found = scale("accuracy-drop", value, "5", (value, "8"))
+    assert found.passing == (0, found.limit)
+    assert 0 < found.limit < 100
+    assert 0 < found.value < 100
+    assert (found.value < found.limit) == (float(value) < 5)
+
+
+@pytest.mark.parametrize(("low", "passes"), [("94", True), ("54", False)])
+def test_scale_when_the_limit_is_a_floor_then_the_interval_must_lie_right_of_it(
+    low: str, passes: bool
+) -> None:
+    """As for the baseline's accuracy: what counts is the lower end."""
+    found = scale("baseline-sanity", "96", "55", (low, "98"))
+    assert found.passing == (found.limit, 100)
+    assert found.interval is not None
+    assert (found.interval[0] > found.limit) == passes
+
+
+@pytest.mark.parametrize("limit", ["0", "9" * 30])
+def test_scale_when_value_and_limit_are_equal_then_the_limit_is_on_the_picture(limit: str) -> None:
+    """A count of nothing that may be nothing; numbers of any size."""
+    for name in ("split-integrity", "baseline-sanity"):
+        found = scale(name, limit, limit, (limit, limit))
+        assert 0 < found.value == found.limit < 100
+
+
 def test_limits_say_in_which_direction_they_hold(passed: Content) -> None:
     """'5 points' alone would not tell a reader that less is needed."""
     limits = [row.limit for row in read_criteria(typed(passed))]
-    assert limits[:2] == ["below 5 points", "at most 0.5 of the baseline's time"]
+    assert limits[:2] == ["below 5 points", "at most 0.5 times the baseline's time"]
 
 
 def test_reasons_of_a_halt_are_told_in_a_line(failed: Content) -> None:
@@ -268,7 +300,7 @@ def test_reasons_of_a_halt_are_told_in_a_line(failed: Content) -> None:
     failed["halted_by"] += ["writing report.md: disk full", "and so on"]
     because = read_outcome(typed(failed)).because
     assert because == (
-        "failed: accuracy-drop (7.1111 points; limit: below 5); "
+        "failed: accuracy-drop (7.11 points; limit: below 5); "
         "also: writing report.md: disk full; and 1 more"
     )
 
@@ -322,7 +354,7 @@ def tables(**parts: Any) -> dict[str, Table]:
 def causes(**changes: Any) -> Table:
     """Return the table of the causes of a speed-up."""
     row = criterion("embedding-time", evidence={"speed_up": CAUSES | changes})
-    return tables(criteria=[row])["Where the speed-up comes from (times faster)"]
+    return tables(criteria=[row])["Where the speed-up comes from (times as fast)"]
 
 
 def test_speed_blocks_when_causes_are_known_then_their_products_are_shown() -> None:
@@ -343,7 +375,7 @@ def test_speed_blocks_when_a_cause_is_not_known_then_no_product_is_shown() -> No
 def test_speed_blocks_when_an_attempt_was_disturbed_then_the_culprit_is_shown() -> None:
     """Each attempt names what else used the device."""
     attempt = {"baseline_seconds": [2.0], "disturbances": ["process 7 on the GPU"]}
-    found = tables(timing={"attempts": [attempt]})
+    found = tables(timing={"attempts": [attempt, attempt]})
     table = found["Every attempt; more than half must agree"]
 
     assert table.rows[0][-1] == "process 7 on the GPU"
@@ -382,15 +414,9 @@ PACE = {
 BASELINE_FACTS = {"name": "ESM2 3B", "is_random": True}
 
 
-def extraction(stores: Content, kind: type[Table | Note]) -> list[Any]:
-    """Return the blocks of one kind of a verdict with these stores."""
-    blocks = extraction_blocks(bare(baseline=BASELINE_FACTS, extraction=stores))
-    return [block for block in blocks if isinstance(block, kind)]
-
-
 def table(stores: Content) -> Table:
     """Return the one table of a verdict with these stores."""
-    (found,) = extraction(stores, Table)
+    (found,) = extraction_blocks(bare(baseline=BASELINE_FACTS, extraction=stores))
     assert isinstance(found, Table)
     return found
 
@@ -400,7 +426,7 @@ def test_extraction_blocks_then_rates_are_over_all_processes() -> None:
     assert table({"baseline": PACE}).rows == (
         (
             "Baseline: ESM2 3B (random weights)",
-            *("2,000", "4.000 s", "500", "2,500", "75.00%", "2", "3.00 GiB"),
+            *("2,000", "4.00 s", "500", "2,500", "75.00%", "2", "3.00 GiB"),
         ),
     )
 
@@ -409,7 +435,7 @@ def test_extraction_blocks_when_an_earlier_call_left_rows_then_it_says_of_how_ma
     """The pace is that of the call that finished the store."""
     (row,) = table({"baseline": PACE | {"n_rows": 9000}}).rows
 
-    assert row[1:4] == ("2,000 of 9,000", "4.000 s", "500")
+    assert row[1:4] == ("2,000 of 9,000", "4.00 s", "500")
 
 
 NOTHING = {"n_tokens": 0, "flop": 0.0, "peak_flops": None, "gpu_memory_bytes": None}
@@ -432,18 +458,59 @@ def test_extraction_blocks_when_no_store_knows_it_then_the_column_is_left_out() 
     ]
 
 
-def test_extraction_blocks_when_memory_ran_out_then_it_is_a_warning() -> None:
+def test_extraction_blocks_when_memory_ran_out_then_it_says_how_often() -> None:
     """In whichever process that was."""
-    stores = {"baseline": PACE | {"n_out_of_memory": 2}, "nucleotide": PACE}
+    stores = table({"baseline": PACE | {"n_out_of_memory": 2}, "nucleotide": PACE})
 
-    notes = [note.text for note in extraction(stores, Note)]
-
-    assert notes == [
-        "Baseline: ESM2 3B (random weights): GPU memory ran out 2 times while it was embedded; "
-        "batches were halved."
-    ]
+    assert stores.columns[-1].title == "Times that it ran out"
+    assert [row[-1] for row in stores.rows] == ["2", "\N{EN DASH}"]
 
 
 def test_extraction_blocks_when_nothing_was_embedded_then_empty() -> None:
     """As where both sides bring their features."""
     assert extraction_blocks(bare()) == []
+
+
+def test_accuracy_when_it_was_calibrated_then_says_on_what() -> None:
+    """Sizes, multiplier, what set it, and what could not be met; each seed, each prevalence."""
+    units = {
+        "unit": "lineage",
+        "n_units": 34,
+        "effective_units": 18.4,
+        "rows_smallest": 1,
+        "rows_median": 6.5,
+        "rows_largest": 42,
+        "multiplier": 1.27,
+        "set_by_losses": "nonviral",
+        "set_by_correlation": 0.3,
+        "upper_bound_points": 3.2,
+        "blind_spot_percent": {"viral": 24.6, "nonviral": None},
+    }
+    bounds = {"drop_points": 1.0, "lower_bound_points": 0.5, "upper_bound_points": 3.2}
+    evidence = {
+        "units": [units],
+        "seeds": [bounds | {"seed": 42}, bounds | {"seed": 43}],
+        "precision_at_prevalence": [{"prevalence": 0.01, "baseline": 0.5, "candidate": None}],
+    }
+
+    tables = {
+        block.title: block.rows
+        for block in accuracy_blocks(
+            bare(criteria=[criterion("accuracy-drop", evidence=evidence)]), []
+        )
+        if isinstance(block, Table)
+    }
+
+    assert tables == {
+        "The drop by seed, on the test rows": (
+            ("42 (ships)", "1.00", "0.50 to 3.20"),
+            ("43", "1.00", "0.50 to 3.20"),
+        ),
+        "What the bound was calibrated on": (
+            (
+                *("lineage", "34", "18.4", "1 / 6.5 / 42", "1.27"),
+                *("not viral rows, correlation 0.3", "3.20", "24.6", ABSENT),
+            ),
+        ),
+        "Precision by share of viruses": (("1", "50.00%", ABSENT),),
+    }

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from harness.report.markdown import render_model_card, render_step_summary
 from harness.report.terminal import render_json, render_terminal
-from tests.report.conftest import Content, typed
+from tests.report.conftest import Content, bare, typed
 
 PATH = "reports/report.html"
 
@@ -122,6 +122,18 @@ def test_model_card_of_a_rehearsal_is_marked(passed: Content) -> None:
     card = render_model_card(typed(passed))
     assert "rehearsal" in _metadata(card)["tags"]
     assert "**This head is not authorised for deployment.**" in card
+
+
+def test_model_card_when_seeds_were_trained_then_names_the_one_that_ships() -> None:
+    """The file is one head of several."""
+    told = {"epochs_run": 9, "validation_loss": 0.2, "validation_accuracy": 0.9}
+    head = {"path": "head.safetensors", "sha256": "0" * 64}
+    training = {"candidate": {"heads": [told | {"seed": 42}, told | {"seed": 43}]}}
+
+    card = render_model_card(bare(training=training, artifacts={"checkpoint": head}))
+
+    assert "It is the head of seed 42, which was declared" in card
+    assert "those of 43 were trained" in card
 
 
 def test_model_card_of_a_pass_still_asks_for_verification(deployable: Content) -> None:

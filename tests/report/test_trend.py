@@ -104,12 +104,6 @@ def test_figure_when_a_verdict_is_added_then_it_shows(tmp_path: Path) -> None:
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == len(trends)
 
 
-def test_figure_when_the_suffix_is_unknown_then_is_refused(tmp_path: Path) -> None:
-    """Only what the reports use, too."""
-    with pytest.raises(ValueError, match=r"expected a name in \.svg or \.png"):
-        draw_past([PAST], tmp_path / "trend.pdf")
-
-
 def test_trend_of_a_report_when_it_is_the_first_verdict_then_is_not_drawn(passed: Content) -> None:
     """A single point is no trend."""
     assert draw_trend(read_source(typed(passed)), Figure()) is None

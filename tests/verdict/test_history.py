@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -318,3 +319,28 @@ def test_looks_when_described_then_the_count_and_the_rates_are_said(looks: int) 
 
     assert ("once" if looks == 1 else f"{looks:,} times") in text
     assert "looking 1/3/5/10 times passes 5/14/23/40% of the time" in text
+
+
+@pytest.mark.parametrize("is_folder_deleted", [False, True])
+def test_looks_when_the_history_was_deleted_then_the_lost_verdicts_still_count(
+    tmp_path: Path, is_folder_deleted: bool
+) -> None:
+    """The count begins anew neither with the file's end nor with the whole folder's."""
+    directory = tmp_path / "test-set"
+    directory.mkdir()
+    for head in ("a", "b", "c"):
+        remember(make_verdict(directory, head=head))
+    assert looks_at(directory, head="d")["history_lost"] == 0
+    if is_folder_deleted:
+        shutil.rmtree(directory)
+        directory.mkdir()
+    else:
+        (directory / "verdicts.jsonl").unlink()
+
+    split = looks_at(directory, head="d")
+    remember(make_verdict(directory, head="d"))
+
+    assert (split["looks"], split["history_lost"]) == (4, 3)
+    assert "the history was lost: 3 verdicts" in split["history_warning"]
+    assert read_history(directory)[0].looks == 4
+    assert looks_at(directory, head="e")["history_lost"] == 3

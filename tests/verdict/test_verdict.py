@@ -160,6 +160,14 @@ def changed(verdict: Verdict, change: dict[str, Any]) -> Verdict:
     return parse_verdict({**verdict.content, **change}, origin="the test")
 
 
+def judged(name: str, **changes: Any) -> dict[str, Any]:
+    """Return all criteria, one of which came out as 1 of 0 to 2, but for some changes."""
+    limits = {"accuracy-drop": "5", "embedding-time": "0.5"}
+    numbers = {"value": "1", "numerator": 1, "denominator": 1, "interval": ["0", "2"]}
+    row = numbers | {"limit": limits.get(name)} | changes
+    return {"criteria": [one | row if one["id"] == name else one for one in rows()]}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -178,6 +186,27 @@ def changed(verdict: Verdict, change: dict[str, Any]) -> Verdict:
         (
             {"criteria": [row | {"value": "4.9"} for row in rows()]},
             "accuracy-drop: the value is 4.9, but its fraction is None",
+        ),
+        ({"criteria": [*rows(), rows()[0]]}, "accuracy-drop stands there more than once"),
+        ({"finished": None}, "the verdict is PASS, and its end is None"),
+        ({"split": {"n_test": 9, "test_viral": 5, "test_nonviral": 5}}, "9 test rows, of which 5"),
+        ({"candidate": PERFECT, "split": {"n_test": 18}}, "20 rows in its confusion matrix, 18"),
+        (judged("accuracy-drop", numerator=None), "its fraction is None/1"),
+        (judged("accuracy-drop", value="90", numerator=90), "value 90 in 0 to 2 and the limit 5"),
+        (judged("accuracy-drop", value="5", numerator=5), "value 5 in 0 to 2 and the limit 5"),
+        (judged("accuracy-drop", interval=["0", "50"]), "value 1 in 0 to 50 and the limit 5"),
+        (judged("accuracy-drop", interval=["nan", "nan"]), "value 1 in nan to nan and the limit 5"),
+        (judged("accuracy-drop", interval=["2", "0"]), "its interval is from 2 to 0"),
+        (judged("embedding-time"), "value 1 in 0 to 2 and the limit 0.5"),
+        (judged("baseline-sanity", limit="60"), "value 1 in 0 to 2 and the limit 60"),
+        (
+            judged("accuracy-drop") | {"baseline": PERFECT, "candidate": PERFECT},
+            "the value is 1, but the confusion matrices give 0",
+        ),
+        (
+            judged("embedding-time", limit="2")
+            | {"timing": {"baseline_seconds": [1.0], "candidate_seconds": [0.5]}},
+            "the value is 1, but the rounds give 0.5",
         ),
     ],
 )
@@ -263,6 +292,24 @@ def test_verdict_when_a_ratio_is_undefined_then_zero_or_nothing_is_right(tmp_pat
         assert ended(tmp_path, facts={"candidate": side}).verdict == "PASS"
 
 
+def test_verdict_when_a_criterion_has_a_reservation_then_it_stands_with_the_verdict(
+    tmp_path: Path,
+) -> None:
+    """Beside those of the run; it changes no state."""
+    judged = [row | {"reservations": ["accuracy-drop doubts"]} for row in rows()[:1]]
+    verdict = build_verdict(
+        opened(tmp_path),
+        rows=[*judged, *rows()[1:]],
+        problems=[],
+        facts={"rehearsal_reasons": [], "reservations": ["Weights are unknown."]},
+        environment={},
+        finished="later",
+    )
+
+    assert verdict.verdict == "PASS"
+    assert verdict.reservations == ("Weights are unknown.", "accuracy-drop doubts")
+
+
 @pytest.mark.parametrize(
     ("reasons", "profile", "expected"),
     [
@@ -322,6 +369,7 @@ TIMING = {
     "candidate_seconds": [1.0, 1.1, 1.0],
     "n_sequences": 1000,
 }
+SLOW = [1.0, 1.0, 2.1]
 
 
 @pytest.fixture
@@ -357,6 +405,7 @@ def write_judged(head: Path, **changes: Any) -> Path:
         "looser_than_deployment": [],
         "profile": "production",
         "started": "2026-11-01T00:00:00+00:00",
+        "finished": "2026-11-01T01:00:00+00:00",
         "halted_by": [],
         "criteria": criteria(),
         "timing": TIMING,
@@ -389,7 +438,7 @@ def test_authorise_when_the_test_set_is_small_then_all_of_it_had_to_be_timed(hea
     ("changes", "message"),
     [
         ({"verdict": "HALT", "halted_by": ["accuracy-drop: FAIL"]}, "HALT .accuracy-drop: FAIL"),
-        ({"verdict": "INCOMPLETE"}, "the verdict is INCOMPLETE"),
+        ({"verdict": "INCOMPLETE", "finished": None}, "the verdict is INCOMPLETE"),
         ({"rehearsal": True, "rehearsal_reasons": ["random"]}, "was a rehearsal .random"),
         ({"profile": "tiny"}, "the profile is tiny"),
         ({"looser_than_deployment": ["max_time_ratio"]}, "looser .* allows: max_time_ratio"),
@@ -414,7 +463,7 @@ def test_authorise_when_the_verdict_is_not_enough_then_the_reason_is_given(
         ("accuracy_drop", {"limit": None}, "accuracy-drop names no limit"),
         (
             "embedding_time",
-            {"value": None, "numerator": None, "denominator": None},
+            {"value": None, "numerator": None, "denominator": None, "limit": None},
             "embedding-time names no limit or no value",
         ),
         (
@@ -428,22 +477,33 @@ def test_authorise_when_a_criterion_used_a_looser_limit_then_refused(
     head: Path, name: str, changes: dict[str, Any], message: str
 ) -> None:
     """What the criteria were judged by counts, not what the settings are said to have been."""
-    verdict = write_judged(head, criteria=criteria(**{name: changes}))
+    judged = criteria(**{name: changes})
+    verdict = write_judged(head, criteria=judged, timing=TIMING | {"candidate_seconds": SLOW})
 
     with pytest.raises(NotAuthorised, match=message):
         authorise(head, verdict)
 
 
 @pytest.mark.parametrize("side", ["baseline", "candidate"])
-@pytest.mark.parametrize("rounds", [[1.0, 1.0], [1.0, 1.0, 0.0]])
+@pytest.mark.parametrize("rest", [[], [0.0]])
 def test_authorise_when_a_side_has_too_few_rounds_then_refused(
-    head: Path, side: str, rounds: list[Any]
+    head: Path, side: str, rest: list[float]
 ) -> None:
     """Three rounds that took some time, on both sides."""
-    verdict = write_judged(head, timing=TIMING | {f"{side}_seconds": rounds})
+    rounds: Any = TIMING[f"{side}_seconds"]
+    verdict = write_judged(head, timing=TIMING | {f"{side}_seconds": [*rounds[:2], *rest]})
 
     with pytest.raises(NotAuthorised, match=f"the {side} has 2 timed rounds of at least 3"):
         authorise(head, verdict)
+
+
+def test_authorise_when_the_history_was_lost_then_it_must_be_known(head: Path) -> None:
+    """A test set that was looked at unnoticed proves less."""
+    verdict = write_judged(head, split={"history_lost": 2})
+
+    with pytest.raises(NotAuthorised, match="2 earlier verdicts on its test set were lost"):
+        authorise(head, verdict)
+    authorise(head, verdict, is_history_lost_known=True)
 
 
 def test_authorise_when_several_things_are_wrong_then_all_are_said(head: Path) -> None:

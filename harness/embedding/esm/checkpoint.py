@@ -9,10 +9,9 @@ anything is read. Nothing in the folder is executed. Where the weights come from
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 from harness.artifacts import digest_file, digest_json
 from harness.data.unpickle import load_restricted, refuse_lfs_pointer
+from harness.documents import read_json, read_text
 from harness.embedding.esm.alphabet import TOKENS
 from harness.errors import CheckpointError, MissingInput
 
@@ -34,6 +34,9 @@ __all__ = [
     "expected_shapes",
     "find_checkpoint",
     "open_checkpoint",
+    "require_epsilon",
+    "require_sizes",
+    "stand_in_of",
     "table_name",
 ]
 
@@ -44,6 +47,7 @@ Shape: TypeAlias = tuple[int, ...]
 STAND_IN_MARK = "virnucpro_harness_stand_in"
 
 NAMED_PROBLEMS = 10
+MOST_LAYERS, MOST_SIZE = 1_000, 10_000_000
 ROTARY_BASE = 10_000.0
 
 # In checkpoints, not part of the encoder: what transformers attaches to one, and learnt positions,
@@ -131,7 +135,7 @@ def _pickled(path: Path) -> dict[str, _Tensor]:
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path}: expected a dict of weights, got {type(loaded).__name__}")
     return {
-        name: _Tensor(tuple(value.shape), value.detach)
+        str(name): _Tensor(tuple(value.shape), value.detach)
         for name, value in loaded.items()
         if isinstance(value, torch.Tensor)
     }
@@ -299,6 +303,12 @@ class EsmCheckpoint:
         return contents
 
 
+def stand_in_of(config: Mapping[str, Any]) -> str | None:
+    """Return what a configuration says that its model stands in for; None if nothing."""
+    mark = config.get(STAND_IN_MARK)
+    return None if mark is None else str(mark)
+
+
 def find_checkpoint(model: str, revision: str | None = None) -> Path:
     """Return the folder of a checkpoint: the one named, or a hub id's in the local cache.
 
@@ -348,8 +358,7 @@ def open_checkpoint(folder: Path) -> EsmCheckpoint:
     model_type = config.get("model_type")
     if model_type not in _MODEL_TYPES:
         raise CheckpointError(f"{folder}: model_type is {model_type!r}; expected {_MODEL_TYPES}")
-    if missing := [key for key in _SHAPE_KEYS if not isinstance(config.get(key), int)]:
-        raise CheckpointError(f"{folder / 'config.json'}: {missing[0]} must be a whole number")
+    require_sizes(folder / "config.json", config, _SHAPE_KEYS)
     _check_architecture(config, folder)
     if config["hidden_size"] % (2 * config["num_attention_heads"]):
         raise CheckpointError(
@@ -363,17 +372,38 @@ def open_checkpoint(folder: Path) -> EsmCheckpoint:
             f"{len(TOKENS)} tokens. Is this another model?"
         )
     _check_vocabulary(folder)
-    shape = {key: config[key] for key in _SHAPE_KEYS} | {
-        "max_position_embeddings": config.get("max_position_embeddings", 1026),
-        "layer_norm_eps": config.get("layer_norm_eps", 1e-5),
-    }
+    defaults = {"max_position_embeddings": 1026, "layer_norm_eps": 1e-5}
+    shape = {key: config[key] for key in _SHAPE_KEYS}
+    shape |= {key: config.get(key, default) for key, default in defaults.items()}
+    require_sizes(folder / "config.json", shape, ["max_position_embeddings"])
+    require_epsilon(folder / "config.json", shape["layer_norm_eps"])
     return EsmCheckpoint(
         folder=folder,
         model_type=model_type,
         shape=shape,
         weight_files=_weight_files(folder),
-        stand_in=config.get(STAND_IN_MARK),
+        stand_in=stand_in_of(config),
     )
+
+
+def require_sizes(path: Path, config: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Raise CheckpointError unless a configuration has these sizes, each of a model that exists."""
+    for key in keys:
+        most, found = (MOST_LAYERS if "layers" in key else MOST_SIZE), config.get(key)
+        if type(found) is not int or not 1 <= found <= most:
+            raise CheckpointError(
+                f"{path}: {key} must be a whole number from 1 to {most:,}, is {found!r:.40}. "
+                "Download the checkpoint again"
+            )
+
+
+def require_epsilon(path: Path, found: object) -> None:
+    """Raise CheckpointError unless a configuration's ``layer_norm_eps`` is a positive number."""
+    if not isinstance(found, float | int) or not 0 < found < 1:
+        raise CheckpointError(
+            f"{path}: layer_norm_eps must be a number between 0 and 1, is {found!r:.40}. Download "
+            "the checkpoint again"
+        )
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
@@ -398,7 +428,12 @@ def _whole(files: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def _sharded_files(index: Path) -> tuple[Path, ...]:
-    names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+    listed = _read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(v, str) and v for v in listed.values()):
+        raise CheckpointError(
+            f"{index}: expected a weight_map of names to files. Download the checkpoint again"
+        )
+    names = sorted(set(listed.values()))
     files = tuple(index.parent / Path(name).name for name in names)
     if missing := [path.name for path in files if not path.is_file()]:
         raise MissingInput(
@@ -430,7 +465,10 @@ def _check_vocabulary(folder: Path) -> None:
 
 
 def _listed_tokens(path: Path) -> tuple[str, ...]:
-    return tuple(path.read_text(encoding="utf-8").split())
+    try:
+        return tuple(read_text(path).split())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable list of tokens: {error}") from error
 
 
 def _numbered_tokens(path: Path) -> tuple[str, ...]:
@@ -443,7 +481,7 @@ def _numbered_tokens(path: Path) -> tuple[str, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = read_json(path)
     except FileNotFoundError as error:
         raise MissingInput(
             f"{path} is not there", remedy="Name the folder of a transformers checkpoint"

@@ -31,11 +31,11 @@ Draw = Callable[["Source", "Canvas"], str | None]
 # Each draws on an empty canvas and says in words what it shows; None where there is nothing.
 _FIGURES: dict[str, tuple[str, Draw]] = {
     "seeds": ("Accuracy drop by seed, on the test rows", draw_seeds),
-    "confusion": ("Confusion matrices", draw_confusion),
     "roc": ("ROC curves", draw_roc),
     "precision-recall": ("Precision and recall", draw_precision_recall),
     "calibration": ("Calibration", draw_calibration),
     "scores": ("Scores, row by row", draw_scores),
+    "confusion": ("Confusion matrices", draw_confusion),
     "drop": ("Accuracy drop by lineage", draw_drop),
     "timing": ("Timed rounds", draw_timing),
     "lineages": ("Lineage shares, train and test", draw_lineages),

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from harness.artifacts import write_atomically
 from harness.config import DEPLOYMENT_DROP_POINTS, DEPLOYMENT_TIME_RATIO
+from harness.report.document import show_number
 from harness.report.figures.style import (
     COLOURS,
-    PNG_DPI,
     Source,
     can_be_drawn,
     label_text,
     legend_below,
     new_figure,
     style,
+    write_figure,
 )
 from harness.verdict.contents import SIDES, Epoch, Group, PastVerdict
 from harness.verdict.history import summarise
@@ -27,14 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "draw_drop", "draw_past", "draw_timing", "draw_training", "draw_trend"]
+__all__ = ["draw_drop", "draw_past", "draw_timing", "draw_training", "draw_trend"]
 
 MOST_GROUPS = 30
-# What a file says of its making is left out, so that the same history gives the same bytes.
-FORMATS: dict[str, dict[str, None]] = {
-    ".svg": {"Date": None, "Creator": None},
-    ".png": {"Software": None},
-}
 # PASS is filled and HALT hollow, so that they differ without colour.
 _LOOKS: dict[str, dict[str, Any]] = {
     "PASS": {"marker": "o", "fillstyle": "full"},
@@ -146,22 +140,12 @@ def draw_past(past: Sequence[PastVerdict], path: Path) -> None:
         Oldest first; at least one.
     path : Path
         An ``.svg`` or a ``.png``.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another one.
     """
-    if path.suffix not in FORMATS:
-        raise ValueError(f"{path}: expected a name in {' or '.join(FORMATS)}")
-    file = io.BytesIO()
     with style():
         figure = new_figure()
         _draw_points(figure, past, [entry.verdict for entry in past])
         figure.suptitle("Verdicts on this test set", fontsize=11)
-        metadata: dict[str, Any] = FORMATS[path.suffix]
-        figure.savefig(file, format=path.suffix[1:], dpi=PNG_DPI, metadata=metadata)
-    write_atomically(path, file.getvalue())
+        write_figure(figure, path)
 
 
 def _curve(rows: Sequence[Epoch], key: str) -> list[tuple[int, float]]:
@@ -180,7 +164,7 @@ def _training_words(side: str, rows: Sequence[Epoch]) -> str:
         return ""
     epoch, loss = min(points, key=lambda point: point[1])
     return (
-        f"{side.capitalize()}: {len(points)} epochs, lowest validation loss {loss:.4g} "
+        f"{side.capitalize()}: {len(points)} epochs, lowest validation loss {show_number(loss)} "
         f"at epoch {epoch}."
     )
 

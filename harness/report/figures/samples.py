@@ -5,7 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from harness.report.figures.style import COLOURS, Source, can_be_drawn, label_text, legend_below
+from harness.report.figures.style import (
+    CLASSES,
+    COLOURS,
+    Source,
+    can_be_drawn,
+    label_text,
+    legend_below,
+)
 from harness.verdict.contents import Json
 
 if TYPE_CHECKING:
@@ -16,7 +23,6 @@ __all__ = ["draw_gc", "draw_identity", "draw_length", "draw_lineages"]
 
 # Of each class; more cannot be read.
 MOST_LINEAGES = 20
-CLASS_NAMES = {"0": "not viral", "1": "viral"}
 PARTS = ("train", "test")
 
 
@@ -81,8 +87,8 @@ def _shares(source: Source) -> list[tuple[str, float, float]]:
     shares = _evidence(source, "lineage_shares")
     return [
         (f"{class_name}: {row['lineage']}", 100 * row["train"], 100 * row["test"])
-        for label, class_name in CLASS_NAMES.items()
-        for row in shares.get(label, ())[:MOST_LINEAGES][::-1]
+        for label, class_name in enumerate(CLASSES)
+        for row in shares.get(str(label), ())[:MOST_LINEAGES][::-1]
     ]
 
 
@@ -90,8 +96,8 @@ def _draw_histograms(source: Source, figure: Figure, key: str, xlabel: str) -> s
     """One panel a class, where the verdict holds sound bins."""
     found = {
         class_name: bins
-        for label, class_name in CLASS_NAMES.items()
-        if (bins := _bins(_evidence(source, "histograms").get(label, {}).get(key)))
+        for label, class_name in enumerate(CLASSES)
+        if (bins := _bins(_evidence(source, "histograms").get(str(label), {}).get(key)))
     }
     if not found:
         return None

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "CLASSES",
     "COLOURS",
+    "FORMATS",
     "Scores",
     "Source",
     "can_be_drawn",
@@ -33,6 +35,7 @@ __all__ = [
     "read_source",
     "save_figure",
     "style",
+    "write_figure",
 ]
 
 
@@ -44,6 +47,12 @@ COLOURS = {
     "test": "#CC79A7",
     "limit": "#000000",
     "guide": "#8A8A8A",
+}
+CLASSES = ("not viral", "viral")
+# What a file says of its making is left out, so that the same figure gives the same bytes.
+FORMATS: dict[str, Any] = {
+    ".svg": {"Date": None, "Creator": None},
+    ".png": {"Software": None},
 }
 PNG_DPI = 130
 COLOURS_IN_PNG = 256
@@ -103,17 +112,28 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     if layout is not None:  # once for both files: laying out takes as long as drawing
         layout.execute(figure)
         figure.set_layout_engine("none")
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    _save_png(figure, png)
+    write_figure(figure, svg)
+    write_figure(figure, png)
     return svg, png
 
 
-def _save_png(figure: Figure, path: Path) -> None:
-    """Write a PNG of at most 256 colours, a third of the size and to the eye the same."""
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write one file; a PNG has at most 256 colours, a third of the size and to the eye the same.
+
+    Parameters
+    ----------
+    figure : Figure
+        What is drawn.
+    path : Path
+        In one of the ``FORMATS``.
+    """
+    if path.suffix == ".svg":
+        figure.savefig(path, metadata=FORMATS[".svg"])
+        return
     from PIL import Image
 
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    figure.savefig(drawn, format="png", dpi=PNG_DPI, metadata=FORMATS[".png"])
     with Image.open(drawn) as image:
         image.convert("RGB").quantize(COLOURS_IN_PNG).save(path, format="png", optimize=True)
 

@@ -270,16 +270,17 @@ class Counted(KmerProfile):
 
 
 def test_meter_while_embedding_then_shows_sequences_and_tokens_a_second() -> None:
-    """Tokens are those of the batch on average, until it is done."""
+    """A batch's tokens are counted when it is done; until then it is like those before."""
     task, times = Task(), iter([0.0, 2.0, 4.0])
     meter = Meter(Counted(1), task, clock=lambda: next(times))
     meter.begin(["A" * 8, "A" * 18])
-    meter.advance(1)
-
-    assert task.note == "0 sequences/s, 8 tokens/s"
     meter.end()
-    assert task.note == "0 sequences/s, 8 tokens/s"
-    assert task.steps == [1, 1]
+    assert task.note == "1 sequences/s, 15 tokens/s"
+
+    meter.begin(["A" * 3, "A" * 3])
+    meter.advance(1)
+    assert task.note == "1 sequences/s, 11 tokens/s"
+    assert task.steps == [2, 1]
 
 
 def test_meter_when_the_embedder_tells_nothing_then_all_is_shown_at_the_end() -> None:
