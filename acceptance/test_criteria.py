@@ -57,6 +57,16 @@ def test_the_candidate_loses_less_accuracy_than_the_limit(judge: Judge, record: 
     assert result.state is State.PASS, result.detail
 
 
+@pytest.mark.criterion("assay-sensitivity")
+def test_the_test_set_could_show_the_loss_of_the_protein_embedder(
+    judge: Judge, record: Record
+) -> None:
+    """The baseline is right on more rows than nucleotides alone, by more than the limit."""
+    result = judge("assay-sensitivity")
+    record(result)
+    assert result.state is State.PASS, result.detail
+
+
 @pytest.mark.parametrize("turn", range(7))
 def test_time_both_sides_in_turns(
     turn: int, benchmark: BenchmarkFixture, stopwatch: Stopwatch

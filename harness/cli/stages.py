@@ -351,6 +351,8 @@ def train(
 ) -> None:
     """Train the heads on the training part, as the gate would; what was stopped goes on.
 
+    With both sides, also the placebo's, which see the nucleotides alone.
+
     SIGINT and SIGTERM stop after the steps under way and save.
     """
     from harness.pipeline import compute_threads
@@ -367,6 +369,19 @@ def train(
             head = pipeline.heads.head(side, takes_signals=True)
             facts = pipeline.heads.training(side)
             typer.echo(f"{side}: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")
+        if which is Which.BOTH:
+            _train_placebo(pipeline)
+
+
+def _train_placebo(pipeline: Pipeline) -> None:
+    """Train the head that sees the nucleotides alone, where these can be told apart."""
+    try:
+        head = pipeline.heads.head("placebo", takes_signals=True)
+    except MissingInput as missing:
+        typer.echo(f"placebo: {missing}; no head is trained")
+        return
+    facts = pipeline.heads.training("placebo")
+    typer.echo(f"placebo: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")
 
 
 @contextmanager

@@ -91,6 +91,14 @@ _OWN = (
         section="Embeddings",
         has_own_blocks=True,
     ),
+    Criterion(
+        id="assay-sensitivity",
+        question="Could this test set show the loss of the protein embedder?",
+        unit="points",
+        comparison="lower end above",
+        module="harness.criteria.assay_sensitivity",
+        section="Accuracy",
+    ),
 )
 CRITERIA = (*_OWN, *load_criteria(entry_points(group=GROUP), beside=_OWN))
 REQUIRED_CRITERIA = tuple(criterion.id for criterion in CRITERIA)

@@ -42,12 +42,14 @@ from harness.criteria.bounds import (
 from harness.criteria.calibration import bound_paired
 from harness.criteria.criterion import (
     DOES_NOT_FAIL,
+    DOES_NOT_PASS,
     ERRS,
     FAILS,
     PASSES,
     Bench,
     Fault,
     Run,
+    Stand,
 )
 from harness.criteria.drop import DropFinding, SeedDrop, paired_evidence
 from harness.criteria.metrics import (
@@ -449,6 +451,14 @@ def _names_missing_ids(bench: Bench, result: CriterionResult) -> bool:
     return "DataError" in result.detail and all(name in result.detail for name in missing)
 
 
+def _vectors_of(kind: Stand) -> Fault:
+    return Fault(
+        name=f"the candidate's vectors: {kind}",
+        expected=DOES_NOT_PASS,
+        plant=lambda bench: bench.with_candidate_vectors(kind),
+    )
+
+
 FAULTS = (
     Fault(
         name="candidate = baseline: predictions",
@@ -479,4 +489,7 @@ FAULTS = (
         plant=_truncated_file,
         confirm=_names_missing_ids,
     ),
+    _vectors_of("noise"),
+    _vectors_of("zeros"),
+    _vectors_of("other proteins"),
 )

@@ -38,6 +38,7 @@ __all__ = [
     "Criterion",
     "Fault",
     "Run",
+    "Stand",
     "load_criteria",
 ]
 
@@ -47,6 +48,10 @@ GROUP = "harness.criteria"
 Side = Literal["baseline", "candidate"]
 # How a value is compared with its limit, in words; the comparison itself is the judge's.
 Comparison = Literal["below", "at most", "lower end above"]
+
+# What stands in place of a candidate's vectors: numbers drawn at random, zeros, or the vectors of
+# other records.
+Stand = Literal["noise", "zeros", "other proteins"]
 
 PASSES, FAILS = frozenset({State.PASS}), frozenset({State.FAIL})
 DOES_NOT_FAIL = frozenset({State.PASS, State.INCONCLUSIVE})
@@ -141,6 +146,9 @@ class Run(Protocol):
     def windows(self) -> pd.DataFrame | None:
         """Return the test windows as both sides call them; None where they cannot be judged."""
 
+    def placebo_scores(self) -> pd.DataFrame:
+        """Return id and scores of the test rows by the heads that see the nucleotides alone."""
+
     def candidate_scores(self) -> pd.DataFrame:
         """Return id, label and score of the test rows: the candidate's alone."""
 
@@ -178,6 +186,9 @@ class Bench(Protocol):
 
     def with_shuffled_features(self) -> Run:
         """Return a copy whose candidate sees other rows' features."""
+
+    def with_candidate_vectors(self, kind: Stand) -> Run:
+        """Return a copy whose candidate's head is trained on vectors that tell it nothing."""
 
     def with_split(self, split: Split) -> Run:
         """Return a copy that has drawn another split."""

@@ -336,7 +336,7 @@ class SomeColumns:
         self._store = store
         self._columns = columns
         self.dim = len(range(store.dim)[columns])
-        self.ids = store.ids
+        self.ids, self.sha256 = store.ids, store.sha256
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -55,7 +55,7 @@ def score_windows(pipeline: Pipeline) -> Deployed:
         return Deployed(windows=None, reservations=(_say_not_deployed("baseline", "bare metrics"),))
     frames = found.frames[["window_id", "id", "label", "lineage", "source_kind"]]
     frames = frames.assign(genome=_genomes(pipeline, frames))
-    scores = {side: pipeline.all_scores(side) for side in SIDES}
+    scores = {side: pipeline.scored(side) for side in SIDES}
     for side, table in scores.items():
         n_scored = int(frames["id"].isin(table["id"]).sum())
         if n_scored < len(frames):

@@ -18,10 +18,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.config import GateConfig, Thresholds
-from harness.criteria.criterion import Run
+from harness.criteria.criterion import Run, Stand
 from harness.criteria.speed import time_rounds
 from harness.data import Split
-from harness.embedding import Embedder, EmbeddingStore
+from harness.embedding import Embedder, EmbeddingStore, SomeColumns
+from harness.embedding.embedder import Rows
 from harness.pipeline.judge import Judge
 from harness.pipeline.samples import DrawnSplit
 from harness.pipeline.stages import Pipeline
@@ -33,6 +34,8 @@ __all__ = ["CopyBench"]
 
 # Enough to see a ratio of about 1; the gate itself times more.
 TIMED_SEQUENCES = 32
+# Enough different ones that no head learns them by heart.
+NOISE_ROWS = 10_000
 # A busy machine must not make a sound gate look broken: it would take noise of a factor of two,
 # in each attempt.
 ATTEMPTS = 5
@@ -88,6 +91,29 @@ class CopyBench:
         head = load_head(Path(self._honest.files()["checkpoint"]["path"]))
         scores = head.predict(self.rng().permutation(features))
         return self.with_scores(baseline=rows["baseline_score"], candidate=scores)
+
+    def with_candidate_vectors(self, kind: Stand) -> Run:
+        """Return a copy whose candidate's head is trained on vectors that tell it nothing.
+
+        One head, of the declared seed, is enough to see it.
+        """
+        config, vectors = self._config, self._honest.vectors
+        own = replace(config.candidate, predictions=None, checkpoint=None)
+        training = replace(config.training, seeds=1)
+        copied = self._copy(config=replace(config, candidate=own, training=training))
+        nucleotides, merged = vectors.nucleotide_columns(), vectors.merged("candidate")
+        proteins = (
+            SomeColumns(merged, slice(nucleotides.dim, None))
+            if merged
+            else vectors.proteins("candidate").store
+        )
+        stand_in = _StandIn(proteins, kind, self.rng())
+        planted = copied.pipeline.vectors
+        planted.feature_stores.take([nucleotides, stand_in], "candidate")
+        planted.feature_digests.take({"planted": kind}, "candidate")
+        scores = self._honest.scores("baseline")[["id", "score"]]
+        copied.pipeline.scored.take(scores, "baseline")
+        return copied
 
     def with_split(self, split: Split) -> Run:
         """Return a copy that has drawn another split."""
@@ -183,7 +209,31 @@ class CopyBench:
             copied.vectors.embedder.take(embedder, side)
         for side, embedded in (embeddings or {}).items():
             copied.vectors.embeddings.take(embedded, side)
+        if drawn is None and "placebo_score" in honest.predictions():
+            copied.scored.take(honest.scored("placebo"), "placebo")
         return Judge(copied)
+
+
+class _StandIn:
+    """Vectors as wide as a store's that tell nothing of the records they are given to."""
+
+    def __init__(self, store: Rows, kind: Stand, rng: np.random.Generator) -> None:
+        self._store, self._kind = store, kind
+        self.dim, self.ids = store.dim, store.ids
+        self._others = pd.Series(rng.permutation(self.ids), index=self.ids)
+        drawn = rng.standard_normal((min(len(self.ids), NOISE_ROWS), self.dim))
+        self._noise = drawn.astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.float32]:
+        """Return a vector for each of some records, always the same for the same record."""
+        if self._kind == "other proteins":
+            return self._store.rows(self._others[list(ids)])
+        if self._kind == "zeros":
+            return np.zeros((len(ids), self.dim), dtype=np.float32)
+        return self._noise[self.ids.get_indexer(pd.Index(ids)) % len(self._noise)]
 
 
 class _AnsweringRun:

@@ -1,7 +1,8 @@
-"""The heads of a run: one a seed for each side, trained together on the same rows.
+"""The heads of a run: one a seed for each side and for the placebo, trained on the same rows.
 
-The head of the declared seed is the one that ships. Also where a side's features lie while a head
-sees them: in memory, or on disk if they are too many; the numbers are the same either way.
+The head of the declared seed is the one that ships; the placebo sees the nucleotides alone.
+Also where features lie while a head sees them: in memory, or on disk if they are too many; the
+numbers are the same either way.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from harness.documents import read_json
 from harness.errors import ArtifactError
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.samples import Samples
-from harness.pipeline.vectors import Side, Vectors
+from harness.pipeline.vectors import Arm, Vectors
 from harness.progress import Progress
 from harness.training import HeadTrainer, save_head
 from harness.training.features import Features, StoredRows
@@ -49,15 +50,16 @@ _CONTAINER_LIMITS = (
 
 
 def feature_rows(
-    vectors: Vectors, side: Side, ids: pd.Series[str], *, n_rows: int | None = None
+    vectors: Vectors, arm: Arm, ids: pd.Series[str], *, n_rows: int | None = None
 ) -> Features:
-    """Return a side's features of some records: nucleotide, then protein embedding.
+    """Return an arm's features of some records: nucleotide, then protein embedding.
 
     Parameters
     ----------
     vectors : Vectors
         Where they come from.
-    side : Side
+    arm : Arm
+        Which head is to see them.
     ids : Series of str, (n_ids,)
         The records.
     n_rows : int, optional
@@ -68,12 +70,12 @@ def feature_rows(
     float32 array or StoredRows, (n_ids, n_features)
         Rows on disk, if those wanted at once would take more than a quarter of the memory.
     """
-    stores = vectors.feature_stores(side)
+    stores = vectors.feature_stores(arm)
     n_features = sum(store.dim for store in stores)
     n_bytes = (n_rows or len(ids)) * n_features * np.dtype(np.float32).itemsize
     if n_bytes > RESIDENT_SHARE * memory_bytes():
         return StoredRows(stores, ids)
-    return vectors.features(side, ids)
+    return vectors.features(arm, ids)
 
 
 def memory_bytes() -> int:
@@ -90,7 +92,7 @@ _UNFINISHED = "unfinished"
 
 
 class Heads:
-    """Trains the heads of both sides on the same rows, in the same order.
+    """Trains the heads of both sides and of the placebo on the same rows, in the same order.
 
     A training that is interrupted or killed goes on where its state was last saved when the same
     head is asked for again.
@@ -127,8 +129,8 @@ class Heads:
         return tuple(range(first, first + self._config.training.seeds))
 
     @once
-    def head(self, side: Side, *, takes_signals: bool = False) -> Artifact:
-        """Return a side's heads.
+    def head(self, arm: Arm, *, takes_signals: bool = False) -> Artifact:
+        """Return an arm's heads.
 
         The folder holds ``head.safetensors``, the head of the declared seed that is to be
         evaluated, one more for each other seed (``head_file``), ``training.json`` and
@@ -136,18 +138,18 @@ class Heads:
 
         Parameters
         ----------
-        side : Side
+        arm : Arm
         takes_signals : bool
             On SIGINT or SIGTERM stop after the steps, save, and raise ``TrainingInterrupted``.
         """
-        inputs = self._inputs(side)
+        inputs = self._inputs(arm)
 
         def build(folder: Path) -> None:
             with _resumable(folder) as unfinished:
-                heads = self._trainer(side).fit(
+                heads = self._trainer(arm).fit(
                     seeds=self.seeds,
                     folder=unfinished,
-                    name=f"train {side}",
+                    name=f"train {arm}",
                     takes_signals=takes_signals,
                 )
                 first, about = heads[0], {"inputs": inputs}
@@ -165,36 +167,36 @@ class Heads:
                 write_atomically(folder / "training.json", json.dumps(facts))
 
         return self._cache.obtain(
-            f"head {side}", inputs, build, stage=f"train {side}", kind="heads", resumes=True
+            f"head {arm}", inputs, build, stage=f"train {arm}", kind="heads", resumes=True
         )
 
     def head_file(self, seed: int) -> str:
-        """Return the name of a seed's head within a side's folder."""
+        """Return the name of a seed's head within an arm's folder."""
         return HEAD_FILE if seed == self._config.seed else f"head-{seed}.safetensors"
 
-    def training(self, side: Side) -> dict[str, Any]:
-        """Return how a side's heads were trained: the first in full, all in short as ``heads``."""
-        path = self.head(side).file("training.json")
+    def training(self, arm: Arm) -> dict[str, Any]:
+        """Return how an arm's heads were trained: the first in full, all in short as ``heads``."""
+        path = self.head(arm).file("training.json")
         try:
             facts: dict[str, Any] = read_json(path)
         except ValueError as error:
             raise ArtifactError(f"{path}: {error}. Delete {path.parent} and run again") from error
         return facts
 
-    def _inputs(self, side: Side) -> dict[str, Any]:
-        """Return everything that a side's head depends on."""
-        return self._vectors.feature_digests(side) | {
+    def _inputs(self, arm: Arm) -> dict[str, Any]:
+        """Return everything that an arm's head depends on."""
+        return self._vectors.feature_digests(arm) | {
             "split": self._samples.drawn().sha256,
             "recipe": self._config.to_dict()["training"],
             "seed": self._config.seed,
             "device": self._config.device,
         }
 
-    def _trainer(self, side: Side) -> HeadTrainer:
+    def _trainer(self, arm: Arm) -> HeadTrainer:
         train, validation = self._samples.part("train"), self._samples.part("validation")
         n_rows = len(train) + len(validation)
         features, validation_features = (
-            feature_rows(self._vectors, side, part["id"], n_rows=n_rows)
+            feature_rows(self._vectors, arm, part["id"], n_rows=n_rows)
             for part in (train, validation)
         )
         return HeadTrainer(

@@ -27,9 +27,6 @@ from harness.data import (
     find_leaks,
 )
 from harness.data.leakage import IdentityBins
-from harness.embedding import SomeColumns
-from harness.embedding.embedder import Rows
-from harness.embedding.virnucpro import DNABERT_DIM
 from harness.errors import ArtifactError, MissingInput
 from harness.pipeline.facts import describe_run
 from harness.pipeline.stages import Pipeline, name_some, warn_of_brought
@@ -84,20 +81,10 @@ def _inspect(pipeline: Pipeline, side: Side) -> Iterator[StoreInspection]:
             pipeline.samples.records()["id"],
             expected_dim=merged.dim,
             sha256=merged.sha256,
-            nucleotides=_nucleotides(pipeline),
+            nucleotides=vectors.nucleotide_columns(),
         )
     if has_proteins:
         yield _inspect_proteins(pipeline, side)
-
-
-def _nucleotides(pipeline: Pipeline) -> Rows:
-    """Return the nucleotide embeddings of the run: the baseline's where both bring features."""
-    vectors, baseline = pipeline.vectors, pipeline.vectors.merged("baseline")
-    if baseline is None or vectors.merged("candidate") is None:
-        return vectors.nucleotides().store
-    has_model = vectors.has_model("baseline")
-    width = baseline.dim - vectors.embedder("baseline").dim if has_model else DNABERT_DIM
-    return SomeColumns(baseline, slice(width))
 
 
 def _inspect_proteins(pipeline: Pipeline, side: Side) -> StoreInspection:
@@ -204,6 +191,16 @@ class Judge:
     def windows(self) -> pd.DataFrame | None:
         """Return the test windows as both sides call them; None where they cannot be judged."""
         return self.pipeline.deployed().windows
+
+    def placebo_scores(self) -> pd.DataFrame:
+        """Return id and scores of the test rows by the heads that see the nucleotides alone.
+
+        Raises
+        ------
+        MissingInput
+            If the nucleotides cannot be told apart from what the baseline brings.
+        """
+        return self.pipeline.scores("placebo")
 
     def candidate_scores(self) -> pd.DataFrame:
         """Return id, label and score of the test rows: the candidate's alone."""

@@ -154,8 +154,8 @@ SCALES = {
     ),
     # The tiny profile's shapes and settings, for a laptop.
     "tiny": Scale(
-        baseline=RandomWeights(layers=2, hidden_size=128, heads=2, intermediate_size=512, seed=1),
-        candidate=RandomWeights(layers=1, hidden_size=32, heads=1, intermediate_size=128, seed=2),
+        baseline=RandomWeights(layers=4, hidden_size=160, heads=2, intermediate_size=320, seed=1),
+        candidate=RandomWeights(layers=1, hidden_size=160, heads=2, intermediate_size=32, seed=1),
         # as wide as DNABERT-S, by which VirNucPro tells its vectors
         nucleotide=RandomWeights(
             layers=1, hidden_size=768, heads=12, intermediate_size=256, seed=3

@@ -33,7 +33,7 @@ from harness.pipeline.cache import StageCache, once
 from harness.pipeline.deployed import WINDOWS, Deployed, score_windows
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
 from harness.pipeline.samples import Samples
-from harness.pipeline.vectors import SIDES, Side, Vectors
+from harness.pipeline.vectors import SIDES, Arm, Side, Vectors
 from harness.progress import Progress
 from harness.training import load_head
 from harness.training.foreign import load_virnucpro
@@ -224,16 +224,19 @@ def read_metrics(path: Path) -> ReportedMetrics:
 
 
 def join_predictions(
-    test_rows: pd.DataFrame, baseline: pd.DataFrame, candidate: pd.DataFrame
+    test_rows: pd.DataFrame,
+    baseline: pd.DataFrame,
+    candidate: pd.DataFrame,
+    placebo: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Put the scores of both sides beside the test rows.
+    """Put the scores of both sides, and of the placebo where there is one, beside the test rows.
 
     Parameters
     ----------
     test_rows : DataFrame
         ``id`` (unique), ``label`` and whatever else is to be kept, such as ``lineage``, ``genome``,
         ``length``.
-    baseline, candidate : DataFrame
+    baseline, candidate, placebo : DataFrame
         ``id`` and ``score``, with exactly the ids of the test rows, in any order; further columns,
         such as ``score_43``, are those of other seeds.
 
@@ -249,7 +252,8 @@ def join_predictions(
         If a side has other ids than the test rows; some are listed.
     """
     joined = test_rows.reset_index(drop=True)
-    for side, scores in (("baseline", baseline), ("candidate", candidate)):
+    arms = {"baseline": baseline, "candidate": candidate}
+    for side, scores in (arms if placebo is None else arms | {"placebo": placebo}).items():
         _require_same_ids(side, joined["id"], scores["id"])
         by_id = scores.set_index("id").reindex(joined["id"])
         for name in by_id:
@@ -360,17 +364,13 @@ class Pipeline:
         """Return how the heads were trained that this run has so far; trains none."""
         return {side: self.heads.training(side) for side in SIDES if self.heads.head.made(side)}
 
-    def scores(self, side: Side) -> pd.DataFrame:
-        """Return a side's scores of the test records: id, score (probability of viral).
+    def scores(self, arm: Arm) -> pd.DataFrame:
+        """Return an arm's scores of the test records: id, score (probability of viral).
 
         Where its heads are trained here, the other seeds' scores stand beside: score_43 and so on.
         """
-        table = self._scored(side)
+        table = self.scored(arm)
         return table[table["id"].isin(self.samples.split().test)].reset_index(drop=True)
-
-    def all_scores(self, side: Side) -> pd.DataFrame:
-        """Return the same, and those of the test windows' other open frames that it has."""
-        return self._scored(side)
 
     @once
     def deployed(self) -> Deployed:
@@ -388,8 +388,9 @@ class Pipeline:
         """Return the test records with the scores of both sides, joined by id.
 
         Columns: id, label, lineage, genome, length (bases), novelty, baseline_score,
-        candidate_score, the scores of other seeds (baseline_score_43 and so on), and, where MMseqs2
-        is there, identity (percent; 0 without a hit, NaN where not measured).
+        candidate_score, the scores of other seeds (baseline_score_43 and so on); placebo_score,
+        where the nucleotides can be told apart; and, where MMseqs2 is there, identity (percent; 0
+        without a hit, NaN where not measured).
         """
         return self._joined()[0]
 
@@ -418,35 +419,38 @@ class Pipeline:
         }
 
     @once
-    def _scored(self, side: Side) -> pd.DataFrame:
-        """Return a side's scores: those that it brings, or those of its head."""
-        own: Path | None = getattr(self.config, side).predictions
+    def scored(self, arm: Arm) -> pd.DataFrame:
+        """Return an arm's scores, those that it brings or those of its heads: id, score.
+
+        Of the test records, and of the test windows' other open frames as far as it has them.
+        """
+        own: Path | None = getattr(getattr(self.config, arm, None), "predictions", None)
         if own is not None:
             table = self._read_brought(own, read_predictions)
             if own.suffix != RESULTS_ENDING:
                 return table
             return table[table["id"].isin(self._ids_to_score())]  # VirNucPro predicts genomes whole
-        return self._predict(side)
+        return self._predict(arm)
 
     def _ids_to_score(self) -> pd.Series[str]:
         """Return the test records, and the other open frames of their windows."""
         test, frames = self.samples.split().test, self.samples.windows().frames["id"]
         return pd.concat([test, frames[~frames.isin(test)]], ignore_index=True)
 
-    def _predict(self, side: Side) -> pd.DataFrame:
-        """Return the scores that a side's heads give now: kept ones may be anybody's."""
-        brought: Path | None = getattr(self.config, side).checkpoint
+    def _predict(self, arm: Arm) -> pd.DataFrame:
+        """Return the scores that an arm's heads give now: kept ones may be anybody's."""
+        brought: Path | None = getattr(getattr(self.config, arm, None), "checkpoint", None)
         if brought is None:
-            trained = self.heads.head(side)
+            trained = self.heads.head(arm)
             heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
         ids = self._ids_to_score()
-        for store in self.vectors.feature_stores(side):  # one that is brought may lack frames
+        for store in self.vectors.feature_stores(arm):  # one that is brought may lack frames
             ids = ids[ids.isin(store.ids) | ids.isin(self.samples.split().test)]
-        features = feature_rows(self.vectors, side, ids)
+        features = feature_rows(self.vectors, arm, ids)
         if brought is not None:
             load = partial(load_brought_head, n_features=features.shape[1])
             heads = {self.config.seed: self._read_brought(brought, load)}
-        with self.cache.log.stage(f"predict {side}"):
+        with self.cache.log.stage(f"predict {arm}"):
             scores = {
                 "score" if seed == self.config.seed else f"score_{seed}": head.predict(features)
                 for seed, head in heads.items()
@@ -469,8 +473,9 @@ class Pipeline:
         )
         others = self.samples.windows().frames["id"]
         others = others[~others.isin(test["id"])]
-        scored = (self._scored(side) for side in SIDES)
-        table = join_predictions(rows, *(each[~each["id"].isin(others)] for each in scored))
+        scored = (self.scored(side) for side in SIDES)
+        baseline, candidate = (each[~each["id"].isin(others)] for each in scored)
+        table = join_predictions(rows, baseline, candidate, self._placebo())
         if identity.is_measured:
             percent = 100 * identity.rows.set_index("id")["identity"].fillna(0)
             table["identity"] = percent.reindex(table["id"]).to_numpy()
@@ -490,6 +495,13 @@ class Pipeline:
                 f"Delete {made.path} and run again"
             )
         return table, _file(made, PREDICTIONS)
+
+    def _placebo(self) -> pd.DataFrame | None:
+        """Return the placebo's scores, or None if there can be none: assay-sensitivity says why."""
+        try:
+            return self.scores("placebo")
+        except MissingInput:
+            return None
 
     @once
     def _brought_sha256(self, path: Path) -> str:

@@ -45,6 +45,7 @@ from harness.progress import Progress
 
 __all__ = [
     "SIDES",
+    "Arm",
     "Embedded",
     "Part",
     "Side",
@@ -135,6 +136,7 @@ def _explain(exit_code: int, lines: Iterable[str], arguments: Sequence[str]) -> 
     )
 
 
+Arm = Literal["baseline", "candidate", "placebo"]  # the placebo sees the nucleotides alone
 Part = Literal["nucleotide", "protein"]
 COLUMNS: dict[Part, str] = {"nucleotide": "nucleotides", "protein": "protein"}
 
@@ -245,21 +247,65 @@ class Vectors:
             return Embedded(store=proteins, path=merged.folder, sha256=merged.sha256)
         return self.brought(side) or self.embeddings(side)
 
-    def features(self, side: Side, ids: pd.Series[str]) -> npt.NDArray[np.float32]:
-        """Return a side's features of some records: nucleotide, then protein embedding."""
-        return np.concatenate([store.rows(ids) for store in self.feature_stores(side)], axis=1)
+    def features(self, arm: Arm, ids: pd.Series[str]) -> npt.NDArray[np.float32]:
+        """Return an arm's features of some records: nucleotide, then protein embedding."""
+        return np.concatenate([store.rows(ids) for store in self.feature_stores(arm)], axis=1)
 
-    def feature_stores(self, side: Side) -> list[Rows]:
-        """Return the stores whose rows, side by side, are a side's features."""
-        if merged := self.merged(side):
+    @once
+    def feature_stores(self, arm: Arm) -> list[Rows]:
+        """Return the stores whose rows, side by side, are an arm's features."""
+        if arm == "placebo":
+            return [self._placebo_columns()]
+        if merged := self.merged(arm):
             return [merged]
-        return [self.nucleotides().store, self.proteins(side).store]
+        return [self.nucleotides().store, self.proteins(arm).store]
 
-    def feature_digests(self, side: Side) -> dict[str, str]:
-        """Return the sha256 of everything that a side's features are made from."""
-        if merged := self.merged(side):
+    @once
+    def feature_digests(self, arm: Arm) -> dict[str, str]:
+        """Return the sha256 of everything that an arm's features are made from."""
+        if arm == "placebo":
+            columns = self._placebo_columns()
+            if isinstance(columns, SomeColumns):
+                return {"nucleotide": f"{columns.dim} columns of {columns.sha256}"}
+            return {"nucleotide": self.nucleotides().sha256}
+        if merged := self.merged(arm):
             return {"features": merged.sha256}
-        return {"nucleotide": self.nucleotides().sha256, "protein": self.proteins(side).sha256}
+        return {"nucleotide": self.nucleotides().sha256, "protein": self.proteins(arm).sha256}
+
+    def nucleotide_columns(self) -> Rows:
+        """Return the run's nucleotide embeddings: the baseline's where both bring features."""
+        baseline = self.merged("baseline")
+        if baseline is None or self.merged("candidate") is None:
+            return self.nucleotides().store
+        has_model = self.has_model("baseline")
+        width = baseline.dim - self.embedder("baseline").dim if has_model else DNABERT_DIM
+        return SomeColumns(baseline, slice(width))
+
+    def _placebo_columns(self) -> Rows:
+        """Return what the placebo sees.
+
+        Raises
+        ------
+        MissingInput
+            If the nucleotides cannot be told apart from what the baseline brings.
+        """
+        own, baseline = self._settings("baseline"), self.merged("baseline")
+        if own.metrics or not (baseline or own.embeddings or self.has_model("baseline")):
+            raise MissingInput(
+                "[baseline] brings no features, so what its nucleotides alone would give is not "
+                "known",
+                remedy="Set `model`, `embeddings` or `features` in [baseline]; with metrics, bring "
+                "predictions in their place",
+            )
+        columns = self.nucleotide_columns()
+        if baseline is not None and not 0 < columns.dim < baseline.dim:
+            raise MissingInput(
+                f"{baseline.folder}: rows of {baseline.dim} values, in which no nucleotide part is "
+                f"known: VirNucPro's has {DNABERT_DIM}, before the protein's",
+                remedy="Set `model` in [baseline] to what embedded the proteins, or bring "
+                "`embeddings` in place of `features`",
+            )
+        return columns
 
     def _settings(self, side: Side) -> ModelConfig:
         settings: ModelConfig = getattr(self._config, side)

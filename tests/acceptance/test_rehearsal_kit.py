@@ -52,7 +52,7 @@ def test_kit_when_the_production_profile_runs_on_it_then_it_is_judged_and_author
     rehearse = ["rehearse", str(kit), "--scale", "tiny", "--data", str(data)]
     assert run(*HARNESS, *rehearse).returncode == 0
     settings = kit / "gate.toml"
-    quick = settings.read_text().replace("sequences = 450", "sequences = 50") + QUICK_TRAINING
+    quick = settings.read_text().replace("sequences = 1000", "sequences = 50") + QUICK_TRAINING
     settings.write_text(quick)
     places = ["--work-dir", str(tmp_path / "work"), "--report-dir", str(reports)]
 

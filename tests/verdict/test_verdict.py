@@ -87,7 +87,7 @@ def ended(folder: Path, *, facts: dict[str, Any] | None = None, **states: str) -
     )
 
 
-@given(states=st.lists(st.sampled_from(State), min_size=7, max_size=7), problems=st.lists(texts))
+@given(states=st.lists(st.sampled_from(State), min_size=8, max_size=8), problems=st.lists(texts))
 def test_conclude_when_anything_is_not_pass_then_halts_for_that_reason(
     states: list[State], problems: list[str]
 ) -> None:
@@ -389,7 +389,7 @@ def criterion(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def criteria(**changes: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return all six criteria, some of them changed."""
+    """Return all criteria, some of them changed."""
     return [
         criterion(name, **changes.get(name.replace("-", "_"), {})) for name in REQUIRED_CRITERIA
     ]
