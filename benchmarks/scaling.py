@@ -34,6 +34,7 @@ from harness.criteria import CRITERIA
 from harness.embedding import Embedder, load_embedder
 from harness.pipeline import Judge, Pipeline, Side, compute_threads
 from harness.pipeline.cache import StageLog
+from harness.pipeline.vectors import Arm
 
 if TYPE_CHECKING:
     from harness.embedding.esm.embedder import EsmEmbedder
@@ -178,9 +179,10 @@ def _measure(config: GateConfig, options: argparse.Namespace) -> list[StageCost]
     }
     for side, n_measured in sizes.items():
         _embed(pipeline, ledger, side, min(n_measured, n_rows))
-    for side in sizes:
-        with ledger.stage(f"train {side}", n_rows):
-            history = pipeline.heads.training(side)["history"]
+    arms: tuple[Arm, ...] = ("baseline", "candidate", "placebo")
+    for arm in arms:
+        with ledger.stage(f"train {arm}", n_rows):
+            history = pipeline.heads.training(arm)["history"]
             seconds = [epoch["elapsed_seconds"] for epoch in history]
         ledger.costs[-1] = replace(
             ledger.costs[-1],
