@@ -37,6 +37,7 @@ from harness.embedding.dnabert import DnabertEmbedder
 from harness.embedding.embedder import Rows
 from harness.embedding.esm.random_weights import write_random_checkpoint
 from harness.embedding.store import LAYOUT
+from harness.embedding.virnucpro import DNABERT_DIM
 from harness.errors import HarnessError, MissingInput, NotFiniteError
 from harness.pipeline.brought import SIDES, Brought, BroughtFiles, Embedded, Side
 from harness.pipeline.cache import StageCache, once
