@@ -62,9 +62,10 @@ def observe_batches(token_budgets: Collection[int]) -> Observation:
     return Observation(disturbances=(shrunk,))
 
 
-# Warm-up ends when two consecutive runs differ by less than this share, or after so many runs.
+# Warm-up ends when two consecutive runs differ by less than this share, or after so many runs or so
+# many seconds: what is to be compiled and cached is so by the second one.
 STEADY = 0.02
-MAX_WARM_UPS = 10
+MAX_WARM_UPS, MAX_WARM_UP_SECONDS = 10, 15.0
 # A round lasts at least a second, else anything disturbs it. The sequences are repeated for that,
 # somewhat more often than it takes; a clock that stands still ends it.
 ROUND_SECONDS = 1.0
@@ -206,7 +207,11 @@ class Stopwatch:
 
     def _until_steady(self, work: Callable[[], None]) -> list[float]:
         seconds = list(time_rounds(work, 2, clock=self._clock))
-        while len(seconds) < MAX_WARM_UPS and not _is_steady(seconds):
+        while (
+            not _is_steady(seconds)
+            and len(seconds) < MAX_WARM_UPS
+            and sum(seconds) < MAX_WARM_UP_SECONDS
+        ):
             seconds += time_rounds(work, 1, clock=self._clock)
         return seconds
 
