@@ -265,16 +265,16 @@ class EmbeddingStore:
     def __init__(self, folder: Path, *, check_digests: bool = True) -> None:
         self.folder = folder
         self._manifest = Manifest.read(folder)
-        self._plan = self._manifest.plan
-        self.dim, self.dtype = self._plan.dim, self._plan.dtype
+        self.plan = self._manifest.plan
+        self.dim, self.dtype = self.plan.dim, self.plan.dtype
         if check_digests:
             self._check_digests()
-        for number in range(self._plan.n_shards):
+        for number in range(self.plan.n_shards):
             self._open(number)
         self.ids: pd.Index[str] = self._read_ids()
 
     def __len__(self) -> int:
-        return self._plan.n_rows
+        return self.plan.n_rows
 
     def rows(self, ids: Sequence[str] | pd.Series[str]) -> npt.NDArray[np.float32]:
         """Return the embeddings of some records, float32 (n_ids, dim), in the order asked for.
@@ -286,13 +286,25 @@ class EmbeddingStore:
         """
         remedy = "Embed the records that you ask for"
         positions = locate(self.ids, ids, what="embedding", folder=self.folder, remedy=remedy)
-        numbers, rows = np.divmod(positions, self._plan.rows_per_shard)
+        numbers, rows = np.divmod(positions, self.plan.rows_per_shard)
         return collect(
             numbers,
             rows,
             dim=self.dim,
             read=lambda number, places: self._open(number)[places].float().numpy(),
         )
+
+    def offsets_bytes(self) -> tuple[int, ...]:
+        """Return where each shard's values begin in its file, which they end.
+
+        Raises
+        ------
+        ArtifactError
+            If a shard is damaged or lacking.
+        """
+        sizes_bytes = [self._open(number).nbytes for number in range(self.plan.n_shards)]
+        paths = (self.plan.path(self.folder, number) for number in range(self.plan.n_shards))
+        return tuple(p.stat().st_size - n for p, n in zip(paths, sizes_bytes, strict=True))
 
     def _check_digests(self) -> None:
         for name, expected in self._manifest.files(self.folder).items():
@@ -304,7 +316,7 @@ class EmbeddingStore:
 
     def _open(self, number: int) -> torch.Tensor:
         """Return a shard's values, which stay in the file until they are used."""
-        path, shape = self._plan.path(self.folder, number), self._plan.shape(number)
+        path, shape = self.plan.path(self.folder, number), self.plan.shape(number)
         try:
             with safe_open(path, framework="pt") as file:
                 stored: torch.Tensor = file.get_tensor(TENSOR)

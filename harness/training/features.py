@@ -22,7 +22,6 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from harness.documents import parse_json
 from harness.embedding.embedder import Rows as EmbeddingRows
 from harness.embedding.embedder import locate
 from harness.embedding.store import DTYPES, EmbeddingStore, widen
@@ -44,8 +43,6 @@ __all__ = [
 
 
 READERS = 8  # reads under way at once: disks answer random reads faster when several wait
-
-_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as safetensors calls them
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -133,48 +130,33 @@ class _ById:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shard:
-    """Where the rows of one shard lie."""
-
-    path: Path
-    n_rows: int
-    dim: int
-    dtype: str
-    offset_bytes: int
-
-    def read(self, target: Floats, places: Numbers, numbers: Numbers) -> None:
-        """Read the rows ``numbers`` of the shard into the rows ``places`` of the target."""
-        stored = np.empty((len(numbers), self.dim), dtype=DTYPES[self.dtype])
-        n_bytes = stored.strides[0]
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                for row, number in zip(stored, numbers.tolist(), strict=True):
-                    offset = self.offset_bytes + number * n_bytes
-                    if os.preadv(file.fileno(), [row], offset) != n_bytes:
-                        raise ArtifactError(f"{self.path}: ends within a row. {_remedy(self.path)}")
-        except OSError as error:
-            raise ArtifactError(
-                f"{self.path}: cannot be read ({error}). {_remedy(self.path)}"
-            ) from error
-        target[places] = widen(stored, self.dtype)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Shards:
-    """Rows that are read at their place."""
+    """Rows of a store that are read at their place."""
 
-    shards: tuple[_Shard, ...]
-    first_rows: Numbers  # of each shard, within the store
+    store: EmbeddingStore
     rows: Numbers  # of each record, within the store
+    offsets_bytes: tuple[int, ...]  # where each shard's values begin
 
     def reads(self, target: Floats, positions: Numbers) -> Iterator[Callable[[], None]]:
-        rows = self.rows[positions]
-        shard_numbers = np.searchsorted(self.first_rows, rows, side="right") - 1
-        for number in np.unique(shard_numbers):
-            places = np.flatnonzero(shard_numbers == number)
-            within = rows[places] - self.first_rows[number]
-            ascending = np.argsort(within, kind="stable")
-            yield partial(self.shards[number].read, target, places[ascending], within[ascending])
+        numbers, within = np.divmod(self.rows[positions], self.store.plan.rows_per_shard)
+        for number in np.unique(numbers):
+            places = np.flatnonzero(numbers == number)
+            places = places[np.argsort(within[places], kind="stable")]
+            yield partial(self._read, int(number), target, places, within[places])
+
+    def _read(self, number: int, target: Floats, places: Numbers, rows: Numbers) -> None:
+        """Read some rows of a shard into those places of the target."""
+        path = self.store.plan.path(self.store.folder, number)
+        stored = np.empty((len(rows), self.store.dim), dtype=DTYPES[self.store.dtype])
+        n_bytes, first = stored.strides[0], self.offsets_bytes[number]
+        try:
+            with path.open("rb", buffering=0) as file:
+                for values, row in zip(stored, rows.tolist(), strict=True):
+                    if os.preadv(file.fileno(), [values], first + row * n_bytes) != n_bytes:
+                        raise ArtifactError(f"{path}: ends within a row. {_remedy(path)}")
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be read ({error}). {_remedy(path)}") from error
+        target[places] = widen(stored, self.store.dtype)
 
 
 def _source(store: EmbeddingRows, ids: pd.Index[str]) -> _Source:
@@ -182,25 +164,7 @@ def _source(store: EmbeddingRows, ids: pd.Index[str]) -> _Source:
         return _ById(store=store, ids=ids)
     remedy = "Embed the records that you ask for"
     rows = locate(store.ids, ids.to_series(), what="embedding", folder=store.folder, remedy=remedy)
-    shards = tuple(map(_read_header, sorted(store.folder.glob("shard-*.safetensors"))))
-    first_rows = np.cumsum([0, *(shard.n_rows for shard in shards)])[:-1]
-    return _Shards(shards=shards, first_rows=first_rows, rows=rows)
-
-
-def _read_header(path: Path) -> _Shard:
-    """Safetensors: eight bytes of length, a JSON header, then the raw values."""
-    try:
-        with path.open("rb") as file:
-            header_bytes = int.from_bytes(file.read(8), "little")
-            if header_bytes > path.stat().st_size:
-                raise ValueError("its header is longer than the file")
-            entry = parse_json(file.read(header_bytes).decode())["embeddings"]
-        (n_rows, dim), (begin, _) = entry["shape"], entry["data_offsets"]
-        dtype = _DTYPES[entry["dtype"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: not a readable shard ({error}). {_remedy(path)}") from error
-    offset_bytes = 8 + header_bytes + begin
-    return _Shard(path=path, n_rows=n_rows, dim=dim, dtype=dtype, offset_bytes=offset_bytes)
+    return _Shards(store=store, rows=rows, offsets_bytes=store.offsets_bytes())
 
 
 def _remedy(path: Path) -> str:

@@ -241,7 +241,7 @@ def test_shard_that_was_cut_short_then_error_names_it(
     shard = next(iter(sorted(stores[0].folder.glob("shard-*"))))
     shard.write_bytes(shard.read_bytes()[:kept_bytes])
 
-    with pytest.raises(ArtifactError, match=r"shard-00000.*Delete .*first and embed again"):
+    with pytest.raises(ArtifactError, match=r"shard-00000.*delete this file and run again"):
         StoredRows(stores, rows.ids).read(torch.arange(100))
 
 
