@@ -23,6 +23,7 @@ from harness.criteria.metrics import (
     evaluate,
     predict_labels,
 )
+from harness.criteria.result import ratios_of
 from harness.criteria.units import Binary, Genomes, as_binary, genomes_of
 
 __all__ = [
@@ -228,18 +229,11 @@ class MetricComparison:
         Each side, by metric.
     difference : dict of str to Estimate
         Candidate minus baseline, on the same resamples.
-    accounts_for_genomes : bool
-        Whether whole genomes were resampled, so that the intervals speak of genomes like these;
-        if not, they take rows as independent and are too narrow where windows share genomes.
-    method : str
-        How the intervals were made, for the report.
     """
 
     baseline: dict[str, Estimate]
     candidate: dict[str, Estimate]
     difference: dict[str, Estimate]
-    accounts_for_genomes: bool
-    method: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values: intervals by side, and differences as the verdict has them."""
@@ -250,8 +244,6 @@ class MetricComparison:
                 for side, estimates in sides.items()
             },
             "differences": {name: x.to_dict() for name, x in self.difference.items()},
-            "accounts_for_genomes": self.accounts_for_genomes,
-            "method": self.method,
         }
 
 
@@ -263,7 +255,6 @@ def compare_metrics(
     groups: ArrayLike | None = None,
     n_resamples: int = 10_000,
     seed: int = 0,
-    threshold: float = 0.5,
 ) -> MetricComparison:
     """Compare all metrics of the two sides, with paired intervals.
 
@@ -279,8 +270,6 @@ def compare_metrics(
         Of the bootstrap.
     seed : int
         Of the bootstrap.
-    threshold : float
-        Of the predicted labels.
 
     Raises
     ------
@@ -305,10 +294,10 @@ def compare_metrics(
         ]
     )  # (side, row)
     genomes = genomes_of(groups, len(labels))
-    points = [evaluate(labels, x, threshold=threshold).values for x in scores]
+    points = [evaluate(labels, x).values for x in scores]
     intervals: dict[str, Intervals] = {}
     if len(genomes.sizes) > 1:
-        predicted = [predict_labels(x, threshold=threshold) for x in scores]
+        predicted = [predict_labels(x) for x in scores]
         tables = resample_tables(labels, predicted, genomes, n_resamples, seed)
         intervals = _percentile_intervals(tables) | _normal_intervals(
             labels, scores, points, genomes
@@ -321,8 +310,6 @@ def compare_metrics(
         baseline={name: three[0] for name, three in estimates.items()},
         candidate={name: three[1] for name, three in estimates.items()},
         difference={name: three[2] for name, three in estimates.items()},
-        accounts_for_genomes=groups is not None,
-        method=_method(n_resamples, len(genomes.sizes), resamples_genomes=groups is not None),
     )
 
 
@@ -340,17 +327,12 @@ def _percentile_intervals(tables: Numbers) -> dict[str, Intervals]:
 
 
 def _count_metrics(confusion: Numbers) -> dict[str, Numbers]:
-    """Return metrics of matrices (resample, truth, prediction), NaN where undefined."""
+    """Return each metric of confusion matrices, (n, 2, 2); NaN where undefined."""
     tn, fp, fn, tp = confusion.reshape(-1, 4).T
     spread = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is NaN, as wanted
-        return {
-            "accuracy": (tp + tn) / (tp + tn + fp + fn),
-            "precision": tp / (tp + fp),
-            "recall": tp / (tp + fn),
-            "f1": 2 * tp / (2 * tp + fp + fn),
-            "mcc": (tp * tn - fp * fn) / np.sqrt(spread),
-        }
+        found = {n: part / whole for n, (part, whole) in ratios_of(tn, fp, fn, tp).items()}
+        return found | {"mcc": (tp * tn - fp * fn) / np.sqrt(spread)}
 
 
 def _percentiles(resampled: Numbers) -> Interval:
@@ -406,12 +388,3 @@ def _estimates(
         for value, interval in zip(values, intervals, strict=True)
     )
     return first, second, third
-
-
-def _method(n_resamples: int, n_units: int, *, resamples_genomes: bool) -> str:
-    unit = "genomes" if resamples_genomes else "rows, taken as independent"
-    return (
-        f"95% intervals over {n_units:,} {unit}: percentile bootstrap of {n_resamples:,} resamples "
-        "for the metrics of the confusion matrix; normal theory for ROC-AUC (DeLong), average "
-        "precision and Brier score (influence of each row)"
-    )

@@ -7,7 +7,7 @@ on it, and among many groups some show large drops by chance alone. Intervals ar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,15 +19,14 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from harness.criteria.bounds import drop_upper_bound
+from harness.criteria.result import ratios_of
 from harness.criteria.units import Binary, as_binary, genome_effect
-from harness.errors import DataError
 
 __all__ = [
     "METRIC_NAMES",
     "Metrics",
     "as_scores",
     "break_down",
-    "check_consistent",
     "evaluate",
     "large_moves",
     "precision_at",
@@ -72,14 +71,7 @@ class Metrics:
     undefined: dict[str, str]
 
     def to_dict(self) -> dict[str, object]:
-        """Return a side's ``metrics`` and ``confusion_matrix`` as ``verdict.json`` has them.
-
-        Raises
-        ------
-        DataError
-            If they contradict each other.
-        """
-        check_consistent(self.values, self.confusion_matrix)
+        """Return a side's ``metrics`` and ``confusion_matrix`` as ``verdict.json`` has them."""
         return {
             "metrics": dict(self.values),
             "confusion_matrix": [list(row) for row in self.confusion_matrix],
@@ -87,7 +79,7 @@ class Metrics:
         }
 
 
-def evaluate(y_true: ArrayLike, y_score: ArrayLike, *, threshold: float = 0.5) -> Metrics:
+def evaluate(y_true: ArrayLike, y_score: ArrayLike) -> Metrics:
     """Compute the metrics of one side.
 
     Parameters
@@ -96,8 +88,6 @@ def evaluate(y_true: ArrayLike, y_score: ArrayLike, *, threshold: float = 0.5) -
         Labels: 1 viral, 0 not.
     y_score : array_like of shape (n_rows,)
         The viral class's probability, from 0 to 1.
-    threshold : float
-        A row is predicted viral if its score is above; see ``predict_labels``.
 
     Raises
     ------
@@ -111,9 +101,15 @@ def evaluate(y_true: ArrayLike, y_score: ArrayLike, *, threshold: float = 0.5) -
     """
     labels = as_binary(y_true, "y_true")
     scores = as_scores(y_score, "y_score", n_rows=len(labels))
-    confusion = _confusion(labels, predict_labels(scores, threshold=threshold))
+    confusion = _confusion(labels, predict_labels(scores))
     (tn, fp), (fn, tp) = confusion
-    values = _from_confusion(confusion) | dict.fromkeys(SCORE_METRICS)
+    values: dict[str, float | None] = {
+        name: part / whole if whole else None
+        for name, (part, whole) in ratios_of(tn, fp, fn, tp).items()
+    }
+    spread = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    values["mcc"] = (tp * tn - fp * fn) / math.sqrt(spread) if spread else None
+    values |= dict.fromkeys(SCORE_METRICS)
     if len(labels):
         values["brier"] = float(brier_score_loss(labels, scores, pos_label=1))
     if tp + fn:
@@ -124,13 +120,13 @@ def evaluate(y_true: ArrayLike, y_score: ArrayLike, *, threshold: float = 0.5) -
     return Metrics(values=values, confusion_matrix=confusion, undefined=undefined)
 
 
-def predict_labels(y_score: ArrayLike, *, threshold: float = 0.5) -> Binary:
-    """Return the predicted labels: 1 where the score is above the threshold, else 0.
+def predict_labels(y_score: ArrayLike) -> Binary:
+    """Return the predicted labels: 1 where the score is above 0.5, else 0.
 
     A score of exactly 0.5 is not viral, because VirNucPro takes the argmax of the two logits, and
     that is class 0 on a tie.
     """
-    return (as_scores(y_score, "y_score") > threshold).astype(np.int8)
+    return (as_scores(y_score, "y_score") > 0.5).astype(np.int8)
 
 
 def as_scores(values: ArrayLike, name: str, *, n_rows: int | None = None) -> NDArray[np.float64]:
@@ -151,31 +147,6 @@ def as_scores(values: ArrayLike, name: str, *, n_rows: int | None = None) -> NDA
         first = int(is_bad.argmax())
         raise ValueError(f"{name}[{first}] is {scores[first]}; expected a probability from 0 to 1")
     return scores
-
-
-def check_consistent(
-    metrics: Mapping[str, float | None], confusion_matrix: Sequence[Sequence[int]]
-) -> None:
-    """Raise DataError if a metric is not what the confusion matrix says; call before writing.
-
-    Parameters
-    ----------
-    metrics : mapping of str to float or None
-        Metrics by name; those that a confusion matrix does not determine are only required to
-        be finite.
-    confusion_matrix : 2 x 2 sequence of int
-        Rows: truth (0 then 1); columns: prediction (0 then 1).
-    """
-    (tn, fp), (fn, tp) = confusion_matrix
-    expected = _from_confusion(((tn, fp), (fn, tp)))
-    for name, value in metrics.items():
-        if value is not None and not math.isfinite(value):
-            raise DataError(f"{name} is {value}; expected a finite number, or none with a reason")
-        if name in expected and not _is_same(value, expected[name]):
-            raise DataError(
-                f"{name} is reported as {value}, but the confusion matrix "
-                f"[[{tn}, {fp}], [{fn}, {tp}]] gives {expected[name]}. Evaluate again"
-            )
 
 
 def large_moves(
@@ -227,28 +198,6 @@ def _confusion(labels: Binary, predicted: Binary) -> ConfusionMatrix:
     return (tn, fp), (fn, tp)
 
 
-def _from_confusion(confusion: ConfusionMatrix) -> dict[str, float | None]:
-    (tn, fp), (fn, tp) = confusion
-    spread = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-    return {
-        "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-        "mcc": (tp * tn - fp * fn) / math.sqrt(spread) if spread else None,
-    }
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def _is_same(reported: float | None, computed: float | None) -> bool:
-    if reported is None or computed is None:
-        return reported is computed
-    return math.isclose(reported, computed, abs_tol=1e-9)
-
-
 # Percent identity of a row's best hit in the training part.
 IDENTITY_EDGES = (30, 50, 90)
 IDENTITY_NAMES = ("no hit", "<30", "30-50", "50-90", ">=90")
@@ -267,9 +216,7 @@ def tell_novelty(lineages: pd.Series[str], trained: pd.Series[str]) -> pd.Series
     return named.where(lineages != "", "lineage unknown")
 
 
-def break_down(
-    predictions: pd.DataFrame, by: str, *, min_rows: int = 20, threshold: float = 0.5
-) -> list[dict[str, Any]]:
+def break_down(predictions: pd.DataFrame, by: str, *, min_rows: int = 20) -> list[dict[str, Any]]:
     """Compare the accuracies of both sides group by group.
 
     Parameters
@@ -283,8 +230,6 @@ def break_down(
         numeric column, such as ``length``, is cut at its quartiles.
     min_rows : int
         Groups with fewer rows are put together in one, so that no row is left out.
-    threshold : float
-        A row is predicted viral if its score is above.
 
     Returns
     -------
@@ -307,7 +252,7 @@ def break_down(
     is_numeric = pd.api.types.is_numeric_dtype(predictions[by])
     codes, names = _bins(predictions[by], by) if is_numeric else _names(predictions[by])
     codes, has_small = _merge_small(codes, len(names), min_rows)
-    counts = _count(predictions, codes, threshold)
+    counts = _count(predictions, codes)
     names.append(f"groups of under {min_rows} rows")
     rows = _compare(counts, names, has_genomes="genome" in predictions)
     if is_numeric:
@@ -340,12 +285,11 @@ def _merge_small(codes: Codes, n_groups: int, min_rows: int) -> tuple[Codes, boo
     return np.where(is_small, n_groups, codes), bool(is_small.any())
 
 
-def _count(predictions: pd.DataFrame, codes: Codes, threshold: float) -> pd.DataFrame:
+def _count(predictions: pd.DataFrame, codes: Codes) -> pd.DataFrame:
     """Count for each group and genome: index (group, genome), columns ``_COUNTS``."""
     labels = as_binary(predictions["label"], "label")
     baseline, candidate = (
-        predict_labels(predictions[f"{side}_score"], threshold=threshold) == labels
-        for side in ("baseline", "candidate")
+        predict_labels(predictions[f"{side}_score"]) == labels for side in ("baseline", "candidate")
     )
     genomes = predictions["genome"] if "genome" in predictions else range(len(predictions))
     table = pd.DataFrame(

@@ -11,6 +11,7 @@ __all__ = [
     "CriterionResult",
     "State",
     "decimal_text",
+    "ratios_of",
 ]
 
 
@@ -85,8 +86,24 @@ class CriterionResult:
         }
 
 
-def decimal_text(number: Fraction | float, digits: int = 4) -> str:
-    """Return a number as decimal text for reading: at most ``digits`` places, no trailing zeros.
+def ratios_of(tn: Any, fp: Any, fn: Any, tp: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the ratios of confusion matrices, given counts or arrays of counts.
+
+    Returns
+    -------
+    dict of str to tuple
+        Numerator and denominator; a metric whose denominator is 0 is undefined.
+    """
+    return {
+        "accuracy": (tp + tn, tp + tn + fp + fn),
+        "precision": (tp, tp + fp),
+        "recall": (tp, tp + fn),
+        "f1": (2 * tp, 2 * tp + fp + fn),
+    }
+
+
+def decimal_text(number: Fraction | float) -> str:
+    """Return a number as decimal text for reading: at most four places, no trailing zeros.
 
     Examples
     --------
@@ -95,6 +112,6 @@ def decimal_text(number: Fraction | float, digits: int = 4) -> str:
     >>> decimal_text(Fraction(5))
     '5'
     """
-    text = f"{float(number):.{digits}f}"
+    text = f"{float(number):.4f}"
     trimmed = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if trimmed == "-0" else trimmed

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from harness.criteria import CRITERIA
 from harness.criteria.criterion import Comparison
-from harness.criteria.result import State, decimal_text
+from harness.criteria.result import State, decimal_text, ratios_of
 from harness.verdict.contents import CriterionRow, SideOutcome, Split, Verdict
 
 __all__ = ["find_contradictions"]
@@ -82,23 +82,11 @@ def _about_side(side: SideOutcome, split: Split) -> Iterator[str]:
             yield f"{counts} rows in its confusion matrix, {known} in the test set"
         if split.n_test is not None and sum(counts) != split.n_test:
             yield f"{sum(counts)} rows in its confusion matrix, {split.n_test} in the test set"
-        for metric, exact in _metrics_of(*matrix).items():
+        for metric, (part, whole) in ratios_of(*matrix[0], *matrix[1]).items():
+            exact = part / whole if whole else 0.0
             told = side.metrics.get(metric)
             if told is not None and not math.isclose(told, exact, abs_tol=1e-9):
                 yield f"{metric} is {told!r}, but its confusion matrix gives {exact!r}"
-
-
-def _metrics_of(nonviral: tuple[int, int], viral: tuple[int, int]) -> dict[str, float]:
-    """Return the metrics that a confusion matrix determines; 0 where a ratio is undefined."""
-    (true_negative, false_positive), (false_negative, true_positive) = nonviral, viral
-    correct = true_negative + true_positive
-    ratios = {
-        "accuracy": (correct, correct + false_positive + false_negative),
-        "precision": (true_positive, true_positive + false_positive),
-        "recall": (true_positive, true_positive + false_negative),
-        "f1": (2 * true_positive, 2 * true_positive + false_positive + false_negative),
-    }
-    return {name: part / whole if whole else 0.0 for name, (part, whole) in ratios.items()}
 
 
 def _about_drop(verdict: Verdict) -> Iterator[str]:

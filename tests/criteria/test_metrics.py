@@ -21,14 +21,11 @@ from harness.criteria.accuracy import judge_accuracy
 from harness.criteria.bounds import drop_upper_bound
 from harness.criteria.metrics import (
     METRIC_NAMES,
-    Metrics,
     break_down,
-    check_consistent,
     evaluate,
     large_moves,
     predict_labels,
 )
-from harness.errors import DataError
 
 SCORES = st.integers(0, 20).map(lambda i: i / 20)  # with many ties, and 0.5 among them
 ROWS = st.lists(st.tuples(st.integers(0, 1), SCORES), min_size=1, max_size=80)
@@ -125,35 +122,6 @@ def test_to_dict_when_metrics_are_consistent_then_it_is_the_verdicts_form() -> N
 
     assert side["confusion_matrix"] == [[1, 1], [0, 2]]
     assert set(METRIC_NAMES) == set(side["metrics"])  # type: ignore[call-overload]
-
-
-def test_to_dict_when_metrics_contradict_the_matrix_then_refused() -> None:
-    """What is written was checked."""
-    metrics = Metrics(values={"accuracy": 0.95}, confusion_matrix=((45, 5), (5, 45)), undefined={})
-
-    with pytest.raises(DataError, match=r"accuracy is reported as 0\.95"):
-        metrics.to_dict()
-
-
-@pytest.mark.parametrize(
-    ("reported", "message"),
-    [
-        ({"accuracy": 0.95}, "accuracy is reported as 0.95, but the confusion matrix"),
-        ({"recall": None}, "recall is reported as None"),
-        ({"roc_auc": math.nan}, "roc_auc is nan"),
-    ],
-)
-def test_check_when_a_metric_contradicts_the_matrix_then_refused(
-    reported: dict[str, float | None], message: str
-) -> None:
-    """A report whose matrix and accuracy disagree is never written."""
-    with pytest.raises(DataError, match=message):
-        check_consistent(reported, [[45, 5], [5, 45]])
-
-
-def test_check_when_metrics_agree_then_nothing_happens() -> None:
-    """Metrics that a matrix does not determine are left alone."""
-    check_consistent({"accuracy": 0.9, "mcc": 0.8, "roc_auc": 0.97}, [[45, 5], [5, 45]])
 
 
 def test_large_moves_when_recall_falls_by_seven_points_then_it_is_called_out() -> None:
