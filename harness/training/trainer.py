@@ -506,16 +506,8 @@ def fit_head(
     recipe: TrainingConfig = VIRNUCPRO_RECIPE,
     seed: int = 42,
     device: str = "cpu",
-    ids: Sequence[str] | pd.Series[str] | None = None,
-    validation_ids: Sequence[str] | pd.Series[str] | None = None,
-    folder: Path | None = None,
-    name: str = "train head",
-    progress: Progress | None = None,
-    is_streamed: bool | None = None,
-    takes_signals: bool = False,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> TrainedHead:
-    """Train one head by VirNucPro's recipe; see ``HeadTrainer``, and its ``fit`` for the rest.
+    """Train one head by VirNucPro's recipe; see ``HeadTrainer``, which can do more.
 
     Returns
     -------
@@ -541,11 +533,6 @@ def fit_head(
         validation_labels=validation_labels,
         recipe=recipe,
         device=device,
-        ids=ids,
-        validation_ids=validation_ids,
-        progress=progress,
-        is_streamed=is_streamed,
-        clock=clock,
     )
-    (trained,) = trainer.fit(seeds=(seed,), folder=folder, name=name, takes_signals=takes_signals)
+    (trained,) = trainer.fit(seeds=(seed,), name="train head")
     return trained

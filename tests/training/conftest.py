@@ -14,7 +14,7 @@ import torch
 
 from harness.config import TrainingConfig
 from harness.training.checkpoints import TrainedHead
-from harness.training.trainer import HeadTrainer, fit_head
+from harness.training.trainer import HeadTrainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +50,9 @@ def rows() -> Rows:
 
 
 @pytest.fixture
-def fit(rows: Rows) -> Fit:
+def fit(fit_all: FitAll) -> Fit:
     """Return a call that trains a head on ``rows``; keywords replace any argument."""
-    return lambda **changes: fit_head(**(_arguments(rows) | changes))
+    return lambda seed=42, **changes: fit_all(seeds=(seed,), **changes)[0]
 
 
 @pytest.fixture
@@ -60,7 +60,11 @@ def fit_all(rows: Rows) -> FitAll:
     """Return a call that trains a head for each of some seeds on ``rows``."""
 
     def call(seeds: Sequence[int] = (42, 43, 44), **changes: Any) -> tuple[TrainedHead, ...]:
-        how = {name: changes.pop(name) for name in ("folder", "takes_signals") if name in changes}
+        how = {
+            name: changes.pop(name)
+            for name in ("folder", "name", "takes_signals")
+            if name in changes
+        }
         return HeadTrainer(**(_arguments(rows) | changes)).fit(seeds=seeds, **how)
 
     return call
