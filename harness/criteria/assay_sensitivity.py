@@ -153,7 +153,7 @@ def judge_assay(
 
 
 def share_kept_interval(
-    kept: np.ndarray[Any, Any], whole: np.ndarray[Any, Any], *, seed: int = 0
+    kept: np.ndarray[Any, Any], whole: np.ndarray[Any, Any]
 ) -> tuple[float, float] | None:
     """Return the 95% percentile interval of a ratio of sums over resampled units, in percent.
 
@@ -161,8 +161,6 @@ def share_kept_interval(
     ----------
     kept, whole : array of shape (n_units,), int
         What each unit adds to the numerator and to the denominator.
-    seed : int
-        Of the resampling.
 
     Returns
     -------
@@ -174,7 +172,7 @@ def share_kept_interval(
     >>> share_kept_interval(np.array([1, 1]), np.array([2, 2]))
     (50.0, 50.0)
     """
-    rng, n_units = np.random.default_rng(seed), len(kept)
+    rng, n_units = np.random.default_rng(0), len(kept)
     distinct, times = np.unique(np.stack([kept, whole], axis=1), axis=0, return_counts=True)
     sums = np.concatenate(
         [

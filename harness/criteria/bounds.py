@@ -126,9 +126,7 @@ def drop_interval(
     return -float(minus_lower), float(upper)
 
 
-def wilson_interval(
-    share: float, n_rows: int, effect: GenomeEffect, *, level: float = 0.95
-) -> tuple[float, float]:
+def wilson_interval(share: float, n_rows: int, effect: GenomeEffect) -> tuple[float, float]:
     """Return the lower and the upper one-sided Wilson bound of one share.
 
     Parameters
@@ -139,8 +137,6 @@ def wilson_interval(
         Rows it was observed on, at least 1.
     effect : GenomeEffect
         Its design effect divides the rows, its degrees of freedom give the quantile.
-    level : float
-        Confidence of each bound.
 
     Notes
     -----
@@ -149,7 +145,7 @@ def wilson_interval(
     """
     if effect.n_genomes == 1:
         return 0.0, 1.0
-    surplus = effect.quantile(level) ** 2 * effect.design_effect / n_rows
+    surplus = effect.quantile() ** 2 * effect.design_effect / n_rows
     centre = (share + surplus / 2) / (1 + surplus)
     half = math.sqrt(surplus * share * (1 - share) + surplus**2 / 4) / (1 + surplus)
     return centre - half, centre + half

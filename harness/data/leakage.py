@@ -38,6 +38,7 @@ __all__ = [
 
 IDENTITY_BINS = ("<30", "30-50", "50-90", ">=90")  # percent; the lower end belongs to the bin
 _BIN_EDGES = (0.30, 0.50, 0.90)
+_SENSITIVITY = "5.7"  # from 1 (fast) to 7.5
 _MIN_COVERAGE = "0.8"  # of the test protein
 
 REMEDY = (
@@ -87,7 +88,6 @@ def measure_identity(
     *,
     max_rows: int = 10_000,
     seed: int = 0,
-    sensitivity: float = 5.7,
     threads: int | None = None,
     scratch: Path | None = None,
 ) -> IdentityBins:
@@ -104,8 +104,6 @@ def measure_identity(
         as test times training proteins.
     seed : int
         Of that sample; the order of rows does not matter.
-    sensitivity : float
-        MMseqs2's ``-s``, from 1 (fast) to 7.5; 5.7 is its own default.
     threads : int, optional
         All processors, if not given.
     scratch : Path, optional
@@ -139,7 +137,7 @@ def measure_identity(
     _require_proteins(pd.concat([tested, trained]))
     query_of_row, queries = pd.factorize(tested["protein"])
     targets = trained["protein"].unique()
-    options = ["-s", str(sensitivity)] + (["--threads", str(threads)] if threads else [])
+    options = ["-s", _SENSITIVITY] + (["--threads", str(threads)] if threads else [])
     with tempfile.TemporaryDirectory(dir=scratch, prefix="mmseqs-") as folder:
         best = _search(program, queries.tolist(), targets.tolist(), options, Path(folder))
     version = _run([program, "version"]).strip()

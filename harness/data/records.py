@@ -38,30 +38,28 @@ def digest_content(records: pd.DataFrame) -> str:
     return digest_columns(*(records[name] for name in ("id", "label", "nucleotides", "protein")))
 
 
-def check_records(records: pd.DataFrame, *, origin: str = "records") -> None:
+def check_records(records: pd.DataFrame) -> None:
     """Raise DataError unless the table has the columns, types and unique ids that it must have.
 
     Parameters
     ----------
     records : DataFrame
         A table with the columns of ``RECORD_COLUMNS``.
-    origin : str
-        Where it came from, for the message.
     """
     missing = [name for name in RECORD_COLUMNS if name not in records]
     if missing:
-        raise DataError(f"{origin}: column {missing[0]!r} is missing; has {list(records.columns)}")
+        raise DataError(f"records: column {missing[0]!r} is missing; has {list(records.columns)}")
     for name, dtype in RECORD_COLUMNS.items():
         if records[name].dtype != dtype:
-            raise DataError(f"{origin}: {name} must be {dtype}, is {records[name].dtype}")
+            raise DataError(f"records: {name} must be {dtype}, is {records[name].dtype}")
     duplicated = records["id"][records["id"].duplicated()]
     if len(duplicated):
         raise DataError(
-            f"{origin}: {len(duplicated)} ids occur twice, such as {duplicated.iloc[0]!r}"
+            f"records: {len(duplicated)} ids occur twice, such as {duplicated.iloc[0]!r}"
         )
     labels = set(records["label"].unique())
     if not labels <= {0, 1}:
-        raise DataError(f"{origin}: labels must be 0 or 1, found {sorted(labels)}")
+        raise DataError(f"records: labels must be 0 or 1, found {sorted(labels)}")
 
 
 # Kinds of source, and endings of families, that tell a record's class.

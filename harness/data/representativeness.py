@@ -54,7 +54,6 @@ __all__ = [
     "compare_distributions",
     "compare_traits",
     "count_fallible",
-    "report_class",
 ]
 
 
@@ -103,11 +102,6 @@ def count_fallible(traits: Traits) -> int:
     """Return how many checks of a class may fail by chance: all whose traits are known."""
     known = known_distributions(traits)
     return len(known) + ("lineage" in known) + has_features(known)
-
-
-def report_class(sample: ClassSample, rules: Rules, rng: np.random.Generator) -> list[Check]:
-    """Return the effects of a class, judged by nothing; takes what ``check_class`` takes."""
-    return list(_look(sample, rules, rng).checks)
 
 
 def check_class(
@@ -346,7 +340,8 @@ def compare_traits(
         checks += class_checks
         lineages += class_lineages
         histograms += draw_histograms(sample)
-    checks += report_class(_sample(traits, is_test, units, fraction, "both"), rules, rngs[-1])
+    both = _sample(traits, is_test, units, fraction, "both")
+    checks += _look(both, rules, rngs[-1]).checks
     return Representativeness(
         sampling_unit=sampling_unit,
         test_fraction=str(test_fraction or Fraction(int(is_test.sum()), len(is_test))),

@@ -386,9 +386,7 @@ def _check_weights(folder: Path, found: dict[str, Any], *, prefix: str) -> None:
 
 
 @contextmanager
-def naming_errors(
-    model: Path | str, part: str, remedy: str = "Download the checkpoint again, whole"
-) -> Iterator[None]:
+def naming_errors(model: Path | str, part: str) -> Iterator[None]:
     """Turn whatever foreign code raises into an error that names the checkpoint."""
     try:
         yield
@@ -398,7 +396,7 @@ def naming_errors(
         said = " ".join(str(error).split())[:300]
         raise CheckpointError(
             f"{model}: its {part} does not load with what is installed here "
-            f"({type(error).__name__}: {said}). {remedy}"
+            f"({type(error).__name__}: {said}). Download the checkpoint again, whole"
         ) from error
 
 

@@ -49,7 +49,6 @@ __all__ = [
     "load_head",
     "load_snapshot",
     "plain_recipe",
-    "read_head_metadata",
     "read_metadata",
     "read_tensors",
     "save_head",
@@ -333,17 +332,6 @@ def _check_values(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
                 f"{path}: {name} holds a negative variance, which no training leaves. Train the "
                 "head again, or name another file"
             )
-
-
-def read_head_metadata(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint says about itself.
-
-    Raises
-    ------
-    CheckpointError
-        If it cannot be read.
-    """
-    return read_metadata(path)
 
 
 def plain_recipe(recipe: TrainingConfig) -> dict[str, Any]:

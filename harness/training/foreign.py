@@ -18,7 +18,7 @@ import torch
 from harness.artifacts import write_atomically
 from harness.data.unpickle import load_restricted
 from harness.errors import CheckpointError
-from harness.training.checkpoints import checked_head, load_head, read_head_metadata
+from harness.training.checkpoints import checked_head, load_head, read_metadata
 from harness.training.head import N_CLASSES, NORM_EPSILON, Head
 
 __all__ = ["Form", "Provenance", "export_virnucpro", "is_same_head", "load_virnucpro"]
@@ -131,7 +131,7 @@ def export_virnucpro(
     CheckpointError
         If the head cannot be read, or has a width that the predictor refuses.
     """
-    head, facts = load_head(checkpoint, n_features=MERGED_DIM), read_head_metadata(checkpoint)
+    head, facts = load_head(checkpoint, n_features=MERGED_DIM), read_metadata(checkpoint)
     is_best, known = facts["which"] == "best", provenance or Provenance()
     name = PurePath(known.model).name
     metadata = {

@@ -22,7 +22,7 @@ from harness.pipeline.heads import memory_bytes
 from harness.pipeline.vectors import Vectors
 from harness.progress import Progress
 from harness.training import fit_head, load_head, trainer
-from harness.training.checkpoints import read_head_metadata, save_snapshot
+from harness.training.checkpoints import read_metadata, save_snapshot
 from tests.pipeline.conftest import SETTINGS, write_sequences
 from tests.training.conftest import same_weights
 
@@ -107,7 +107,7 @@ def test_head_then_the_final_model_is_always_there(open_run: Open, save_best: bo
     """The best one is a file beside it, and the file to judge says which of the two it is."""
     folder = open_run(save_best=save_best).heads.head("candidate").path
 
-    which = {path.name: read_head_metadata(path)["which"] for path in folder.glob("*.safetensors")}
+    which = {path.name: read_metadata(path)["which"] for path in folder.glob("*.safetensors")}
     heads = ("head.safetensors", "head-43.safetensors", "head-44.safetensors")
     expected = dict.fromkeys(heads, "best" if save_best else "final")
     assert which == expected | ({"final.safetensors": "final"} if save_best else {})
@@ -188,7 +188,7 @@ def test_predictions_then_hold_the_scores_of_each_seed(
     ids = pipeline.samples.split().test
     folder = pipeline.heads.head("candidate").path
     assert Path(pipeline.files()["checkpoint"]["path"]) == folder / "head.safetensors"
-    assert read_head_metadata(folder / "head.safetensors")["seed"] == 42
+    assert read_metadata(folder / "head.safetensors")["seed"] == 42
     for column, seed in (("candidate_score", 42), ("candidate_score_43", 43)):
         head = load_head(folder / pipeline.heads.head_file(seed))
         expected = head.predict(pipeline.vectors.features("candidate", ids))

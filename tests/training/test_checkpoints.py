@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness.errors import CheckpointError, MissingInput
-from harness.training.checkpoints import load_head, read_head_metadata, save_head, write_tensors
+from harness.training.checkpoints import load_head, read_metadata, save_head, write_tensors
 from harness.training.history import digest_history
 from tests.training.conftest import QUICK, Fit, Rows, same_weights
 
@@ -34,7 +34,7 @@ def test_saved_head_then_says_how_it_came_to_be(fit: Fit, tmp_path: Path) -> Non
     trained = fit()
     save_head(tmp_path / "head.safetensors", trained, {"split_sha256": "ab" * 32})
 
-    facts = read_head_metadata(tmp_path / "head.safetensors")
+    facts = read_metadata(tmp_path / "head.safetensors")
 
     assert (facts["n_features"], facts["hidden_dim"], facts["seed"]) == (12, 8, 42)
     assert facts["recipe"]["learning_rate"] == "1/5000"
@@ -67,7 +67,7 @@ def test_best_head_that_was_not_kept_then_cannot_be_saved(fit: Fit, tmp_path: Pa
         save_head(tmp_path / "head.safetensors", fit(), which="best")
     save_head(tmp_path / "b", fit(recipe=replace(QUICK, save_best=True)), which="best")
 
-    assert read_head_metadata(tmp_path / "b")["which"] == "best"
+    assert read_metadata(tmp_path / "b")["which"] == "best"
 
 
 def test_file_that_is_no_head_then_error_names_it(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_head_without_a_layer_then_error_names_the_file(fit: Fit, tmp_path: Path
     """Metadata alone make no head."""
     path = tmp_path / "head.safetensors"
     save_head(path, fit())
-    write_tensors(path, {"bn1.bias": torch.zeros(8)}, read_head_metadata(path))
+    write_tensors(path, {"bn1.bias": torch.zeros(8)}, read_metadata(path))
 
     with pytest.raises(CheckpointError, match=r"head\.safetensors: its weights are not those of"):
         load_head(path)
