@@ -264,7 +264,7 @@ def taxonomy(
     """Write the taxonomy of the records in [data], from what NCBI and ICTV publish."""
     from harness.artifacts import write_atomically
     from harness.data import read_records
-    from harness.data.lineages import make_taxonomy
+    from harness.data.taxonomy import make_taxonomy
 
     data = load_gate_config(gate_config).data
     everything = Fraction(1)

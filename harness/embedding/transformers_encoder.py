@@ -25,9 +25,8 @@ from harness.data.unpickle import load_restricted
 from harness.documents import read_json
 from harness.embedding.batching import BatchRunner, Rows, padded_batches, to_device
 from harness.embedding.devices import fitting_budget, require_device
-from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts
+from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts, published_as
 from harness.embedding.esm.checkpoint import find_checkpoint, require_sizes, stand_in_of
-from harness.embedding.esm.origin import published_as
 from harness.errors import CheckpointError, DataError, DeviceError, HarnessError, MissingInput
 
 __all__ = ["TransformersEmbedder", "find_weight_files", "read_weights"]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.lineages import make_taxonomy
-from harness.data.taxonomy import read_taxonomy
+from harness.data.taxonomy import make_taxonomy, read_taxonomy
 from harness.errors import MissingInput
 
 NODES = {

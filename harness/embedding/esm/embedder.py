@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from harness.artifacts import digest_json
 from harness.embedding.devices import measure_product_rate
-from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts
+from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts, published_as
 from harness.embedding.esm.alphabet import TokenisedProteins, as_proteins, tokenise
 from harness.embedding.esm.checkpoint import find_checkpoint, open_checkpoint
 from harness.embedding.esm.engine import DTYPES, build_engine
-from harness.embedding.esm.origin import published_as
 
 if TYPE_CHECKING:
     import pandas as pd

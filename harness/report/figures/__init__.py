@@ -17,12 +17,12 @@ from harness.report.figures.decisions import (
 from harness.report.figures.runs import (
     draw_drop,
     draw_false_positives,
+    draw_seeds,
     draw_timing,
     draw_training,
     draw_trend,
 )
 from harness.report.figures.samples import draw_gc, draw_identity, draw_length, draw_lineages
-from harness.report.figures.seeds import draw_seeds
 from harness.report.figures.style import Source, new_figure, read_source, save_figure, style
 from harness.verdict.contents import Verdict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.embedding.esm.origin import published_as
+from harness.embedding.embedder import published_as
 
 SHARDS = (
     "0f971f11c449d21422aa982b791619c10351972992c735f4c3cd43fe09790412",
