@@ -103,22 +103,14 @@ def judge_assay(
     lower, upper = (100 * x for x in bound_paired(outcomes, limit_drop=float(limit / 100)).interval)
     contribution = Fraction(100 * (outcomes.lost - outcomes.gained), n)
     labels = as_binary(y_true, "y_true")
+    heads = {"baseline": baseline_pred, "candidate": candidate_pred, "placebo": placebo_pred}
     right = {
         name: as_binary(values, f"{name}_pred", n_rows=n) == labels
-        for name, values in (
-            ("baseline", baseline_pred),
-            ("candidate", candidate_pred),
-            ("placebo", placebo_pred),
-        )
+        for name, values in heads.items()
     }
     accuracies = {name: 100 * float(is_right.mean()) for name, is_right in right.items()}
     state = State.PASS if lower > limit else State.INCONCLUSIVE
-    verdict = (
-        "Its loss would have shown."
-        if state is State.PASS
-        else "This test set could not have shown the loss of the whole protein embedder: "
-        f"more than {float(limit):g} points are required."
-    )
+    verdict = "Its loss would have shown." if state is State.PASS else _not_shown(limit)
     return CriterionResult(
         id=CRITERION,
         state=state,
@@ -139,17 +131,28 @@ def judge_assay(
             "n_only_baseline_right": outcomes.lost,
             "n_only_placebo_right": outcomes.gained,
             **_share_kept(right, outcomes.by_genome.units),
-            "other_seeds": [
-                {
-                    "seed": seed,
-                    "placebo_percent": 100 * float(np.mean(placebo == labels)),
-                    "contribution_points": 100 * float(np.mean(baseline == labels))
-                    - 100 * float(np.mean(placebo == labels)),
-                }
-                for seed, (baseline, placebo) in (other_seeds or {}).items()
-            ],
+            "other_seeds": _of_other_seeds(other_seeds or {}, labels),
         },
     )
+
+
+def _not_shown(limit: Fraction) -> str:
+    return (
+        "This test set could not have shown the loss of the whole protein embedder: "
+        f"more than {float(limit):g} points are required."
+    )
+
+
+def _of_other_seeds(
+    seeds: Mapping[str, tuple[Binary, Binary]], labels: Binary
+) -> list[dict[str, Any]]:
+    """Return what the other seeds' placebos reach, and their baselines beyond that."""
+    found = []
+    for seed, pair in seeds.items():
+        baseline, placebo = (100 * float(np.mean(predicted == labels)) for predicted in pair)
+        points = baseline - placebo
+        found.append({"seed": seed, "placebo_percent": placebo, "contribution_points": points})
+    return found
 
 
 def share_kept_interval(
