@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,7 +28,7 @@ from harness.embedding.dnabert import DnabertEmbedder
 from harness.embedding.embedder import describe_model
 from harness.errors import HarnessError, MissingInput
 from harness.pipeline.vectors import SIDES, Side
-from harness.verdict.provenance import describe_machine
+from harness.verdict.provenance import describe_machine, output_of
 
 __all__ = [
     "Check",
@@ -110,15 +109,6 @@ _HALF_PRECISION = {
 _REQUIREMENT = re.compile(r"([\w.-]+)\s*>=\s*([\d.]+)")
 
 
-def _output_of(command: list[str]) -> str:
-    """Return what a program prints; "" if it is not there or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """What the checks ask of the world; tests give other answers.
@@ -148,7 +138,7 @@ class Machine:
     )
     version: Callable[[str], str] = metadata.version
     which: Callable[[str], str | None] = shutil.which
-    output_of: Callable[[list[str]], str] = _output_of
+    output_of: Callable[[list[str]], str | None] = output_of
     cpu_info: Path = Path("/proc/cpuinfo")
 
 

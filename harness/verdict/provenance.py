@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_environment", "describe_machine"]
+__all__ = ["describe_environment", "describe_machine", "output_of"]
 
 
 # The distributions whose versions can change a result or a time.
@@ -116,10 +116,10 @@ def _package_versions() -> dict[str, str | None]:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    return _output_of(["git", "-C", str(root), *arguments])
+    return output_of(["git", "-C", str(root), *arguments])
 
 
-def _output_of(command: list[str]) -> str | None:
+def output_of(command: list[str]) -> str | None:
     """Return what a program prints; None if it is not there or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
@@ -143,5 +143,5 @@ def _torch_facts() -> dict[str, Any]:
 
 
 def _gpu_driver() -> str | None:
-    versions = _output_of(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
+    versions = output_of(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
     return versions.splitlines()[0] if versions else None
