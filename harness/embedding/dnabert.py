@@ -33,8 +33,9 @@ from harness.embedding.devices import (
     measure_product_rate,
     require_device,
 )
-from harness.embedding.dnabert_checkpoint import is_untrained, open_dnabert
+from harness.embedding.dnabert_checkpoint import open_dnabert
 from harness.embedding.embedder import Counts, Facts
+from harness.embedding.esm.checkpoint import is_untrained
 from harness.embedding.esm.encoder import (
     PLAIN,
     Arithmetic,
@@ -283,7 +284,7 @@ class DnabertEmbedder:
             engine="packed DNABERT-S encoder",
             weights_sha256=digest_json(sorted(map(digest_file, checkpoint.weight_files))),
             n_parameters=checkpoint.n_parameters,
-            is_random=is_untrained(weights),
+            is_random=is_untrained(weights.items()),
         )
         self.digest = digest_json(
             {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,16 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from harness.documents import read_json
-from harness.embedding.esm.checkpoint import find_checkpoint, require_epsilon, require_sizes
+from harness.embedding.esm.checkpoint import (
+    find_checkpoint,
+    read_config,
+    require_epsilon,
+    require_sizes,
+)
 from harness.embedding.transformers_encoder import find_weight_files, read_weights
 from harness.errors import CheckpointError, MissingInput
 
-__all__ = ["DnabertCheckpoint", "expected_shapes", "is_untrained", "open_dnabert"]
+__all__ = ["DnabertCheckpoint", "expected_shapes", "open_dnabert"]
 
 # What ends every refusal: nobody has to bring this model.
 WITHOUT = (
@@ -179,15 +183,8 @@ def open_dnabert(model: str | None, revision: str | None = None) -> DnabertCheck
         )
     folder = find_checkpoint(model, revision)
     path = folder / "config.json"
-    try:
-        config = read_json(path)
-        architecture = {name: config.get(name) for name in ("model_type", "hidden_act")}
-    except FileNotFoundError as error:
-        raise MissingInput(
-            f"{path} is not there", remedy=f"Download the whole checkpoint. {WITHOUT}"
-        ) from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a readable JSON object: {error}") from error
+    config = read_config(path, remedy=f"Download the whole checkpoint. {WITHOUT}")
+    architecture = {name: config.get(name) for name in ("model_type", "hidden_act")}
     has_alibi = isinstance(config.get("alibi_starting_size"), int)
     if architecture != {"model_type": "bert", "hidden_act": "gelu"} or not has_alibi:
         raise CheckpointError(
@@ -211,11 +208,3 @@ def open_dnabert(model: str | None, revision: str | None = None) -> DnabertCheck
     require_epsilon(path, shape["layer_norm_eps"])
     weight_files = tuple(find_weight_files(folder))
     return DnabertCheckpoint(folder=folder, shape=shape, weight_files=weight_files)
-
-
-def is_untrained(weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether every bias is 0 and every normalisation's weight 1, as a model starts out."""
-    vectors: Iterator[tuple[str, torch.Tensor]] = (
-        (name, value) for name, value in weights.items() if value.ndim == 1
-    )
-    return all(bool((value == float(name.endswith(".weight"))).all()) for name, value in vectors)

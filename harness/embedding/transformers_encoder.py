@@ -26,7 +26,12 @@ from harness.documents import read_json
 from harness.embedding.batching import BatchRunner, Rows, padded_batches, to_device
 from harness.embedding.devices import fitting_budget, require_device
 from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts, published_as
-from harness.embedding.esm.checkpoint import find_checkpoint, require_sizes, stand_in_of
+from harness.embedding.esm.checkpoint import (
+    find_checkpoint,
+    is_untrained,
+    require_sizes,
+    stand_in_of,
+)
 from harness.errors import CheckpointError, DataError, DeviceError, HarnessError, MissingInput
 
 __all__ = ["TransformersEmbedder", "find_weight_files", "read_weights"]
@@ -96,7 +101,7 @@ class TransformersEmbedder(BatchRunner):
             engine="transformers",
             weights_sha256=digest_json(sorted(files.values())),
             n_parameters=sum(value.numel() for value in self._encoder.parameters()),
-            is_random=_is_untrained(self._encoder),
+            is_random=is_untrained(self._encoder.named_parameters()),
             stand_in=stand_in_of(read_json(folder / "config.json")),
             published_as=published_as(files.values()),
             files_sha256=files,
@@ -413,12 +418,3 @@ def _silenced() -> Iterator[None]:
         logging.set_verbosity(level)
         if has_bar:
             logging.enable_progress_bar()
-
-
-def _is_untrained(encoder: torch.nn.Module) -> bool:
-    """Whether every bias is 0 and every normalisation's weight 1, as a model starts out."""
-    vectors = {name: value for name, value in encoder.named_parameters() if value.ndim == 1}
-    return all(
-        bool((value == (0 if name.endswith("bias") else 1)).all())
-        for name, value in vectors.items()
-    )

@@ -33,7 +33,9 @@ __all__ = [
     "EsmCheckpoint",
     "expected_shapes",
     "find_checkpoint",
+    "is_untrained",
     "open_checkpoint",
+    "read_config",
     "require_epsilon",
     "require_sizes",
     "stand_in_of",
@@ -259,10 +261,9 @@ class EsmCheckpoint:
         Read are vectors alone, and of a trained model no more than the first.
         """
         contents = self._checked_contents()
-        return all(
-            bool((contents[name].read() == (0 if name.endswith(".bias") else 1)).all())
-            for name, shape in expected_shapes(self.shape).items()
-            if len(shape) == 1
+        shapes = expected_shapes(self.shape).items()
+        return is_untrained(
+            (name, contents[name].read()) for name, size in shapes if len(size) == 1
         )
 
     def read_weights(self, *, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
@@ -301,6 +302,15 @@ class EsmCheckpoint:
                 "Download the checkpoint again, or name the revision it belongs to"
             )
         return contents
+
+
+def is_untrained(weights: Iterable[tuple[str, torch.Tensor]]) -> bool:
+    """Whether every bias is 0 and every other vector 1, as a model starts out."""
+    return all(
+        bool((value == (0 if name.endswith("bias") else 1)).all())
+        for name, value in weights
+        if value.ndim == 1
+    )
 
 
 def stand_in_of(config: Mapping[str, Any]) -> str | None:
@@ -354,7 +364,7 @@ def open_checkpoint(folder: Path) -> EsmCheckpoint:
     CheckpointError
         If it is no ESM2 or FastESM2 checkpoint, or uses another alphabet.
     """
-    config = _read_json(folder / "config.json")
+    config = read_config(folder / "config.json")
     model_type = config.get("model_type")
     if model_type not in _MODEL_TYPES:
         raise CheckpointError(f"{folder}: model_type is {model_type!r}; expected {_MODEL_TYPES}")
@@ -428,7 +438,7 @@ def _whole(files: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def _sharded_files(index: Path) -> tuple[Path, ...]:
-    listed = _read_json(index).get("weight_map")
+    listed = read_config(index).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(v, str) and v for v in listed.values()):
         raise CheckpointError(
             f"{index}: expected a weight_map of names to files. Download the checkpoint again"
@@ -473,19 +483,28 @@ def _listed_tokens(path: Path) -> tuple[str, ...]:
 
 def _numbered_tokens(path: Path) -> tuple[str, ...]:
     try:
-        numbers: dict[str, int] = _read_json(path)["model"]["vocab"]
+        numbers: dict[str, int] = read_config(path)["model"]["vocab"]
         return tuple(sorted(numbers, key=numbers.__getitem__))
     except (AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: holds no vocabulary ({error!r})") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_config(
+    path: Path, *, remedy: str = "Name the folder of a transformers checkpoint"
+) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises
+    ------
+    MissingInput
+        If the file is not there; with the remedy.
+    CheckpointError
+        If it cannot be read, or holds something else.
+    """
     try:
         loaded = read_json(path)
     except FileNotFoundError as error:
-        raise MissingInput(
-            f"{path} is not there", remedy="Name the folder of a transformers checkpoint"
-        ) from error
+        raise MissingInput(f"{path} is not there", remedy=remedy) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(loaded, dict):
