@@ -29,12 +29,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.config import RandomWeights
-from harness.embedding.batching import equal_length_batches, to_device
-from harness.embedding.devices import measure_product_rate
+from harness.embedding.devices import equal_length_batches, measure_product_rate, to_device
 from harness.embedding.dnabert import DnabertEmbedder, embed_plainly
 from harness.embedding.dnabert_checkpoint import open_dnabert
 from harness.embedding.esm.encoder import PLAIN, Linear
-from harness.embedding.random_dnabert import write_dnabert
+from harness.embedding.random_weights import write_dnabert
 
 DATA = Path(__file__).parents[1] / "acceptance" / "data"
 FULL = RandomWeights(layers=12, hidden_size=768, heads=12, intermediate_size=3072, seed=3)

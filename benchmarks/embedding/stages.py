@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from harness.embedding.batching import equal_length_batches, packed_batches, to_device
+from harness.embedding.devices import equal_length_batches, packed_batches, to_device
 from harness.embedding.esm.alphabet import token_lengths, tokenise
 from harness.embedding.esm.engine import Engine, EqualLengths, Packed
 

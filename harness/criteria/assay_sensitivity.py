@@ -95,14 +95,12 @@ def judge_assay(
     The contribution is the accuracy of the baseline less that of the placebo, paired, with the
     bounds of accuracy-drop.
     """
-    limit = exact_points(limit_points)
+    limit, labels = exact_points(limit_points), as_binary(y_true, "y_true")
     outcomes = count_paired(y_true, baseline_pred, placebo_pred, groups=groups, lineages=lineages)
-    n = outcomes.n_rows
-    if n == 0:
+    if (n := outcomes.n_rows) == 0:
         return nothing_judged(CRITERION, limit)
     lower, upper = (100 * x for x in bound_paired(outcomes, limit_drop=float(limit / 100)).interval)
     contribution = Fraction(100 * (outcomes.lost - outcomes.gained), n)
-    labels = as_binary(y_true, "y_true")
     heads = {"baseline": baseline_pred, "candidate": candidate_pred, "placebo": placebo_pred}
     right = {
         name: as_binary(values, f"{name}_pred", n_rows=n) == labels

@@ -21,17 +21,15 @@ import torch
 from torch.nn import functional
 
 from harness.artifacts import digest_file, digest_json
-from harness.embedding.batching import (
+from harness.embedding.devices import (
     BatchRunner,
     equal_length_batches,
-    packed_batches,
-    to_device,
-)
-from harness.embedding.devices import (
     fitting_budget,
     gpu_memory_bytes,
     measure_product_rate,
+    packed_batches,
     require_device,
+    to_device,
 )
 from harness.embedding.dnabert_checkpoint import open_dnabert
 from harness.embedding.embedder import Counts, Facts

@@ -23,8 +23,14 @@ from safetensors.torch import load_file
 from harness.artifacts import digest_file, digest_json
 from harness.data.unpickle import load_restricted
 from harness.documents import read_json
-from harness.embedding.batching import BatchRunner, Rows, padded_batches, to_device
-from harness.embedding.devices import fitting_budget, require_device
+from harness.embedding.devices import (
+    BatchRunner,
+    Rows,
+    fitting_budget,
+    padded_batches,
+    require_device,
+    to_device,
+)
 from harness.embedding.embedder import MAX_RESIDUES, Counts, Facts, published_as
 from harness.embedding.esm.checkpoint import (
     find_checkpoint,

@@ -31,9 +31,9 @@ from harness.data.virnucpro import (
 )
 from harness.embedding import Embedder
 from harness.errors import DataError, MissingInput
-from harness.pipeline.brought import SIDES
 from harness.pipeline.doctor import Check, State, check_gate, check_machine, found_out
 from harness.pipeline.heads import memory_bytes
+from harness.pipeline.samples import SIDES
 from harness.pipeline.stages import Pipeline
 from harness.pipeline.vectors import COLUMNS, count_processes
 

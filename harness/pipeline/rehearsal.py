@@ -18,12 +18,13 @@ from typing import Any
 
 from harness.config import RandomWeights
 from harness.data.fasta import read_fasta
-from harness.embedding.esm.random_weights import (
+from harness.embedding.random_weights import (
     ESM2_SETTINGS,
+    dnabert_bytes,
     weight_bytes,
+    write_dnabert,
     write_random_checkpoint,
 )
-from harness.embedding.random_dnabert import dnabert_bytes, write_dnabert
 from harness.errors import DataError, MissingInput
 from harness.progress import Progress
 

@@ -1,13 +1,19 @@
-"""The first stages: the record table, the split, and how near the test proteins are to training."""
+"""The first stages: what is brought, the record table, the split, and how near to training it is.
+
+A run may bring VirNucPro's files in place of embedding; they are converted once, before the records
+are read, since a record without a vector can be none. How vectors become features is ``vectors``'
+business.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 import pandas as pd
 
@@ -16,16 +22,138 @@ from harness.config import GateConfig
 from harness.data import RecordSet, Split, digest_content, read_records
 from harness.data.deployed import TestWindows, find_test_windows
 from harness.data.genbank import genbank_files
+from harness.data.inputs import require_files
 from harness.data.leakage import IdentityBins, measure_identity
 from harness.data.read import MAX_REJECT_SHARE
 from harness.data.sources import find_sources, source_files
 from harness.data.testset import obtain_test_set, read_test_ids
+from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDINGS
+from harness.embedding import MergedFeatures
+from harness.embedding.embedder import Rows
+from harness.embedding.virnucpro import DNABERT_DIM, ImportedEmbeddings, import_embeddings
 from harness.errors import DataError
-from harness.pipeline.brought import Brought
 from harness.pipeline.cache import StageCache, once
 from harness.progress import Progress
 
-__all__ = ["DrawnSplit", "Samples", "StoredRecords"]
+__all__ = [
+    "SIDES",
+    "Brought",
+    "BroughtFiles",
+    "DrawnSplit",
+    "Embedded",
+    "Samples",
+    "Side",
+    "StoredRecords",
+]
+
+
+Side = Literal["baseline", "candidate"]
+SIDES: tuple[Side, Side] = ("baseline", "candidate")
+Store = TypeVar("Store", bound=Rows, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded(Generic[Store]):
+    """Embeddings of all records: computed here, or brought.
+
+    Attributes
+    ----------
+    store : Rows
+        Read access to the vectors.
+    path : Path
+        Their folder.
+    sha256 : str
+        Digest of the files.
+    notes : mapping of JSON values
+        How they were made, such as the pace; empty where that is not known.
+    """
+
+    store: Store
+    path: Path
+    sha256: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroughtFiles:
+    """A folder of VirNucPro's embedding files, and what they were converted to."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    embedded: Embedded[ImportedEmbeddings]
+
+
+class Brought:
+    """The embeddings and features that a run brings.
+
+    Parameters
+    ----------
+    config : GateConfig
+        Names their folders.
+    cache : StageCache
+        Keeps what they are converted to.
+    progress : Progress
+        Shows how far that is.
+    """
+
+    def __init__(self, config: GateConfig, cache: StageCache, progress: Progress) -> None:
+        self._config, self._cache, self._progress = config, cache, progress
+
+    @once
+    def nucleotides(self) -> BroughtFiles | None:
+        """Return the nucleotide embeddings, or None if none are brought."""
+        folder = self._config.nucleotide.embeddings
+        if folder is None:
+            return None
+        return self._convert("nucleotide", folder, (NUCLEOTIDE_ENDING,), DNABERT_DIM)
+
+    @once
+    def proteins(self, side: Side) -> BroughtFiles | None:
+        """Return a side's protein embeddings, or None if it brings none."""
+        folder: Path | None = getattr(self._config, side).embeddings
+        return self._convert(f"{side} brought", folder, PROTEIN_ENDINGS) if folder else None
+
+    @once
+    def features(self, side: Side) -> MergedFeatures | None:
+        """Return a side's features, or None if it brings none."""
+        folder: Path | None = getattr(self._config, side).features
+        if folder is None:
+            return None
+        with self._cache.log.stage(f"read the {side}'s features"):
+            return MergedFeatures(folder)
+
+    def covering(self) -> list[tuple[Path, str, Rows]]:
+        """Return what every record needs a row in: its folder, its digest and the rows."""
+        merged = [found for side in SIDES if (found := self.features(side))]
+        parts = [self.proteins(side) for side in SIDES]
+        if len(merged) < len(SIDES):
+            parts.insert(0, self.nucleotides())
+        return [
+            *((p.folder, p.embedded.sha256, p.embedded.store) for p in parts if p),
+            *((found.folder, found.sha256, found) for found in merged),
+        ]
+
+    def _convert(
+        self, name: str, folder: Path, endings: tuple[str, ...], dim: int | None = None
+    ) -> BroughtFiles:
+        files = require_files(folder, *endings)
+        inputs = {"files": [digest_file(path) for path in files], "dim": dim}
+
+        def build(target: Path) -> None:
+            with self._progress.task(f"read {name} embeddings", len(files), "files") as task:
+                import_embeddings(files, target, dim=dim, task=task)
+
+        made = self._cache.obtain(
+            f"embeddings {name}",
+            inputs,
+            build,
+            stage=f"read the {name} embeddings",
+            kind="imported",
+        )
+        store = ImportedEmbeddings(made.path)
+        embedded = Embedded(store=store, path=made.path, sha256=made.sha256)
+        return BroughtFiles(folder=folder, files=files, embedded=embedded)
+
 
 RECORDS_LAYOUT = 3  # 1 had no digest of the content, 2 other windows of genomes
 FRAMES, COUNTS = "frames.parquet", "counts.json"

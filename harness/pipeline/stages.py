@@ -28,11 +28,10 @@ from harness.data.virnucpro import RESULTS_ENDING, read_results
 from harness.documents import parse_json, read_text
 from harness.embedding.devices import Ranks
 from harness.errors import ArtifactError, DataError, MissingInput
-from harness.pipeline.brought import Brought
 from harness.pipeline.cache import StageCache, once
 from harness.pipeline.deployed import WINDOWS, Deployed, score_windows
 from harness.pipeline.heads import HEAD_FILE, Heads, feature_rows
-from harness.pipeline.samples import Samples
+from harness.pipeline.samples import Brought, Samples
 from harness.pipeline.vectors import SIDES, Arm, Side, Vectors
 from harness.progress import Progress
 from harness.training import load_head

@@ -35,13 +35,12 @@ from harness.embedding import (
 from harness.embedding.devices import is_under_torchrun
 from harness.embedding.dnabert import DnabertEmbedder
 from harness.embedding.embedder import Rows
-from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.embedding.random_weights import write_random_checkpoint
 from harness.embedding.store import LAYOUT
 from harness.embedding.virnucpro import DNABERT_DIM
 from harness.errors import HarnessError, MissingInput, NotFiniteError
-from harness.pipeline.brought import SIDES, Brought, BroughtFiles, Embedded, Side
 from harness.pipeline.cache import StageCache, once
-from harness.pipeline.samples import Samples
+from harness.pipeline.samples import SIDES, Brought, BroughtFiles, Embedded, Samples, Side
 from harness.progress import Progress
 
 __all__ = [

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from harness.criteria import CRITERIA, REQUIRED_CRITERIA
 from harness.report.accuracy import accuracy_blocks, breakdown_blocks
-from harness.report.dataset import dataset_blocks
 from harness.report.document import (
     SYMBOLS,
     Block,
@@ -33,7 +32,7 @@ from harness.report.effort import (
     stages_blocks,
     training_blocks,
 )
-from harness.report.evidence import evidence_blocks
+from harness.report.evidence import dataset_blocks, evidence_blocks
 from harness.verdict.contents import CriterionRow, Split, Verdict
 
 __all__ = ["build_document", "read_blockers", "read_criteria", "read_outcome"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.embedding.random_weights import write_random_checkpoint
 from tests.embedding.test_transformers_encoder import write_prot_t5
 
 from .conftest import Outcome

@@ -25,7 +25,7 @@ from harness.data.virnucpro import read_embeddings, read_merged, write_embedding
 from harness.embedding import EmbeddingStore, KmerProfile, write_store
 from harness.embedding.dnabert_checkpoint import open_dnabert
 from harness.embedding.esm.checkpoint import open_checkpoint
-from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.embedding.random_weights import write_random_checkpoint
 from harness.embedding.transformers_encoder import read_weights
 from harness.embedding.virnucpro import ImportedEmbeddings, import_embeddings
 from harness.pipeline.stages import read_metrics, read_predictions

@@ -9,8 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from harness.config import RandomWeights
-from harness.embedding.esm.random_weights import write_random_checkpoint
-from harness.embedding.random_dnabert import write_dnabert
+from harness.embedding.random_weights import write_dnabert, write_random_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.embedding.batching import (
+from harness.embedding.devices import (
     Rows,
     equal_length_batches,
     packed_batches,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness.data.virnucpro import write_embeddings, write_merged
-from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.embedding.random_weights import write_random_checkpoint
 from harness.pipeline.doctor import Check, Machine, State, check_gate, check_machine
 
 MODEL = 'model = "weights"\n'

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from harness.artifacts import digest_file
 from harness.config import load_config
 from harness.embedding.esm.checkpoint import STAND_IN_MARK
-from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.embedding.random_weights import write_random_checkpoint
 from harness.pipeline import Pipeline
 from harness.pipeline.facts import describe_run
 from tests.pipeline.conftest import SETTINGS, write_sequences

@@ -21,7 +21,7 @@ from harness.criteria.baseline import explain_baseline
 from harness.criteria.criterion import Run
 from harness.data import read_records
 from harness.data.virnucpro import write_merged
-from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.embedding.random_weights import write_random_checkpoint
 from harness.errors import ArtifactError, NotFiniteError
 from harness.pipeline import Judge, Pipeline
 from harness.pipeline.judge import inspect_embeddings

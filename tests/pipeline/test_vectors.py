@@ -16,7 +16,7 @@ from harness.criteria.result import State
 from harness.data import read_records
 from harness.data.virnucpro import write_embeddings
 from harness.embedding import EmbeddingStore
-from harness.embedding.random_dnabert import write_dnabert
+from harness.embedding.random_weights import write_dnabert
 from harness.embedding.virnucpro import DNABERT_DIM
 from harness.errors import DataError, HarnessError, MissingInput, NotFiniteError
 from harness.pipeline import Judge, Pipeline

@@ -4,7 +4,7 @@ Half precision on a GPU is computed end to end without padding, everything else 
 lengths; padding is the plain way, there to be timed and compared with. The layouts say who attends
 to whom, and which tokens a vector is the mean of: the residues of its sequence, without the
 beginning and end marks, in float32. Which sequences go together, and what happens where memory does
-not suffice, is known in ``harness.embedding.batching``.
+not suffice, is known in ``harness.embedding.devices``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from harness.embedding.batching import (
+from harness.embedding.devices import (
     BatchRunner,
     batches_in_order,
     equal_length_batches,
+    fitting_budget,
     packed_batches,
+    require_device,
     to_device,
 )
-from harness.embedding.devices import fitting_budget, require_device
 from harness.embedding.esm.alphabet import TOKENS, token_lengths, tokenise
 from harness.embedding.esm.checkpoint import EsmCheckpoint, table_name
 from harness.embedding.esm.encoder import (

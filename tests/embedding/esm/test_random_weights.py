@@ -15,7 +15,7 @@ from transformers.models.esm.modeling_esm import EsmRotaryEmbedding
 
 from harness.config import RandomWeights
 from harness.embedding.esm.checkpoint import open_checkpoint
-from harness.embedding.esm.random_weights import weight_bytes, write_random_checkpoint
+from harness.embedding.random_weights import weight_bytes, write_random_checkpoint
 
 SHAPE = RandomWeights(layers=5, hidden_size=16, heads=2, intermediate_size=32, seed=7)
 

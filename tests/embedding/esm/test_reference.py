@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from harness.criteria.same_vector import LARGEST_RELATIVE_L2, relative_l2
 from harness.embedding.esm.embedder import EsmEmbedder
 from harness.embedding.esm.engine import EqualLengths
-from harness.embedding.esm.random_weights import write_random_checkpoint
+from harness.embedding.random_weights import write_random_checkpoint
 
 LAYERS = 4
 PROTEINS = ["M", "MKV", "ACDEFGHIKLMNPQRSTVWYBZX" * 4, "MKVLAAGIVGLCAKAYLEHPLDQ" * 9]
