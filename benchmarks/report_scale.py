@@ -21,8 +21,7 @@ import pandas as pd
 from harness.artifacts import digest_file
 from harness.criteria.metrics import break_down
 from harness.report.figures import draw_figures
-from harness.report.html import panel_page
-from harness.report.markdown import render_markdown
+from harness.report.pages import panel_page, render_markdown
 from harness.verdict.contents import parse_verdict
 from harness.verdict.verdict import read_verdict
 

@@ -287,7 +287,7 @@ class Gate:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:
         """Name the HTML report."""
-        from harness.report.html import TITLE
+        from harness.report.pages import TITLE
 
         report.title = TITLE
 

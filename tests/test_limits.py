@@ -19,7 +19,7 @@ from harness.criteria import accuracy, baseline
 from harness.criteria.criterion import Run
 from harness.criteria.result import CriterionResult, State
 from harness.criteria.speed import judge_time
-from harness.report.markdown import render_markdown
+from harness.report.pages import render_markdown
 from harness.verdict.contents import parse_verdict
 from tests.report.conftest import passing_verdict
 

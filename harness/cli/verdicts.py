@@ -145,8 +145,7 @@ def report(
 
 def _render(verdict: Verdict, fmt: Format, folder: Path) -> str:
     from harness.report.figures import draw_figures
-    from harness.report.html import panel_page
-    from harness.report.markdown import render_markdown, render_model_card
+    from harness.report.pages import panel_page, render_markdown, render_model_card
     from harness.report.terminal import render_json
 
     if fmt is Format.JSON:

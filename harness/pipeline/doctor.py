@@ -20,7 +20,7 @@ from typing import Any
 from harness.config import GateConfig, ModelConfig, load_config
 from harness.data.genbank import genbank_files
 from harness.data.inputs import require_files, size_megabytes
-from harness.data.sources import source_files
+from harness.data.read import source_files
 from harness.data.unpickle import refuse_lfs_pointer
 from harness.data.virnucpro import MERGED_ENDING, NUCLEOTIDE_ENDING, PROTEIN_ENDINGS
 from harness.embedding.devices import require_device

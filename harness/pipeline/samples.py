@@ -24,8 +24,7 @@ from harness.data.deployed import TestWindows, find_test_windows
 from harness.data.genbank import genbank_files
 from harness.data.inputs import require_files
 from harness.data.leakage import IdentityBins, measure_identity
-from harness.data.read import MAX_REJECT_SHARE
-from harness.data.sources import find_sources, source_files
+from harness.data.read import MAX_REJECT_SHARE, find_sources, source_files
 from harness.data.testset import obtain_test_set, read_test_ids
 from harness.data.virnucpro import NUCLEOTIDE_ENDING, PROTEIN_ENDINGS
 from harness.embedding import MergedFeatures

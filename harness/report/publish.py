@@ -306,8 +306,12 @@ class Publication:
         )
 
     def _render(self) -> dict[str, str]:
-        from harness.report.html import criteria_panel
-        from harness.report.markdown import render_markdown, render_model_card, render_step_summary
+        from harness.report.pages import (
+            criteria_panel,
+            render_markdown,
+            render_model_card,
+            render_step_summary,
+        )
         from harness.report.terminal import render_terminal
 
         guard, verdict = self.ledger.guard, self.verdict

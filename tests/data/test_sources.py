@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.read import read_records
-from harness.data.sources import find_sources
+from harness.data.read import find_sources, read_records
 from harness.errors import MissingInput
 
 # An open frame of 30 bases, with a stop in none.

@@ -15,8 +15,7 @@ import pytest
 # Imported here, since pytester forgets after each inner run what that run has imported.
 import harness.criteria.speed
 import harness.progress
-import harness.report.html
-import harness.report.markdown
+import harness.report.pages
 import harness.report.publish
 import harness.report.terminal  # noqa: F401
 from harness.criteria import REQUIRED_CRITERIA

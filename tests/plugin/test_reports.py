@@ -240,7 +240,7 @@ def test_run_when_no_renderer_can_be_loaded_then_reports_tell_that_much(
     passing: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the template engine, say, each report is one line."""
-    monkeypatch.setitem(sys.modules, "harness.report.markdown", None)
+    monkeypatch.setitem(sys.modules, "harness.report.pages", None)
     outcome = passing.run()
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED
     assert outcome.outlines[-1].startswith("HALT: rendering the reports raised ModuleNotFound")

@@ -15,8 +15,12 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from harness.report.document import markdown_code, markdown_text, visible
-from harness.report.html import criteria_panel
-from harness.report.markdown import render_markdown, render_model_card, render_step_summary
+from harness.report.pages import (
+    criteria_panel,
+    render_markdown,
+    render_model_card,
+    render_step_summary,
+)
 from harness.report.terminal import render_terminal
 from harness.verdict.contents import Verdict
 from tests.report.conftest import Content, typed

@@ -24,7 +24,7 @@ from harness.report.figures import Figure, draw_figures
 from harness.report.figures.decisions import draw_calibration, draw_precision_recall, draw_roc
 from harness.report.figures.samples import draw_gc
 from harness.report.figures.style import Scores, Source, read_source
-from harness.report.html import criteria_panel
+from harness.report.pages import criteria_panel
 from harness.verdict.contents import Verdict
 from tests.report.conftest import Content, bare, criterion, typed
 

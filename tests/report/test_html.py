@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.report.figures import Figure
-from harness.report.html import criteria_panel, panel_page
+from harness.report.pages import criteria_panel, panel_page
 from harness.verdict.contents import Verdict
 from tests.report.conftest import Content, typed
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.report.document import Figure
-from harness.report.markdown import render_markdown
+from harness.report.pages import render_markdown
 from tests.report.conftest import Content, typed
 
 

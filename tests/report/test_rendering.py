@@ -11,8 +11,12 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from harness.report.figures import draw_figures
-from harness.report.html import criteria_panel
-from harness.report.markdown import render_markdown, render_model_card, render_step_summary
+from harness.report.pages import (
+    criteria_panel,
+    render_markdown,
+    render_model_card,
+    render_step_summary,
+)
 from harness.report.terminal import render_json, render_terminal
 from harness.verdict.contents import SCHEMA_PATH, Verdict
 from tests.report.conftest import Content, typed

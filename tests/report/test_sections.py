@@ -22,8 +22,8 @@ from harness.report.document import (
 )
 from harness.report.effort import extraction_blocks, speed_blocks
 from harness.report.evidence import evidence_blocks, show_value
-from harness.report.markdown import render_markdown
 from harness.report.outcome import build_document, read_blockers, read_criteria, read_outcome
+from harness.report.pages import render_markdown
 from tests.report.conftest import Content, bare, criterion, typed
 
 BASELINE = "Baseline: ESM2, 6 layers (random weights)"

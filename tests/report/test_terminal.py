@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import ModelCard
 from rich.cells import cell_len
 
-from harness.report.markdown import render_model_card, render_step_summary
+from harness.report.pages import render_model_card, render_step_summary
 from harness.report.terminal import render_json, render_terminal
 from tests.report.conftest import Content, bare, typed
 

@@ -1,16 +1,21 @@
-"""The report as GitHub's markdown, its summary for a workflow page, and the model card of a head.
+"""The report as pages: GitHub's markdown, a workflow's summary, a model card, and the HTML panel.
 
 What the report says is decided in :mod:`harness.report.outcome`; here and in the templates are its
-form, and the escaping of every text that comes from data.
+form, and the escaping of every text that comes from data. The panel is static and self-contained,
+for phones too: it holds its own style, which also lets the rest of pytest's page fit a narrow or a
+dark screen.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Sequence
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -29,7 +34,10 @@ from harness.verdict.contents import SeedResult, Verdict
 
 __all__ = [
     "MARKDOWN_SYMBOLS",
+    "TITLE",
+    "criteria_panel",
     "markdown_environment",
+    "panel_page",
     "render_markdown",
     "render_model_card",
     "render_step_summary",
@@ -67,13 +75,7 @@ def render_markdown(verdict: Verdict, figures: Sequence[Figure], *, folder: Path
 @cache
 def markdown_environment() -> Environment:
     """Return the templates' environment; every text from data must go through a filter of it."""
-    environment = Environment(
-        loader=PackageLoader("harness.report"),
-        autoescape=False,  # noqa: S701 - markdown, which has its own filters
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = _open_templates(autoescape=False)
     environment.filters |= {
         "text": markdown_text,
         "code": markdown_code,
@@ -82,6 +84,18 @@ def markdown_environment() -> Environment:
         "link": _link,
     }
     environment.globals["cell"] = _cell
+    return environment
+
+
+def _open_templates(*, autoescape: bool, **how: Any) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=autoescape,  # noqa: S701 - markdown has its own filters
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **how,
+    )
     environment.tests["block"] = lambda block, name: type(block).__name__ == name
     return environment
 
@@ -173,3 +187,57 @@ def _metadata(verdict: Verdict) -> str:
 
 def _name(verdict: Verdict) -> str:
     return visible(f"VirNucPro head on {side_name(verdict, 'candidate')}")
+
+
+TITLE = "Acceptance of the candidate"
+# Characters of a cell that fits on a phone, of one that fits on a desktop, and of a word that
+# fits nowhere.
+SHORT, MEDIUM, LONG_WORD = 20, 34, 30
+
+
+def criteria_panel(verdict: Verdict, figures: Sequence[Figure]) -> str:
+    """Return the verdict, the criteria and all sections as one piece of static HTML.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        Of any run, however early it ended.
+    figures : sequence of Figure
+        What was drawn for it; the PNG files are embedded.
+
+    Returns
+    -------
+    str
+        A style and a section element, without script and without a link to anywhere outside.
+    """
+    style = (files("harness.report") / "templates" / "panel.css").read_text(encoding="utf-8")
+    template = _html_environment().get_template("panel.html.jinja")
+    return template.render(document=build_document(verdict, figures), style=style)
+
+
+def panel_page(verdict: Verdict, figures: Sequence[Figure]) -> str:
+    """Return the panel as a page of its own: the HTML report without pytest's part."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{TITLE}</title>\n</head>\n<body>\n<h1>{TITLE}</h1>\n"
+        f"{criteria_panel(verdict, figures)}\n</body>\n</html>\n"
+    )
+
+
+@cache
+def _html_environment() -> Environment:
+    shown = {"finalize": lambda value: visible(value) if type(value) is str else value}
+    environment = _open_templates(autoescape=True, **shown)
+    environment.filters |= {"embedded": _embedded, "width_class": _width_class}
+    return environment
+
+
+def _width_class(text: str) -> str:
+    """Return how a cell may be broken: nowhere, on a phone only, or, a digest say, anywhere."""
+    if max(map(len, text.split()), default=0) > LONG_WORD:
+        return " gate-long"
+    return " gate-short" if len(text) < SHORT else " gate-medium" if len(text) < MEDIUM else ""
+
+
+def _embedded(png: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode('ascii')}"
