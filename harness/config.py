@@ -20,17 +20,13 @@ from harness.documents import exact_number, parse_json, parse_toml, read_text
 from harness.errors import ConfigError
 
 __all__ = [
-    "DataConfig",
     "GateConfig",
     "ModelConfig",
-    "NucleotideConfig",
     "RandomWeights",
     "Thresholds",
-    "TimingConfig",
     "TrainingConfig",
     "from_table",
     "load_config",
-    "to_table",
 ]
 
 

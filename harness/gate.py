@@ -26,14 +26,11 @@ if TYPE_CHECKING:
     from harness.verdict.ledger import CriterionRun, Phase
 
 __all__ = [
-    "OPENING",
     "Gate",
     "claim",
     "criterion_of",
     "find_reruns_setting",
-    "one_line",
     "open_progress",
-    "phase_of",
     "read_invocation",
     "refuse_strays",
     "tolerate_warnings",

@@ -32,7 +32,6 @@ from harness.criteria.units import (
 
 __all__ = [
     "Calibration",
-    "Cell",
     "PairedBounds",
     "UnitBounds",
     "blind_spot_percent",

@@ -27,7 +27,6 @@ from harness.criteria.result import ratios_of
 from harness.criteria.units import Binary, Genomes, as_binary, genomes_of
 
 __all__ = [
-    "INFLUENCES",
     "Estimate",
     "MetricComparison",
     "average_precision_influence",

@@ -21,7 +21,6 @@ __all__ = [
     "LARGEST_RELATIVE_L2",
     "LARGEST_SHARE",
     "Comparison",
-    "Yardstick",
     "compare_rows",
     "relative_l2",
     "take_yardstick",

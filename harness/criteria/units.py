@@ -29,7 +29,6 @@ __all__ = [
     "count_paired",
     "genome_effect",
     "genomes_of",
-    "lineages_of",
 ]
 
 

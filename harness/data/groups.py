@@ -19,15 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from harness.errors import DataError
 
-__all__ = [
-    "Codes",
-    "SequenceCodes",
-    "is_in",
-    "order_by_id",
-    "sampling_units",
-    "sequence_codes",
-    "window_codes",
-]
+__all__ = ["Codes", "is_in", "order_by_id", "sampling_units", "sequence_codes", "window_codes"]
 
 Codes = npt.NDArray[np.int64]
 

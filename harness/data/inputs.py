@@ -24,7 +24,6 @@ from harness.errors import DataError, MissingInput
 
 __all__ = [
     "list_files",
-    "most_unpacked_bytes",
     "named_errors",
     "open_input",
     "open_regular",

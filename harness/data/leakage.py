@@ -26,7 +26,6 @@ from harness.data.split import RowMasks, Split
 from harness.errors import DataError
 
 __all__ = [
-    "IDENTITY_BINS",
     "IdentityBins",
     "LeakCheck",
     "LeakReport",

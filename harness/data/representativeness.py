@@ -47,14 +47,7 @@ from harness.data.redraws import (
 )
 from harness.data.split import exact_fraction
 
-__all__ = [
-    "Representativeness",
-    "Rules",
-    "check_class",
-    "compare_distributions",
-    "compare_traits",
-    "count_fallible",
-]
+__all__ = ["Representativeness", "compare_distributions", "compare_traits"]
 
 
 # A warning has to be unlikely by chance as well, or nearly every honest split of 225 test rows

@@ -26,14 +26,7 @@ from harness.data.records import check_records
 from harness.documents import exact_number, read_json
 from harness.errors import ArtifactError, DataError, HarnessError
 
-__all__ = [
-    "ClassCount",
-    "RowMasks",
-    "Sampler",
-    "Split",
-    "draw_split",
-    "exact_fraction",
-]
+__all__ = ["RowMasks", "Sampler", "Split", "draw_split", "exact_fraction"]
 
 
 N_CLASSES = 2

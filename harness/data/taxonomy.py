@@ -23,14 +23,7 @@ from harness.data.genbank import DOMAINS, choose_lineage, is_genbank, read_genba
 from harness.data.inputs import open_text
 from harness.errors import DataError, MissingInput
 
-__all__ = [
-    "TAXONOMY_COLUMNS",
-    "column_name",
-    "join_taxonomy",
-    "make_taxonomy",
-    "read_taxonomy",
-    "table_rows",
-]
+__all__ = ["TAXONOMY_COLUMNS", "join_taxonomy", "make_taxonomy", "read_taxonomy"]
 
 
 TAXONOMY_COLUMNS = ("accession", "lineage", "genome", "source_kind")

@@ -28,7 +28,7 @@ from harness.data.virnucpro import MERGED_ENDING, read_embeddings, read_merged, 
 from harness.documents import read_json
 from harness.errors import ArtifactError, DataError, MissingInput
 
-__all__ = ["StoredTestSet", "obtain_test_set", "read_test_ids"]
+__all__ = ["obtain_test_set", "read_test_ids"]
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 4 << 30  # it lists the ids

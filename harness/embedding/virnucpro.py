@@ -33,7 +33,6 @@ from harness.progress import Task
 
 __all__ = [
     "DNABERT_DIM",
-    "FOLDERS",
     "ROWS_PER_FILE",
     "ImportedEmbeddings",
     "MergedFeatures",

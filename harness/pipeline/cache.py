@@ -19,15 +19,7 @@ from harness import __version__
 from harness.artifacts import Artifact, ArtifactStore, Build
 from harness.embedding.devices import Ranks
 
-__all__ = [
-    "Once",
-    "StageCache",
-    "StageLog",
-    "StageTime",
-    "once",
-    "peak_memory_bytes",
-    "take_gpu_peak",
-]
+__all__ = ["Once", "StageCache", "StageLog", "once", "peak_memory_bytes", "take_gpu_peak"]
 
 
 @dataclass(slots=True, kw_only=True)

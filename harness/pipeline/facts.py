@@ -29,13 +29,7 @@ from harness.pipeline.samples import DrawnSplit
 from harness.pipeline.stages import Pipeline, warn_of_brought
 from harness.pipeline.vectors import SIDES, Embedded, Side
 
-__all__ = [
-    "FaultOutcome",
-    "SelfTestResult",
-    "describe_run",
-    "keep_selftest",
-    "summarise_kept_selftest",
-]
+__all__ = ["FaultOutcome", "SelfTestResult", "describe_run", "keep_selftest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

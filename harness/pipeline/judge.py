@@ -33,11 +33,7 @@ from harness.pipeline.stages import Pipeline, name_some, warn_of_brought
 from harness.pipeline.stopwatch import Stopwatch
 from harness.pipeline.vectors import SIDES, Side
 
-__all__ = [
-    "Judge",
-    "inspect_embeddings",
-    "spread_rows",
-]
+__all__ = ["Judge", "inspect_embeddings"]
 
 
 # Records that are embedded again, alone, to see that the store holds what the embedder computes,

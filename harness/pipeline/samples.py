@@ -34,16 +34,7 @@ from harness.errors import DataError
 from harness.pipeline.cache import StageCache, once
 from harness.progress import Progress
 
-__all__ = [
-    "SIDES",
-    "Brought",
-    "BroughtFiles",
-    "DrawnSplit",
-    "Embedded",
-    "Samples",
-    "Side",
-    "StoredRecords",
-]
+__all__ = ["SIDES", "Brought", "BroughtFiles", "DrawnSplit", "Embedded", "Samples", "Side"]
 
 
 Side = Literal["baseline", "candidate"]

@@ -38,7 +38,7 @@ from harness.pipeline.vectors import SIDES, Embedded, Side
 from harness.progress import Progress
 from harness.training import load_head
 
-__all__ = ["CopyBench", "Planting", "list_plantings", "run_selftest", "show_selftest"]
+__all__ = ["list_plantings", "run_selftest", "show_selftest"]
 
 
 # Enough to see a ratio of about 1; the gate itself times more.

@@ -40,14 +40,10 @@ from harness.training.head import Head
 
 __all__ = [
     "Pipeline",
-    "ReportedMetrics",
-    "brought_files",
     "join_predictions",
-    "load_brought_head",
     "name_some",
     "read_metrics",
     "read_predictions",
-    "require_brought",
     "warn_of_brought",
 ]
 

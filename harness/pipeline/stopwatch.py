@@ -35,14 +35,7 @@ from harness.embedding.embedder import Abilities, Embedder
 from harness.errors import ArtifactError
 from harness.pipeline.vectors import SIDES
 
-__all__ = [
-    "Causes",
-    "Stopwatch",
-    "compute_threads",
-    "measure_causes",
-    "observe_batches",
-    "shared_budget",
-]
+__all__ = ["Causes", "Stopwatch", "compute_threads", "measure_causes"]
 
 
 def shared_budget(abilities: Iterable[Abilities]) -> int | None:

@@ -33,10 +33,8 @@ from harness.report.outcome import build_document
 from harness.verdict.contents import SeedResult, Verdict
 
 __all__ = [
-    "MARKDOWN_SYMBOLS",
     "TITLE",
     "criteria_panel",
-    "markdown_environment",
     "panel_page",
     "render_markdown",
     "render_model_card",

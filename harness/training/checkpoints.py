@@ -41,16 +41,13 @@ from harness.training.head import Head, Seeds, head_from_weights
 from harness.training.history import EpochRecord, digest_history, write_history
 
 __all__ = [
-    "Choice",
     "Snapshot",
     "TrainedHead",
     "checked_head",
     "fingerprint",
     "load_head",
     "load_snapshot",
-    "plain_recipe",
     "read_metadata",
-    "read_tensors",
     "save_head",
     "save_snapshot",
     "write_tensors",

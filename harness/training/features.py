@@ -28,7 +28,6 @@ from harness.embedding.store import DTYPES, EmbeddingStore, widen
 from harness.errors import ArtifactError, DataError, NotFiniteError
 
 __all__ = [
-    "KNOWN_WIDTHS",
     "Features",
     "LabelledRows",
     "StoredRows",

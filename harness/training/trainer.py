@@ -56,13 +56,7 @@ from harness.training.history import (
 )
 from harness.training.steps import EpochLosses, HeadSteps, require_triton
 
-__all__ = [
-    "HeadTrainer",
-    "StopRequest",
-    "TrainingInterrupted",
-    "fit_head",
-    "stop_requests",
-]
+__all__ = ["HeadTrainer", "TrainingInterrupted", "fit_head", "stop_requests"]
 
 
 class TrainingInterrupted(KeyboardInterrupt):

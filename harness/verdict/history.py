@@ -26,7 +26,6 @@ __all__ = [
     "PastVerdict",
     "describe_looks",
     "note_looks",
-    "parse_lines",
     "read_history",
     "remember",
     "summarise",

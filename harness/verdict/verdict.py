@@ -46,7 +46,6 @@ __all__ = [
     "check_facts",
     "conclude",
     "digest_verdict",
-    "find_contradictions",
     "find_judged",
     "open_verdict",
     "read_verdict",

@@ -46,7 +46,6 @@ __all__ = [
     "EqualLengths",
     "Layout",
     "Packed",
-    "Padded",
     "assemble_engine",
     "build_encoder",
     "build_engine",
