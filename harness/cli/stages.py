@@ -11,10 +11,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from harness.pipeline import Pipeline, Side
     from harness.pipeline.vectors import Embedded
     from harness.progress import Progress
-    from harness.training.foreign import Provenance
+    from harness.training.foreign import Form, Provenance
 
 __all__ = [
     "GATE_TOML",
@@ -98,20 +97,6 @@ def open_progress() -> Progress:
     return Progress(sys.stderr, is_live=sys.stderr.isatty())
 
 
-class Format(StrEnum):
-    """How a head is written."""
-
-    CHECKPOINT = "checkpoint"
-    MODULE = "module"
-
-
-class ExportedSide(StrEnum):
-    """Whose protein embeddings are exported."""
-
-    BASELINE = "baseline"
-    CANDIDATE = "candidate"
-
-
 def export(
     source: Annotated[
         Path,
@@ -121,9 +106,9 @@ def export(
         Path, typer.Argument(help="The file to write; for a run's embeddings, the folder.")
     ],
     fmt: Annotated[
-        Format,
+        Literal["checkpoint", "module"],
         typer.Option("--format", help="The dict with a version, or the whole pickled module."),
-    ] = Format.CHECKPOINT,
+    ] = "checkpoint",
     verdict: Annotated[
         Path,
         typer.Option("--verdict", callback=from_root, help="What authorises a head."),
@@ -136,8 +121,9 @@ def export(
         typer.Option("--history-lost", help="It is known that earlier verdicts were lost."),
     ] = False,
     side: Annotated[
-        ExportedSide, typer.Option("--side", help="Whose protein embeddings, of a run's.")
-    ] = ExportedSide.CANDIDATE,
+        Literal["baseline", "candidate"],
+        typer.Option("--side", help="Whose protein embeddings, of a run's."),
+    ] = "candidate",
     work_dir: WorkOption = WORK,
 ) -> None:
     """Write a head that a verdict authorises, or a run's embeddings, as VirNucPro takes them."""
@@ -152,7 +138,7 @@ def export(
             "settings (.toml)"
         )
     if source.suffix == ".toml":
-        _export_embeddings(open_pipeline(source, work_dir), side.value, target)
+        _export_embeddings(open_pipeline(source, work_dir), side, target)
         typer.echo(f"virnucpro: {target}")
         return
     if source.suffix == ".json":
@@ -188,7 +174,7 @@ def _judge(source: Path, verdict_path: Path, history_lost: bool) -> Provenance:
     )
 
 
-def _export_head(source: Path, target: Path, fmt: Format, provenance: Provenance | None) -> None:
+def _export_head(source: Path, target: Path, fmt: Form, provenance: Provenance | None) -> None:
     from harness.training.foreign import export_virnucpro
 
     written = datetime.fromtimestamp(source.stat().st_mtime, UTC)
@@ -197,7 +183,7 @@ def _export_head(source: Path, target: Path, fmt: Format, provenance: Provenance
         target,
         training_date=written.date().isoformat(),
         provenance=provenance,
-        form=fmt.value,
+        form=fmt,
     )
 
 
@@ -225,19 +211,7 @@ def _export_embeddings(pipeline: Pipeline, side: Side, target: Path) -> None:
 STOPPED = 130  # the exit code of a program that was stopped by a signal, as shells give it
 
 
-class Which(StrEnum):
-    """Which side a stage is run for."""
-
-    BOTH = "both"
-    BASELINE = "baseline"
-    CANDIDATE = "candidate"
-
-
-class Part(StrEnum):
-    """What of a record is embedded."""
-
-    NUCLEOTIDE = "nucleotide"
-    PROTEIN = "protein"
+Which = Literal["both", "baseline", "candidate"]
 
 
 def prepare(gate_config: ConfigOption = GATE_TOML, work_dir: WorkOption = WORK) -> None:
@@ -293,10 +267,13 @@ def split(
 
 
 def embed(
-    which: Annotated[Which, typer.Argument()] = Which.BOTH,
+    which: Annotated[Which, typer.Argument()] = "both",
     gate_config: ConfigOption = GATE_TOML,
     work_dir: WorkOption = WORK,
-    only: Annotated[Part | None, typer.Option("--only", help="Leave out the other part.")] = None,
+    only: Annotated[
+        Literal["nucleotide", "protein"] | None,
+        typer.Option("--only", help="Leave out the other part."),
+    ] = None,
 ) -> None:
     """Embed all records; an interrupted extraction goes on where it stopped.
 
@@ -310,9 +287,9 @@ def embed(
     with join_ranks() as ranks:
         pipeline = open_pipeline(gate_config, work_dir, ranks=ranks)
         with compute_threads(pipeline.config.threads):
-            if only != Part.PROTEIN:
+            if only != "protein":
                 _show(pipeline, _embed_nucleotides(pipeline))
-            for side in _sides(which) if only != Part.NUCLEOTIDE else ():
+            for side in _sides(which) if only != "nucleotide" else ():
                 _show(pipeline, _embed_proteins(pipeline, side))
 
 
@@ -345,7 +322,7 @@ def _show(pipeline: Pipeline, line: str) -> None:
 
 
 def train(
-    which: Annotated[Which, typer.Argument()] = Which.BOTH,
+    which: Annotated[Which, typer.Argument()] = "both",
     gate_config: ConfigOption = GATE_TOML,
     work_dir: WorkOption = WORK,
 ) -> None:
@@ -369,7 +346,7 @@ def train(
             head = pipeline.heads.head(side, takes_signals=True)
             facts = pipeline.heads.training(side)
             typer.echo(f"{side}: {facts['epochs_run']} epochs; {head.path / 'head.safetensors'}")
-        if which is Which.BOTH:
+        if which == "both":
             _train_placebo(pipeline)
 
 
@@ -398,4 +375,4 @@ def _explained_stop() -> Iterator[None]:
 
 def _sides(which: Which) -> tuple[Side, ...]:
     sides: tuple[Side, ...] = ("baseline", "candidate")
-    return tuple(side for side in sides if which in (Which.BOTH, side))
+    return tuple(side for side in sides if which in ("both", side))

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -89,18 +88,12 @@ def _list(checks: Sequence[Check]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-class Size(StrEnum):
-    """How large the models are."""
-
-    FULL = "full"
-    TINY = "tiny"
-
-
 def rehearse(
     folder: Annotated[Path, typer.Argument(help="Where the kit goes; new, or empty.")],
     scale: Annotated[
-        Size, typer.Option("--scale", help="The real shapes on a GPU, or a laptop's.")
-    ] = Size.FULL,
+        Literal["full", "tiny"],
+        typer.Option("--scale", help="The real shapes on a GPU, or a laptop's."),
+    ] = "full",
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Another data set than the embedded one.", metavar="DIR"),
@@ -110,7 +103,7 @@ def rehearse(
     from harness.pipeline.rehearsal import SCALES, SUITE, find_suite, write_kit
 
     data = data or find_suite() / SUITE / "data"
-    size = SCALES[scale.value]
+    size = SCALES[scale]
     typer.echo(f"{folder}: {size.needed_bytes() / 1e9:.1f} GB")
     for path in write_kit(folder, size, data=data, progress=open_progress()):
         typer.echo(f"  {path.name}")
@@ -120,19 +113,12 @@ def rehearse(
     )
 
 
-class Format(StrEnum):
-    """How a verdict is rendered."""
-
-    MARKDOWN = "markdown"
-    HTML = "html"
-    JSON = "json"
-    TERMINAL = "terminal"
-    MODEL_CARD = "model-card"
+Format = Literal["markdown", "html", "json", "terminal", "model-card"]
 
 
 def report(
     verdict: Annotated[Path, typer.Argument(callback=from_root, help="A verdict.json.")] = VERDICT,
-    fmt: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.MARKDOWN,
+    fmt: Annotated[Format, typer.Option("--format", help="What to print.")] = "markdown",
 ) -> None:
     """Render a verdict again, without running anything.
 
@@ -148,13 +134,13 @@ def _render(verdict: Verdict, fmt: Format, folder: Path) -> str:
     from harness.report.pages import panel_page, render_markdown, render_model_card
     from harness.report.terminal import render_json
 
-    if fmt is Format.JSON:
+    if fmt == "json":
         return render_json(verdict)
-    if fmt is Format.MODEL_CARD:
+    if fmt == "model-card":
         return render_model_card(verdict)
-    if fmt is Format.TERMINAL:
+    if fmt == "terminal":
         return _render_terminal(verdict, folder)
-    if fmt is Format.HTML:
+    if fmt == "html":
         with TemporaryDirectory() as drawn:
             return panel_page(verdict, draw_figures(verdict, Path(drawn)))
     return render_markdown(verdict, draw_figures(verdict, folder / "figures"), folder=folder)

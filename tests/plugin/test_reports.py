@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.cli.verdicts import Format, report
+from harness.cli.verdicts import report
 from tests.plugin.conftest import Project
 
 FACTS = {
@@ -70,10 +70,10 @@ def test_reports_when_rendered_again_then_are_the_same_to_the_byte(
     for path in (reports / "figures").iterdir():
         path.unlink()
     capfdbinary.readouterr()
-    report(reports / "verdict.json", Format.MARKDOWN)
+    report(reports / "verdict.json", "markdown")
     assert capfdbinary.readouterr().out == (reports / "report.md").read_bytes()
     assert {path.name: path.read_bytes() for path in (reports / "figures").iterdir()} == before
-    report(reports / "verdict.json", Format.HTML)
+    report(reports / "verdict.json", "html")
     panel = capfdbinary.readouterr().out.partition(b"<section")[2].partition(b"</section>")[0]
     assert panel in (reports / "report.html").read_bytes()
     assert len(panel) > len(before["confusion.png"])
