@@ -205,8 +205,7 @@ class Judge:
 
     def reported_accuracy(self) -> tuple[Fraction, int] | None:
         """Return the baseline's accuracy and rows, if it brings these in place of predictions."""
-        reported = self.pipeline.reported_metrics()
-        return (reported.accuracy, reported.n_rows) if reported else None
+        return self.pipeline.reported_metrics()
 
     def genomes(self, ids: pd.Series[str]) -> pd.Series[str] | None:
         """Return the genome of each of some test rows, or None if none is known."""

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from harness.artifacts import Artifact, digest_file, require_unchanged, write_atomically
-from harness.config import GateConfig, ModelConfig
+from harness.config import GateConfig
 from harness.criteria.metrics import tell_novelty
 from harness.data.inputs import open_input, open_text, read_parquet, refuse_repeated
 from harness.data.virnucpro import RESULTS_ENDING, read_results
@@ -102,7 +102,8 @@ def brought_files(config: GateConfig) -> dict[str, Path]:
 
 def warn_of_brought(config: GateConfig, *, sides: Iterable[Side] = SIDES) -> tuple[str, ...]:
     """Say which heads were trained elsewhere, and what follows if they have seen the test rows."""
-    brought = {side: _brought_scores(getattr(config, side)) for side in sides}
+    settings = {side: getattr(config, side) for side in sides}
+    brought = {side: own.predictions or own.checkpoint for side, own in settings.items()}
     return tuple(
         f"The {side}'s head was not trained here ({path.name}): it may have seen the test rows; "
         f"{_CONSEQUENCES[side]}"
@@ -111,31 +112,8 @@ def warn_of_brought(config: GateConfig, *, sides: Iterable[Side] = SIDES) -> tup
     )
 
 
-def _brought_scores(settings: ModelConfig) -> Path | None:
-    return settings.predictions or settings.checkpoint
-
-
 _SHOWN_IDS = 5
 _REPORTED = ("precision", "recall", "f1", "roc_auc", "average_precision", "mcc", "brier")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedMetrics:
-    """What is known of a baseline of which only metrics are at hand.
-
-    Attributes
-    ----------
-    accuracy : Fraction
-        Share right, exactly as reported.
-    n_rows : int
-        Rows that it was measured on.
-    others : dict of str to float
-        Further metrics that were reported: for display, never judged.
-    """
-
-    accuracy: Fraction
-    n_rows: int
-    others: dict[str, float]
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -179,7 +157,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"id": ids, "score": scores})
 
 
-def read_metrics(path: Path) -> ReportedMetrics:
+def read_metrics(path: Path) -> tuple[Fraction, int]:
     """Read bare metrics, such as ``{"accuracy": 0.9048, "n": 210000}``.
 
     Parameters
@@ -187,6 +165,11 @@ def read_metrics(path: Path) -> ReportedMetrics:
     path : Path
         JSON object with ``accuracy`` (share right) and ``n`` (rows), and optionally ``precision``,
         ``recall``, ``f1``, ``roc_auc``, ``average_precision``, ``mcc``, ``brier``.
+
+    Returns
+    -------
+    Fraction, int
+        The share right, exactly as reported, and the rows that it was measured on.
 
     Raises
     ------
@@ -214,8 +197,7 @@ def read_metrics(path: Path) -> ReportedMetrics:
         if type(value) not in (int, Fraction) or not lowest <= value <= 1:
             shown = float(value) if isinstance(value, Fraction) else value
             raise DataError(f"{path}: {name} is {shown!s}; expected a number from {lowest} to 1")
-    others = {name: float(value) for name, value in numbers.items() if name != "accuracy"}
-    return ReportedMetrics(accuracy=Fraction(accuracy), n_rows=n_rows, others=others)
+    return Fraction(accuracy), n_rows
 
 
 def join_predictions(
@@ -373,7 +355,7 @@ class Pipeline:
         return score_windows(self)
 
     @once
-    def reported_metrics(self) -> ReportedMetrics | None:
+    def reported_metrics(self) -> tuple[Fraction, int] | None:
         """Return the metrics that the baseline brings in place of predictions, if it does."""
         path = self.config.baseline.metrics
         return None if path is None else self._read_brought(path, read_metrics)
