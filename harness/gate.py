@@ -284,7 +284,7 @@ class Gate:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:
         """Name the HTML report."""
-        from harness.report.pages import TITLE
+        from harness.report.document import TITLE
 
         report.title = TITLE
 

@@ -18,6 +18,7 @@ from harness.verdict.contents import SIDES, Interval, Verdict
 __all__ = [
     "ABSENT",
     "SYMBOLS",
+    "TITLE",
     "Block",
     "Blocker",
     "Code",
@@ -51,6 +52,7 @@ __all__ = [
     "without_empty",
 ]
 
+TITLE = "Acceptance of the candidate"  # of the HTML report
 ABSENT = "\N{EN DASH}"
 EMPTY = {ABSENT, ""}
 # Each state has a word, a symbol and a colour, so that no reader depends on the colour.

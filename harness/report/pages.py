@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from harness.report.accuracy import metric_rows
 from harness.report.document import (
     ABSENT,
+    TITLE,
     Column,
     Figure,
     markdown_code,
@@ -33,7 +34,6 @@ from harness.report.outcome import build_document
 from harness.verdict.contents import SeedResult, Verdict
 
 __all__ = [
-    "TITLE",
     "criteria_panel",
     "panel_page",
     "render_markdown",
@@ -187,7 +187,6 @@ def _name(verdict: Verdict) -> str:
     return visible(f"VirNucPro head on {side_name(verdict, 'candidate')}")
 
 
-TITLE = "Acceptance of the candidate"
 # Characters of a cell that fits on a phone, of one that fits on a desktop, and of a word that
 # fits nowhere.
 SHORT, MEDIUM, LONG_WORD = 20, 34, 30

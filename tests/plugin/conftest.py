@@ -23,10 +23,10 @@ from harness.verdict.contents import Verdict
 
 ROOT = Path(__file__).parents[2]
 RENDERERS = (
-    "html.criteria_panel",
-    "markdown.render_model_card",
-    "markdown.render_markdown",
-    "markdown.render_step_summary",
+    "pages.criteria_panel",
+    "pages.render_model_card",
+    "pages.render_markdown",
+    "pages.render_step_summary",
     "terminal.render_terminal",
 )
 # Plugins that a process of its own would spend most of its start on.

@@ -208,7 +208,7 @@ def test_summary_when_variable_is_set_then_is_appended(
 @pytest.mark.parametrize(
     ("renderer", "report"),
     [
-        ("html.criteria_panel", "panel"),
+        ("pages.criteria_panel", "panel"),
         ("terminal.render_terminal", "terminal"),
     ],
 )
