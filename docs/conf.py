@@ -36,8 +36,9 @@ extensions = ["myst_parser"]
 myst_heading_anchors = 4  # links to headings work as they do on GitHub
 exclude_patterns = ["_build", "samples"]
 html_theme = "furo"
-html_copy_source = False
+html_copy_source = html_show_copyright = False
 
+SPAN_OR_STAR = re.compile(r"(`[^`]*`)|\*")
 MARK = re.compile(r"^<!-- from the code: ([a-z ]+) -->$", re.MULTILINE)
 
 
@@ -69,8 +70,8 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
 
 
 def _row(cells: Iterable[str]) -> str:
-    escaped = (cell.replace("|", r"\|").replace("*", r"\*") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
+    escaped = (SPAN_OR_STAR.sub(lambda f: f[1] or r"\*", cell) for cell in cells)
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in escaped)} |"
 
 
 def _settings() -> Iterator[str]:
