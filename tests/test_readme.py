@@ -41,7 +41,7 @@ def test_example_when_it_is_run_then_it_works(
 
     exec(compile(block(EXAMPLE, "python"), "python.md", "exec"), names)
 
-    assert names["vectors"].shape == (4520, 32)  # type: ignore[attr-defined]
+    assert names["vectors"].shape == (4520, 160)  # type: ignore[attr-defined]
     assert names["y_pred"].shape == (452,)  # type: ignore[attr-defined]
 
 
@@ -63,7 +63,7 @@ def test_commands_when_they_are_listed_then_all_of_them_and_their_options_are() 
     assert {name for name, _ in rows} == {*COMMANDS}
     for name, rest in rows:
         known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z]+", rest)) <= known, name
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known, name
 
 
 def test_readme_when_states_are_explained_then_none_is_left_out() -> None:
