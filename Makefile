@@ -39,7 +39,7 @@ lint: $(INSTALLED) ## format, lint, types, import contracts, dependencies
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
-docs: $(INSTALLED) ## these pages as a site, in docs/_build; a warning is an error
+docs: $(INSTALLED) ## the pages of docs/ as a site, in docs/_build; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs docs/_build
 
 suite: $(INSTALLED) ## the suite with its slow tests, and what it covers
