@@ -41,6 +41,7 @@ name = "candidate"
 random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 16, seed = 2}
 [nucleotide]
 kind = "kmer"
+k = 1
 [training]
 epochs = 12
 learning_rate = "0.005"
