@@ -29,9 +29,9 @@ def test_gate_when_the_candidate_is_prot_t5_then_all_is_judged_and_the_engines_a
     folder = pytester.path / "acceptance" / "profiles"
     (folder / "esm2").mkdir()
     write_random_checkpoint(
-        folder / "esm2", layers=1, hidden_size=160, heads=2, intermediate_size=32, seed=1
+        folder / "esm2", layers=1, hidden_size=96, heads=2, intermediate_size=32, seed=1
     )
-    write_prot_t5(folder / "prot_t5", width=160)
+    write_prot_t5(folder / "prot_t5", width=320)
     (folder / "gate.toml").write_text(SEVEN_LINES)
 
     outcome = run_gate("-m", "gpu", "--gate-config", str(folder / "gate.toml"))
