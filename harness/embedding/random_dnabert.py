@@ -43,6 +43,7 @@ _SETTINGS: dict[str, Any] = {
 }
 # Its tokeniser's size, and its special tokens in their order.
 N_TOKENS = 4096
+TOKEN_RANK = 2
 _SPECIAL_TOKENS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
 
@@ -60,7 +61,9 @@ def write_dnabert(folder: Path, shape: RandomWeights, sequences: Sequence[str]) 
 
     Notes
     -----
-    Matrices are normal with a standard deviation of 0.02; biases are 0 and normalisations 1, by
+    Matrices are normal with a standard deviation of 0.02, but that tokens differ in ``TOKEN_RANK``
+    directions alone: a mean over tokens that differ in all of them decides the embedded test set
+    by itself, so that no protein embedder could fail on it. Biases are 0 and normalisations 1, by
     which the gate knows that nobody trained it.
     """
     tokeniser = _train_tokeniser(sequences)
@@ -75,6 +78,9 @@ def write_dnabert(folder: Path, shape: RandomWeights, sequences: Sequence[str]) 
             values = np.full(size, name.endswith(".weight"), dtype=np.float32)
         else:
             values = rng.standard_normal(size, dtype=np.float32) * np.float32(0.02)
+        if name.endswith("word_embeddings.weight"):
+            places = rng.standard_normal((len(values), TOKEN_RANK), dtype=np.float32)
+            values = places @ values[:TOKEN_RANK]
         weights[f"bert.{name}"] = values
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
