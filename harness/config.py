@@ -134,6 +134,7 @@ DEPLOYMENT_DROP_POINTS = Fraction(5)
 DEPLOYMENT_CLASS_DROP_POINTS = Fraction(10)
 DEPLOYMENT_TIME_RATIO = Fraction(1, 2)
 DEPLOYMENT_RUNS = 3
+DEPLOYMENT_SEEDS = 3  # heads a side, as many as timed runs
 DEPLOYMENT_ATTEMPTS = 3  # at most
 DEPLOYMENT_SEQUENCES = 1000  # or all of the test set, if it has fewer
 
@@ -268,7 +269,7 @@ class TrainingConfig:
     min_improvement: Fraction = Fraction(0)  # of the validation loss
     validation_fraction: Fraction = Fraction(1, 10)  # of what is not tested on
     save_best: bool = False  # keep the best epoch's weights instead of the last one's
-    seeds: int = 3  # heads a side: the run's seed, whose head ships, and those that follow it
+    seeds: int = DEPLOYMENT_SEEDS  # heads a side; the first, of the run's seed, is the one that ships
 
     def __post_init__(self) -> None:
         for name in ("epochs", "hidden_dim", "lr_step", "patience", "seeds"):
@@ -347,6 +348,7 @@ class GateConfig:
             "max_accuracy_drop_points": limits.max_accuracy_drop_points > DEPLOYMENT_DROP_POINTS,
             "max_class_drop_points": limits.max_class_drop_points > DEPLOYMENT_CLASS_DROP_POINTS,
             "max_time_ratio": limits.max_time_ratio > DEPLOYMENT_TIME_RATIO,
+            "training.seeds": self.training.seeds < DEPLOYMENT_SEEDS,
             "timing.attempts": timing.attempts > DEPLOYMENT_ATTEMPTS,
             "timing.sequences": timing.sequences < DEPLOYMENT_SEQUENCES,
         }

@@ -35,6 +35,8 @@ def find_contradictions(verdict: Verdict) -> Iterator[str]:
     for name, side in verdict.sides.items():
         yield from (f"{name}: {problem}" for problem in _about_side(side, verdict.split))
     yield from _about_drop(verdict)
+    if (row := verdict.rows.get("accuracy-drop")) and row.state is State.PASS:
+        yield from (f"{row.id}: is PASS, but {problem}" for problem in _about_bounds(row))
     yield from _about_time(verdict)
 
 
@@ -112,6 +114,25 @@ def _about_drop(verdict: Verdict) -> Iterator[str]:
     if Fraction(row.numerator or 0, row.denominator) != drop:
         found = decimal_text(drop)
         yield f"accuracy-drop: the value is {row.value}, but the confusion matrices give {found}"
+
+
+def _about_bounds(row: CriterionRow) -> Iterator[str]:
+    """Yield what forbids a PASS besides the gated bound: other seeds, windows, classes."""
+    told, limit = row.evidence, float(row.limit or "inf")
+    bounds = {f"seed {one['seed']}": one["upper_bound_points"] for one in told.get("seeds", ())}
+    if "windows" in told:
+        bounds["windows"] = told["windows"]["upper_bound_points"]
+    most = told.get("max_class_drop_points", math.inf)
+    for name, bound in bounds.items():
+        if not float(decimal_text(bound)) <= limit:  # rounded as the limit is
+            yield f"the upper bound by {name} is {decimal_text(bound)}, and the limit {row.limit}"
+    drops = {name: count.get("drop_points") for name, count in told.get("by_class", {}).items()}
+    drops |= {one["group"]: one.get("drop_points") for one in told.get("window_classes", ())}
+    for name, drop in drops.items():
+        if drop is not None and float(decimal_text(drop)) > most:
+            yield f"the drop of {name} is {decimal_text(drop)}, and a class may lose {most:g}"
+    if told.get("missing"):
+        yield f"it lacks {', '.join(told['missing'])}"
 
 
 def _about_time(verdict: Verdict) -> Iterator[str]:
