@@ -11,9 +11,12 @@ from tests.embedding.test_transformers_encoder import write_prot_t5
 
 from .conftest import Outcome
 
-SEVEN_LINES = """
+GATE_TOML = """
 device = "cpu"
-data = {viral = ["viral"], nonviral = ["nonviral"], taxonomy = "taxonomy.tsv", test_fraction = "0.3"}
+data.viral = ["viral"]
+data.nonviral = ["nonviral"]
+data.taxonomy = "taxonomy.tsv"
+data.test_fraction = "0.3"
 baseline = {name = "tiny ESM2", model = "esm2"}
 candidate = {name = "tiny ProtT5", kind = "transformers", model = "prot_t5"}
 nucleotide = {kind = "kmer", k = 1}
@@ -32,7 +35,7 @@ def test_gate_when_the_candidate_is_prot_t5_then_all_is_judged_and_the_engines_a
         folder / "esm2", layers=1, hidden_size=96, heads=2, intermediate_size=32, seed=1
     )
     write_prot_t5(folder / "prot_t5", width=320)
-    (folder / "gate.toml").write_text(SEVEN_LINES)
+    (folder / "gate.toml").write_text(GATE_TOML)
 
     outcome = run_gate("-m", "gpu", "--gate-config", str(folder / "gate.toml"))
 
