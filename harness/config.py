@@ -269,7 +269,7 @@ class TrainingConfig:
     min_improvement: Fraction = Fraction(0)
     validation_fraction: Fraction = Fraction(1, 10)
     save_best: bool = False
-    seeds: int = DEPLOYMENT_SEEDS  # heads a side: the run's seed, whose head ships, and those that follow it
+    seeds: int = DEPLOYMENT_SEEDS  # heads a side: the run's, which ships, and the next
 
     def __post_init__(self) -> None:
         for name in ("epochs", "hidden_dim", "lr_step", "patience", "seeds"):

@@ -13,7 +13,7 @@ from .conftest import Outcome
 
 SEVEN_LINES = """
 device = "cpu"
-data = {viral = ["viral"], nonviral = ["nonviral"], taxonomy = "taxonomy.tsv", test_fraction = "0.3"}
+data = {viral = ["viral"], nonviral = ["nonviral"], taxonomy = "taxonomy.tsv", test_fraction="0.3"}
 baseline = {name = "tiny ESM2", model = "esm2"}
 candidate = {name = "tiny ProtT5", kind = "transformers", model = "prot_t5"}
 nucleotide = {kind = "kmer", k = 1}
