@@ -269,9 +269,7 @@ class TrainingConfig:
     min_improvement: Fraction = Fraction(0)  # of the validation loss
     validation_fraction: Fraction = Fraction(1, 10)  # of what is not tested on
     save_best: bool = False  # keep the best epoch's weights instead of the last one's
-    seeds: int = (
-        DEPLOYMENT_SEEDS  # heads a side; the first, of `seed`, is the one that ships
-    )
+    seeds: int = DEPLOYMENT_SEEDS  # heads a side: the run's, which ships, and the next
 
     def __post_init__(self) -> None:
         for name in ("epochs", "hidden_dim", "lr_step", "patience", "seeds"):

@@ -35,8 +35,9 @@ def find_contradictions(verdict: Verdict) -> Iterator[str]:
     for name, side in verdict.sides.items():
         yield from (f"{name}: {problem}" for problem in _about_side(side, verdict.split))
     yield from _about_drop(verdict)
-    if (row := verdict.rows.get("accuracy-drop")) and row.state is State.PASS:
-        yield from (f"{row.id}: is PASS, but {problem}" for problem in _about_bounds(row))
+    judged = verdict.rows.get("accuracy-drop")
+    if judged is not None and judged.state is State.PASS:
+        yield from (f"{judged.id}: is PASS, but {problem}" for problem in _about_bounds(judged))
     yield from _about_time(verdict)
 
 
