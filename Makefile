@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help accept real test selftest samples check lint suite clean
+.PHONY: help accept real test selftest samples check lint docs suite clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -30,7 +30,7 @@ samples: $(INSTALLED) ## the sample reports in docs/samples/, made anew
 	$(BIN)/python docs/samples/make.py
 
 # The files first, then the whole suite with what is slow, then the gate itself.
-check: lint suite accept real selftest ## everything that a pull request must pass; CI runs just this
+check: lint docs suite accept real selftest ## everything that a pull request must pass; CI runs just this
 
 lint: $(INSTALLED) ## format, lint, types, import contracts, dependencies
 	$(BIN)/ruff format --check .
@@ -38,6 +38,9 @@ lint: $(INSTALLED) ## format, lint, types, import contracts, dependencies
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+docs: $(INSTALLED) ## the pages of docs/ as a site, in docs/_build; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs docs/_build
 
 suite: $(INSTALLED) ## the suite with its slow tests, and what it covers
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not gpu" --cov --cov-report=term:skip-covered
@@ -50,5 +53,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean: ## remove what these left behind
-	rm -rf .venv work reports .benchmarks .coverage* htmlcov .hypothesis
+	rm -rf .venv work reports docs/_build .benchmarks .coverage* htmlcov .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -130,6 +130,7 @@ DEPLOYMENT_DROP_POINTS = Fraction(5)
 DEPLOYMENT_CLASS_DROP_POINTS = Fraction(10)
 DEPLOYMENT_TIME_RATIO = Fraction(1, 2)
 DEPLOYMENT_RUNS = 3
+DEPLOYMENT_SEEDS = 3  # heads a side, as many as timed runs
 DEPLOYMENT_ATTEMPTS = 3  # at most
 DEPLOYMENT_SEQUENCES = 1000  # or all of the test set, if it has fewer
 
@@ -143,12 +144,12 @@ NUCLEOTIDE_KINDS = ("model", "embeddings", "kmer")
 class DataConfig:
     """Where the records come from and how the test set is drawn."""
 
-    viral: tuple[Path, ...]
-    nonviral: tuple[Path, ...]
-    taxonomy: Path | None = None
+    viral: tuple[Path, ...]  # FASTA pairs, genomes, record tables, folders, globs
+    nonviral: tuple[Path, ...]  # as viral
+    taxonomy: Path | None = None  # accession, lineage[, genome[, source kind]]
     windows: tuple[Path, ...] = ()  # genomes or *_chunkedN.fa, where the records are FASTA pairs
-    test_fraction: Fraction = Fraction(1, 10)
-    sampling_unit: str = "record"
+    test_fraction: Fraction = Fraction(1, 10)  # of each class
+    sampling_unit: str = "record"  # what a part of the split gets whole
     test_ids: Path | None = None  # a test set that is brought; or "virnucpro", its own split
     max_uncovered: Fraction = Fraction(1, 20)  # share of records without a vector that is brought
 
@@ -167,7 +168,7 @@ class RandomWeights:
     hidden_size: int
     heads: int
     intermediate_size: int
-    seed: int = 0
+    seed: int = 0  # weights are the same for the same seed
 
     def __post_init__(self) -> None:
         sizes = (self.layers, self.hidden_size, self.heads, self.intermediate_size)
@@ -184,17 +185,17 @@ class RandomWeights:
 class ModelConfig:
     """One side of the comparison: a protein embedder, or what it already produced."""
 
-    name: str
+    name: str  # what the reports call it
     kind: str = "esm"  # or "transformers", or that of another package's embedder
-    model: str | None = None
-    revision: str | None = None
-    dtype: str = "float32"
+    model: str | None = None  # a downloaded hub id, or a checkpoint folder
+    revision: str | None = None  # commit of the download
+    dtype: str = "float32"  # what it computes in
     random_weights: RandomWeights | None = None
-    features: Path | None = None
-    embeddings: Path | None = None
-    predictions: Path | None = None
-    metrics: Path | None = None
-    checkpoint: Path | None = None
+    features: Path | None = None  # a folder of merged .pt files
+    embeddings: Path | None = None  # a folder of *_ESM.pt or *_fastesm.pt files
+    predictions: Path | None = None  # id, score; or prediction_results.txt
+    metrics: Path | None = None  # accuracy, n (JSON); a baseline's only
+    checkpoint: Path | None = None  # a head that was trained elsewhere
 
     def __post_init__(self) -> None:
         _require_one_of(self.dtype, DTYPES, f"dtype of {self.name}")
@@ -225,12 +226,12 @@ class ModelConfig:
 class NucleotideConfig:
     """What embeds the nucleotides, the same for both sides."""
 
-    kind: str = "model"
-    model: str | None = None
-    revision: str | None = None
-    dtype: str = "float32"
-    embeddings: Path | None = None
-    k: int = 4
+    kind: str = "model"  # which of them the key below names
+    model: str | None = None  # DNABERT-S or DNABERT-2: a downloaded hub id, or a folder
+    revision: str | None = None  # commit of the download
+    dtype: str = "float32"  # what it computes in
+    embeddings: Path | None = None  # a folder of *_DNABERT_S.pt files
+    k: int = 4  # length of the k-mers that are counted
 
     def __post_init__(self) -> None:
         _require_one_of(self.kind, NUCLEOTIDE_KINDS, "nucleotide.kind")
@@ -252,19 +253,19 @@ class NucleotideConfig:
 class TrainingConfig:
     """The head's recipe; the defaults are those of VirNucPro's train.py."""
 
-    epochs: int = 200
+    epochs: int = 200  # at most
     batch_size: int = 32
-    hidden_dim: int = 512
-    dropout: Fraction = Fraction(1, 2)
-    learning_rate: Fraction = Fraction("0.0002")
-    momentum: Fraction = Fraction("0.9")
-    lr_step: int = 10
-    lr_gamma: Fraction = Fraction("0.85")
-    patience: int = 5
-    min_improvement: Fraction = Fraction(0)
-    validation_fraction: Fraction = Fraction(1, 10)
-    save_best: bool = False
-    seeds: int = 3  # heads a side: the run's seed, whose head ships, and those that follow it
+    hidden_dim: int = 512  # width of the head's hidden layer
+    dropout: Fraction = Fraction(1, 2)  # share of the hidden layer
+    learning_rate: Fraction = Fraction("0.0002")  # of SGD, in the first epoch
+    momentum: Fraction = Fraction("0.9")  # of SGD
+    lr_step: int = 10  # epochs after which the rate falls
+    lr_gamma: Fraction = Fraction("0.85")  # what it is multiplied by then
+    patience: int = 5  # epochs without improvement before it stops
+    min_improvement: Fraction = Fraction(0)  # of the validation loss
+    validation_fraction: Fraction = Fraction(1, 10)  # of what is not tested on
+    save_best: bool = False  # keep the best epoch's weights instead of the last one's
+    seeds: int = DEPLOYMENT_SEEDS  # heads a side: the run's, which ships, and the next
 
     def __post_init__(self) -> None:
         for name in ("epochs", "hidden_dim", "lr_step", "patience", "seeds"):
@@ -285,9 +286,9 @@ class TrainingConfig:
 class TimingConfig:
     """How the embedding time is measured."""
 
-    runs: int = DEPLOYMENT_RUNS
-    sequences: int = DEPLOYMENT_SEQUENCES
-    attempts: int = 1
+    runs: int = DEPLOYMENT_RUNS  # timed rounds of each side
+    sequences: int = DEPLOYMENT_SEQUENCES  # of the test set, in each round
+    attempts: int = 1  # measurements, of which more than half must agree
 
     def __post_init__(self) -> None:
         _require(self.runs >= DEPLOYMENT_RUNS, "timing.runs", "must be at least 3")
@@ -299,9 +300,9 @@ class TimingConfig:
 class Thresholds:
     """The limits of the two headline criteria."""
 
-    max_accuracy_drop_points: Fraction = DEPLOYMENT_DROP_POINTS
-    max_class_drop_points: Fraction = DEPLOYMENT_CLASS_DROP_POINTS
-    max_time_ratio: Fraction = DEPLOYMENT_TIME_RATIO
+    max_accuracy_drop_points: Fraction = DEPLOYMENT_DROP_POINTS  # of all rows, shown to be below
+    max_class_drop_points: Fraction = DEPLOYMENT_CLASS_DROP_POINTS  # of either class
+    max_time_ratio: Fraction = DEPLOYMENT_TIME_RATIO  # of the baseline's time
 
     def __post_init__(self) -> None:
         for name in ("max_accuracy_drop_points", "max_class_drop_points"):
@@ -313,9 +314,9 @@ class Thresholds:
 class GateConfig:
     """All settings of one gate run."""
 
-    seed: int = 42
-    device: str = "cuda"
-    threads: int | None = None  # compute threads on the CPU; None: as many as torch chooses
+    seed: int = 42  # of the split, the heads and all that is drawn
+    device: str = "cuda"  # "cpu", "cuda" or one GPU, such as "cuda:1"
+    threads: int | None = None  # compute threads on the CPU; left out: as many as torch chooses
     store_dtype: str = "float32"  # of embeddings on disk, both sides' and the nucleotides' alike
     data: DataConfig
     baseline: ModelConfig
@@ -343,6 +344,7 @@ class GateConfig:
             "max_accuracy_drop_points": limits.max_accuracy_drop_points > DEPLOYMENT_DROP_POINTS,
             "max_class_drop_points": limits.max_class_drop_points > DEPLOYMENT_CLASS_DROP_POINTS,
             "max_time_ratio": limits.max_time_ratio > DEPLOYMENT_TIME_RATIO,
+            "training.seeds": self.training.seeds < DEPLOYMENT_SEEDS,
             "timing.attempts": timing.attempts > DEPLOYMENT_ATTEMPTS,
             "timing.sequences": timing.sequences < DEPLOYMENT_SEQUENCES,
         }

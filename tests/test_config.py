@@ -160,6 +160,7 @@ def test_config_when_a_side_brings_two_things_then_error(others: tuple[str, ...]
         ({"thresholds": {"max_accuracy_drop_points": "5.01"}}, "max_accuracy_drop_points"),
         ({"thresholds": {"max_class_drop_points": "10.1"}}, "max_class_drop_points"),
         ({"thresholds": {"max_time_ratio": "0.51"}}, "max_time_ratio"),
+        ({"training": {"seeds": 2}}, "training.seeds"),
         ({"timing": {"sequences": 999}}, "timing.sequences"),
     ],
 )

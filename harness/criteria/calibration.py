@@ -316,7 +316,7 @@ class _Design:
         if rate == 0:
             return counts
         shares: Numbers | float = rate
-        if correlation > 0:
+        if correlation > 0 and rate < 1:
             alpha, beta = _beta(rate, correlation)
             shares = rng.beta(alpha, beta, size=(n_kinds, DRAWS, len(held)))
         counts[:, :, held] = rng.binomial(rows[held], shares, size=(n_kinds, DRAWS, len(held)))

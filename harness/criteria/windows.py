@@ -41,7 +41,8 @@ def call_windows(frames: pd.DataFrame) -> pd.DataFrame:
     Notes
     -----
     A window is viral if the largest viral score over its frames is at least the largest other one.
-    A frame's two scores add up to 1, so that is: largest + smallest viral score >= 1.
+    A frame's two scores add up to 1, so that is: largest viral score >= 1 - smallest viral score,
+    rounded as in the files that ``write_results`` writes.
 
     Examples
     --------
@@ -53,7 +54,7 @@ def call_windows(frames: pd.DataFrame) -> pd.DataFrame:
     grouped = frames.groupby("window_id", sort=True)
     windows = grouped[[name for name in _OF_WINDOW if name in frames]].first()
     for name in (column for column in map(str, frames) if "_score" in column):
-        called = grouped[name].max() + grouped[name].min() >= 1
+        called = grouped[name].max() >= 1 - grouped[name].min()
         windows[name] = called.astype("int8")
     return windows.reset_index()
 

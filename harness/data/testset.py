@@ -16,12 +16,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 
 from harness.artifacts import digest_file, digest_json, write_atomically
 from harness.data.fasta import read_fasta
-from harness.data.groups import order_by_id
+from harness.data.groups import order_by_id, sampling_units
 from harness.data.inputs import list_files, open_text
 from harness.data.split import Split, draw_split, exact_fraction
 from harness.data.virnucpro import MERGED_ENDING, read_embeddings, read_merged, read_merged_folder
@@ -87,7 +88,8 @@ def obtain_test_set(
     Raises
     ------
     ArtifactError
-        If another set stands there and ``redraw`` is not set, or if its files have changed.
+        If another set stands there and ``redraw`` is not set, or if its files have changed; also if
+        it was drawn by genome or lineage, and another taxonomy divides these otherwise.
     DataError
         If an id cannot stand in a FASTA header, or the records cannot be drawn from.
     """
@@ -107,14 +109,22 @@ def obtain_test_set(
         manifest = _read_manifest(directory)
         if manifest is None:
             return _draw(records, directory, request, test_ids, seeds_tried=[])
+        refusal = _refusal(directory, manifest["request"], request)
         if manifest["request"] == request:
             try:
-                return _reuse(records, directory, manifest)
+                stored = _reuse(records, directory, manifest)
             except (OSError, LookupError, TypeError, ValueError) as error:
                 path = directory / MANIFEST
                 raise ArtifactError(f"{path}: cannot be used: {error!r}. Restore it") from error
+            if not (n_divided := _count_divided(records, stored.split)):
+                return stored
+            refusal = (
+                f"{directory}: the test set there was drawn by {sampling_unit}, but {n_divided:,} "
+                f"of its {sampling_unit}s are in the training part, too, as the taxonomy is now. "
+                "Use the taxonomy that it was drawn with, or ask for a new draw with redraw=True"
+            )
         if not redraw:
-            raise ArtifactError(_refusal(directory, manifest["request"], request))
+            raise ArtifactError(refusal)
         tried = [*manifest["seeds_tried"], manifest["request"].get("seed")]
         return _draw(records, directory, request, test_ids, seeds_tried=tried)
 
@@ -174,6 +184,15 @@ def _reuse(records: pd.DataFrame, directory: Path, manifest: dict[str, Any]) -> 
     return StoredTestSet(
         folder=folder, split=split, seeds_tried=tuple(manifest["seeds_tried"]), is_reused=True
     )
+
+
+def _count_divided(records: pd.DataFrame, split: Split) -> int:
+    """Return how many genomes or lineages, where whole ones were drawn, are in both parts now."""
+    if split.is_brought or split.sampling_unit not in ("genome", "lineage"):
+        return 0  # no taxonomy tells records and windows apart
+    units = sampling_units(records, split.sampling_unit)
+    is_test = split.masks(records["id"]).test
+    return len(np.intersect1d(units[is_test], units[~is_test]))
 
 
 def _read_manifest(directory: Path) -> dict[str, Any] | None:

@@ -54,7 +54,8 @@ def score_windows(pipeline: Pipeline) -> Deployed:
     if pipeline.reported_metrics() is not None:
         return Deployed(windows=None, reservations=(_say_not_deployed("baseline", "bare metrics"),))
     frames = found.frames[["window_id", "id", "label", "lineage", "source_kind"]]
-    frames = frames.assign(genome=_genomes(pipeline, frames))
+    if (genomes := _genomes(pipeline, frames)) is not None:
+        frames = frames.assign(genome=genomes)
     scores = {side: pipeline.scored(side) for side in SIDES}
     for side, table in scores.items():
         n_scored = int(frames["id"].isin(table["id"]).sum())

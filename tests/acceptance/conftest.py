@@ -32,18 +32,19 @@ threads = 1
 viral = ["viral"]
 nonviral = ["nonviral"]
 taxonomy = "taxonomy.tsv"
-test_fraction = "0.2"
+test_fraction = "0.3"
 [baseline]
 name = "baseline"
-random_weights = {layers = 1, hidden_size = 16, heads = 1, intermediate_size = 32, seed = 1}
+random_weights = {layers = 1, hidden_size = 160, heads = 2, intermediate_size = 32, seed = 1}
 [candidate]
 name = "candidate"
-random_weights = {layers = 1, hidden_size = 8, heads = 1, intermediate_size = 16, seed = 2}
+random_weights = {layers = 1, hidden_size = 128, heads = 2, intermediate_size = 32, seed = 2}
 [nucleotide]
 kind = "kmer"
+k = 1
 [training]
 epochs = 12
-learning_rate = "0.005"
+learning_rate = "0.0005"
 [timing]
 sequences = 20
 """

@@ -11,13 +11,16 @@ from tests.embedding.test_transformers_encoder import write_prot_t5
 
 from .conftest import Outcome
 
-SEVEN_LINES = """
+GATE_TOML = """
 device = "cpu"
-data = {viral = ["viral"], nonviral = ["nonviral"], taxonomy = "taxonomy.tsv"}
+data.viral = ["viral"]
+data.nonviral = ["nonviral"]
+data.taxonomy = "taxonomy.tsv"
+data.test_fraction = "0.3"
 baseline = {name = "tiny ESM2", model = "esm2"}
 candidate = {name = "tiny ProtT5", kind = "transformers", model = "prot_t5"}
-nucleotide = {kind = "kmer"}
-training = {epochs = 12, learning_rate = "0.005"}
+nucleotide = {kind = "kmer", k = 1}
+training = {epochs = 12, learning_rate = "0.0005"}
 timing = {sequences = 20}
 """
 
@@ -29,10 +32,10 @@ def test_gate_when_the_candidate_is_prot_t5_then_all_is_judged_and_the_engines_a
     folder = pytester.path / "acceptance" / "profiles"
     (folder / "esm2").mkdir()
     write_random_checkpoint(
-        folder / "esm2", layers=1, hidden_size=16, heads=1, intermediate_size=32, seed=1
+        folder / "esm2", layers=1, hidden_size=96, heads=2, intermediate_size=32, seed=1
     )
-    write_prot_t5(folder / "prot_t5")
-    (folder / "gate.toml").write_text(SEVEN_LINES)
+    write_prot_t5(folder / "prot_t5", width=320)
+    (folder / "gate.toml").write_text(GATE_TOML)
 
     outcome = run_gate("-m", "gpu", "--gate-config", str(folder / "gate.toml"))
 

@@ -23,7 +23,9 @@ from .conftest import FakeClock, Outcome, forget, set_seconds
 Run = Callable[..., Outcome]
 
 
-def test_gate_when_nothing_is_wrong_then_all_six_pass_and_it_is_a_rehearsal(run_gate: Run) -> None:
+def test_gate_when_nothing_is_wrong_then_all_seven_pass_and_it_is_a_rehearsal(
+    run_gate: Run,
+) -> None:
     """Real sequences, two models, both heads, every criterion; random weights authorise nothing."""
     outcome = run_gate()
 

@@ -139,3 +139,11 @@ def test_bounds_when_there_is_one_lineage_then_they_say_nothing() -> None:
     outcomes = count_paired(y, y, y, groups=np.arange(400) // 4, lineages=["one"] * 400)
 
     assert bound_paired(outcomes, limit_drop=0.05).interval == (-1.0, 1.0)
+
+
+def test_multiplier_when_every_row_was_gained_then_the_bound_is_found() -> None:
+    """A baseline that is wrong everywhere is judged like any other."""
+    truth, groups = np.tile([1, 0], 50), np.repeat(np.arange(20), 5).astype(str)
+    outcomes = count_paired(truth, 1 - truth, truth, groups=groups)
+
+    assert bound_paired(outcomes, limit_drop=0.05).interval == pytest.approx((-1, -0.9), abs=0.1)

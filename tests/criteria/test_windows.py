@@ -26,6 +26,7 @@ BY_HAND = {
     "three frames, the mean misleads": ([0.125, 0.75, 0.75], False),
     "four frames, the majority misleads": ([0.25, 0.25, 0.25, 0.875], True),
     "five frames, not": ([0.0625, 0.5, 0.5, 0.75, 0.875], False),
+    "two frames, a rounding short of a tie": ([2**-54, 1 - 2**-53], False),
     "six frames, viral": ([0.125, 0.25, 0.5, 0.5, 0.75, 1.0], True),
 }
 

@@ -115,6 +115,23 @@ def test_obtain_test_set_when_records_were_added_then_refuses(
         obtain_test_set(records, tmp_path)
 
 
+@pytest.mark.parametrize("unit", ["genome", "lineage"])
+def test_obtain_test_set_when_another_taxonomy_divides_its_units_then_refuses(
+    records: pd.DataFrame, tmp_path: Path, unit: str
+) -> None:
+    """What was drawn whole must be whole by what is known now; by record nothing changes."""
+    stored = obtain_test_set(records, tmp_path / unit, sampling_unit=unit)
+    obtain_test_set(records, tmp_path / "record")
+    one = records.assign(genome="assembly 1", lineage="Lineage viridae")
+    two = records.assign(genome=np.where(records["accession"] < "NC_5", "low", "high"))
+
+    with pytest.raises(ArtifactError, match=f"of its {unit}s are in the training part, too"):
+        obtain_test_set(one, tmp_path / unit, sampling_unit=unit)
+    redrawn = obtain_test_set(two, tmp_path / unit, sampling_unit=unit, redraw=True)
+    assert redrawn.split.id_digests() != stored.split.id_digests()
+    assert obtain_test_set(one, tmp_path / "record").is_reused
+
+
 def test_obtain_test_set_when_redrawn_then_earlier_seeds_are_recorded(
     records: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from harness.config import load_config
+from harness.criteria.result import State
 from harness.data.windows import cut_windows, open_frames
 from harness.pipeline import Judge, Pipeline
 from harness.pipeline.stages import read_predictions
@@ -99,3 +100,15 @@ def test_windows_when_a_side_brings_its_rows_alone_then_the_reservation_says_so(
     assert sentence.startswith(
         f"Not judged as deployed: of the test windows the baseline brings {n_rows} of their"
     )
+
+
+def test_windows_when_no_genome_is_known_then_accuracy_is_judged_and_cannot_pass(
+    pipeline: Pipeline,
+) -> None:
+    """Without a taxonomy the windows, like the rows, lack what a PASS takes; no error."""
+    windows = Judge(pipeline).windows()
+    assert windows is not None
+    assert "genome" not in windows
+    result = Judge(pipeline)("accuracy-drop")
+    assert result.state in {State.FAIL, State.INCONCLUSIVE}
+    assert "By windows, as deployed" in result.detail

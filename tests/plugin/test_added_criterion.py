@@ -50,6 +50,6 @@ def test_gate_when_an_added_criterion_is_judged_then_the_report_shows_it(added: 
 
     report = (added.root / "reports" / "report.md").read_text()
     assert added.verdict["halted_by"] == ["class-balance: FAIL"]
-    assert "| 95 percent | at most 90 percent |" in report
+    assert "| 95.00% | at most 90% |" in report
     assert "*Are both classes well represented in the test set?*" in report
     assert "| Larger class (%) | 95 |" in report.partition("## Class balance")[2]

@@ -40,7 +40,7 @@ def test_run_when_a_test_records_a_blocking_state_without_asserting_then_halts(
         """
     )
     outcome = project.run()
-    outcome.assert_outcomes(passed=6)
+    outcome.assert_outcomes(passed=len(REQUIRED_CRITERIA))
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED
     assert project.verdict["halted_by"] == [f"accuracy-drop: {state}"]
 
@@ -60,7 +60,7 @@ def test_run_when_a_library_warns_then_it_passes(passing: Project) -> None:
         'import warnings\nwarnings.warn("use something else", DeprecationWarning)\n', "conftest.py"
     )
     outcome = passing.run()
-    outcome.assert_outcomes(passed=7, warnings=2)
+    outcome.assert_outcomes(passed=len(REQUIRED_CRITERIA) + 1, warnings=2)
     assert passing.verdict["verdict"] == "PASS"
 
 

@@ -308,8 +308,8 @@ def test_reasons_of_a_halt_are_told_in_a_line(failed: Content) -> None:
 
 
 def test_reasons_of_many_criteria_are_counted(halted: Content) -> None:
-    """Six names are no answer."""
-    assert read_outcome(typed(halted)).because == "not run: 6 of 6 criteria"
+    """Seven names are no answer."""
+    assert read_outcome(typed(halted)).because == "not run: 7 of 7 criteria"
 
 
 @pytest.mark.parametrize(

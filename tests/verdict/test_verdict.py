@@ -200,6 +200,22 @@ def judged(name: str, **changes: Any) -> dict[str, Any]:
         (judged("embedding-time"), "value 1 in 0 to 2 and the limit 0.5"),
         (judged("baseline-sanity", limit="60"), "value 1 in 0 to 2 and the limit 60"),
         (
+            judged("accuracy-drop", evidence={"seeds": [{"seed": 43, "upper_bound_points": 5.1}]}),
+            "the upper bound by seed 43 is 5.1, and the limit 5",
+        ),
+        (
+            judged("accuracy-drop", evidence={"windows": {"upper_bound_points": 5.1}}),
+            "the upper bound by windows is 5.1, and the limit 5",
+        ),
+        *(
+            (judged("accuracy-drop", evidence=lost | {"max_class_drop_points": 10}), words)
+            for lost, words in (
+                ({"by_class": {"viral": {"drop_points": 10.1}}}, "drop of viral is 10.1"),
+                ({"window_classes": [{"group": "recall", "drop_points": 11}]}, "of recall is 11"),
+            )
+        ),
+        (judged("accuracy-drop", evidence={"missing": ["genomes"]}), "it lacks genomes"),
+        (
             judged("accuracy-drop") | {"baseline": PERFECT, "candidate": PERFECT},
             "the value is 1, but the confusion matrices give 0",
         ),
@@ -254,6 +270,7 @@ def test_verdict_when_file_is_no_verdict_then_error_names_the_file(
         ({"split": {"looks": "two"}}, r"\$\.split\.looks"),
         ({"timing": {"baseline_seconds": [1.0, "nan"]}}, r"\$\.timing\.baseline_seconds\[1\]"),
         ({"environment": {"memory_bytes": 1e40}}, r"\$\.environment\.memory_bytes"),
+        (judged("accuracy-drop", evidence={"seeds": [{"seed": 43}]}), r".*\.evidence\.seeds\[0\]"),
     ],
 )
 def test_verdict_when_it_breaks_the_schema_then_the_place_is_named(
