@@ -368,7 +368,9 @@ class _Design:
         means = np.einsum("sxu,xu->s", maps, mean)
         covariances = np.einsum("sxu,xyu,tyu->st", maps, covariance, maps)
         rng = np.random.default_rng(seed)
-        return rng.multivariate_normal(means, covariances, size=DRAWS, method="eigh").T
+        return rng.multivariate_normal(  # a covariance by construction, but for rounding
+            means, covariances, size=DRAWS, method="eigh", check_valid="ignore"
+        ).T
 
     def distances(self, sums: Numbers) -> Numbers:
         """Return how far each draw lies from the limit, in Student's quantiles; shape (draw,)."""
