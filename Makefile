@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help accept real test selftest samples check lint docs suite clean
+.PHONY: help accept real test selftest samples check lint docs suite coverage clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -42,7 +42,10 @@ lint: $(INSTALLED) ## format, lint, types, import contracts, dependencies
 docs: $(INSTALLED) ## the pages of docs/ as a site, in docs/_build; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs docs/_build
 
-suite: $(INSTALLED) ## the suite with its slow tests, and what it covers
+suite: $(INSTALLED) ## the suite with its slow tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not gpu"
+
+coverage: $(INSTALLED) ## the same, and what it covers
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not gpu" --cov --cov-report=term:skip-covered
 
 $(INSTALLED): pyproject.toml constraints.txt
