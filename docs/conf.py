@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import enum
 import importlib.metadata
 import inspect
 import json
@@ -18,7 +17,7 @@ import types
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -159,7 +158,7 @@ def _parameter(item: Any, hint: Any) -> tuple[str, str, str, str]:
     kind = _without_none(hint)
     is_argument = item.param_type_name == "argument"
     name = item.name.upper() if is_argument else ", ".join(item.opts)
-    choices = [*kind] if isinstance(kind, enum.EnumType) else []
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
     value = ", ".join(f"`{choice}`" for choice in choices) or item.metavar or ""
     default = "" if item.default in (None, False) else f"`{item.default}`"
     return f"`{name}`", value, "needed" if item.required else default, item.help or ""

@@ -98,7 +98,7 @@ def main() -> int:
     )
     places = {
         "--gate-config": gate,
-        "--work-dir": options.work_dir.resolve(),
+        "--work-dir": folder / "work",  # of its own: the tiny profile draws other test rows
         "--report-dir": options.report_dir.resolve(),
     }
     command = [sys.executable, "-m", "pytest", "acceptance/", "-m", "gpu"]

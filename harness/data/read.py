@@ -379,9 +379,9 @@ def _read(path: Path) -> pa.Table:
         with open_input(path) as (stream, _):
             try:
                 table = _read_csv(stream)
+                refuse_repeated(path, table.column_names)
             except (pa.ArrowException, UnicodeDecodeError) as error:
                 raise DataError(f"{path}: not a readable record table: {error}") from error
-        refuse_repeated(path, table.column_names)
     if not len(table):
         raise DataError(f"{path}: expected records, but the table is empty")
     return table

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from harness.data.distributions import Categories, Outcome, Traits
+from harness.data.redraws import LINEAGE_SHARE
 from harness.data.representativeness import compare_traits
 from harness.data.split import Sampler
 
@@ -82,24 +83,24 @@ def test_battery_on_honest_splits_then_fails_at_most_one_in_two_hundred(unit: st
     units = _units(unit, genome)
     sampler = _sampler(traits, units)
 
-    outcomes = [
-        {
-            check.state
-            for check in compare_traits(
-                traits,
-                sampler.draw(rng),
-                units,
-                sampling_unit=unit,
-                seed=seed,
-                n_redraws=N_REDRAWS,
-            ).checks
-        }
+    batteries = [
+        compare_traits(
+            traits,
+            sampler.draw(rng),
+            units,
+            sampling_unit=unit,
+            seed=seed,
+            n_redraws=N_REDRAWS,
+        ).checks
         for seed in range(n_splits)
     ]
-    n_failed = sum(Outcome.FAIL in states for states in outcomes)
+    n_failed = sum(any(c.state is Outcome.FAIL for c in checks) for checks in batteries)
+    # 100 test rows a class are too few to miss a lineage, and say so; all else can be judged
+    judged = [[c for c in checks if c.what != LINEAGE_SHARE] for checks in batteries]
+    n_undecided = sum(any(c.state is Outcome.INCONCLUSIVE for c in checks) for checks in judged)
 
     assert n_failed <= stats.binom.isf(0.001, n_splits, 0.005)
-    assert sum(Outcome.INCONCLUSIVE in states for states in outcomes) < n_splits / 4
+    assert n_undecided < n_splits / 4
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_progress_when_stderr_is_a_terminal_then_is_live_and_capture_goes_on(
 
 def test_terminal_when_run_ends_then_last_line_is_the_verdict(passing: Project) -> None:
     """The verdict stands below everything that pytest prints."""
-    passing.run().stdout.re_match_lines([r"=+ 6 passed in .*", "It is a PASS\\.$"])
+    passing.run().stdout.re_match_lines([r"=+ 7 passed in .*", "It is a PASS\\.$"])
 
 
 def test_terminal_when_quiet_then_shows_the_last_line_alone(

@@ -443,9 +443,9 @@ def _sharded_files(index: Path) -> tuple[Path, ...]:
         raise CheckpointError(
             f"{index}: expected a weight_map of names to files. Download the checkpoint again"
         )
-    names = sorted(set(listed.values()))
-    files = tuple(index.parent / Path(name).name for name in names)
-    if missing := [path.name for path in files if not path.is_file()]:
+    names = sorted({Path(name).name for name in listed.values()})
+    files = tuple(index.parent / name for name in names)
+    if missing := sorted({*names} - {path.name for path in index.parent.iterdir()}):
         raise MissingInput(
             f"{index} names {len(missing)} files that are not there: {', '.join(missing[:5])}",
             remedy="Download the missing shards into the same folder",
