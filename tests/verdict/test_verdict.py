@@ -32,6 +32,12 @@ from harness.verdict.verdict import (
 )
 
 EXTRA = "calibration"
+OVER_BY_SEED = {
+    "seed": 43,
+    "drop_points": 1,
+    "lower_bound_points": 0,
+    "upper_bound_points": 5.1,
+}
 PERFECT = {
     "metrics": {"accuracy": 0.8, "precision": 0.75, "recall": 0.9, "f1": 9 / 11, "mcc": 0.1},
     "confusion_matrix": [[7, 3], [1, 9]],
@@ -200,7 +206,7 @@ def judged(name: str, **changes: Any) -> dict[str, Any]:
         (judged("embedding-time"), "value 1 in 0 to 2 and the limit 0.5"),
         (judged("baseline-sanity", limit="60"), "value 1 in 0 to 2 and the limit 60"),
         (
-            judged("accuracy-drop", evidence={"seeds": [{"seed": 43, "upper_bound_points": 5.1}]}),
+            judged("accuracy-drop", evidence={"seeds": [OVER_BY_SEED]}),
             "the upper bound by seed 43 is 5.1, and the limit 5",
         ),
         (
