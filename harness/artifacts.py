@@ -313,6 +313,10 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in files if path not in (folder / MANIFEST, folder / CARD)]
 
 
+def _names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in _files(folder)}
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = read_json(folder / MANIFEST)
@@ -330,9 +334,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _lacks_files(folder: Path) -> bool:
-    if not folder.exists():
-        return False
-    return not all((folder / name).exists() for name in _read_manifest(folder)["files"])
+    return folder.exists() and not _read_manifest(folder)["files"].keys() <= _names(folder)
 
 
 def _reopen(
@@ -341,7 +343,7 @@ def _reopen(
     manifest = _read_manifest(folder)
     if digest_json(manifest["inputs"]) != digest_json(dict(inputs)):
         raise ArtifactError(f"{folder}: was made from other inputs. {_remedy(folder)}")
-    there = {path.relative_to(folder).as_posix() for path in _files(folder)}
+    there = _names(folder)
     if unlisted := sorted(there - manifest["files"].keys()):
         raise ArtifactError(
             f"{folder / unlisted[0]}: stands in an artifact whose manifest does not list it. "
@@ -349,7 +351,7 @@ def _reopen(
         )
     for name, expected in manifest["files"].items():
         path = folder / name
-        if not path.is_file() or digest_file(path) != expected:
+        if name not in there or digest_file(path) != expected:
             remedy = _remedy(path if resumes else folder)
             raise ArtifactError(f"{path}: is not the file that was written. {remedy}")
     return _artifact(kind, folder, manifest["files"], manifest["notes"], is_reused=True)

@@ -83,15 +83,25 @@ def _convert(hint: Any, value: Any, *, where: str, folder: Path) -> Any:
             raise ConfigError(f"{where}: expected a list of paths, got {value!r}")
         return tuple(_convert(Path, item, where=where, folder=folder) for item in value)
     if hint is Path:
-        return folder / os.path.expanduser(_checked(str, value, where))  # noqa: PTH111 - never raises
+        return _path(_checked(str, value, where), folder, where)
     checked = _checked(hint, value, where)
-    return _local_folder(checked, folder) if where.endswith(".model") else checked
+    return _local_folder(checked, folder, where) if where.endswith(".model") else checked
 
 
-def _local_folder(model: Any, folder: Path) -> str:
+LONGEST_NAME = 255  # bytes, on the file systems in use
+
+
+def _path(text: str, folder: Path, where: str) -> Path:
+    path = folder / os.path.expanduser(text)  # noqa: PTH111 - never raises
+    if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.parts):
+        raise ConfigError(f"{where}: no file has a name so long: {text[:40]!r}... Correct the path")
+    return path
+
+
+def _local_folder(model: str, folder: Path, where: str) -> str:
     """Take a model for a folder beside the config if there is one of that name, else a hub id."""
-    local = folder / os.path.expanduser(model)  # noqa: PTH111 - never raises
-    return str(local) if local.is_dir() else str(model)
+    local = _path(model, folder, where)
+    return str(local) if local.is_dir() else model
 
 
 def _checked(expected: type, value: Any, where: str) -> Any:

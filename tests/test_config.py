@@ -54,6 +54,11 @@ def test_config_when_only_the_needed_is_given_then_defaults_are_virnucpros() -> 
         ({"timing": {"runs": 2}}, "timing.runs: must be at least 3"),
         ({"training": {"seeds": 0}}, "training.seeds: must be positive"),
         ({"thresholds": 5}, r"\[thresholds\] must be a table"),
+        ({"candidate": {"name": "c", "model": "a" * 300}}, "candidate.model: no file has a name"),
+        (
+            {"candidate": {"name": "c", "predictions": "a" * 300}},
+            "candidate.predictions: no file has a name so long",
+        ),
         ({"nucleotide": {"model": "m", "embeddings": "e"}}, "give a model, embeddings or kind"),
         ({"nucleotide": {"kind": "kmer", "embeddings": "e"}}, "give a model, embeddings or kind"),
         ({"nucleotide": {"kind": "embeddings"}}, "nucleotide.embeddings: name the folder"),

@@ -92,8 +92,8 @@ def false_positives(windows: pd.DataFrame) -> list[dict[str, Any]]:
 def kinds_that_gain(rows: Sequence[dict[str, Any]], limit_points: Fraction) -> tuple[str, ...]:
     """Name the kinds of source that gain more false positives than accuracy may fall."""
     return tuple(
-        f"Windows of the kind {row['source_kind']!r} ({row['n']:,}) are called viral wrongly more "
-        f"often than before: {row['baseline_percent']:.1f}% by the baseline, "
+        f"Windows of the kind {row['source_kind']!r} ({row['n']:,}, of {row['n_genomes']:,} genomes) "
+        f"are called viral wrongly more often than before: {row['baseline_percent']:.1f}% by the baseline, "
         f"{row['candidate_percent']:.1f}% by the candidate (95% interval of the gain "
         f"{row['interval'][0]:.1f} to {row['interval'][1]:.1f} points)."
         for row in rows

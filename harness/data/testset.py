@@ -121,7 +121,8 @@ def obtain_test_set(
             refusal = (
                 f"{directory}: the test set there was drawn by {sampling_unit}, but {n_divided:,} "
                 f"of its {sampling_unit}s are in the training part, too, as the taxonomy is now. "
-                "Use the taxonomy that it was drawn with, or ask for a new draw with redraw=True"
+                "Use the taxonomy that it was drawn with, or ask for a new draw with redraw=True "
+                "(harness split --redraw)"
             )
         if not redraw:
             raise ArtifactError(refusal)
@@ -224,7 +225,8 @@ def _refusal(directory: Path, stands: dict[str, Any], asked: dict[str, Any]) -> 
     )
     return (
         f"{directory}: another test set stands there, drawn with {differences}. Ask for that one, "
-        "or for a new draw with redraw=True; the earlier seed then stays recorded"
+        "or for a new draw with redraw=True (harness split --redraw); the earlier seed then stays "
+        "recorded"
     )
 
 

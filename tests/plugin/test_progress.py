@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.criteria import REQUIRED_CRITERIA
 from tests.plugin.conftest import Project
 
 STAGE = """
@@ -85,7 +86,9 @@ def test_progress_when_stderr_is_a_terminal_then_is_live_and_capture_goes_on(
 
 def test_terminal_when_run_ends_then_last_line_is_the_verdict(passing: Project) -> None:
     """The verdict stands below everything that pytest prints."""
-    passing.run().stdout.re_match_lines([r"=+ 7 passed in .*", "It is a PASS\\.$"])
+    passed = rf"=+ {len(REQUIRED_CRITERIA)} passed in .*"
+
+    passing.run().stdout.re_match_lines([passed, "It is a PASS\\.$"])
 
 
 def test_terminal_when_quiet_then_shows_the_last_line_alone(
