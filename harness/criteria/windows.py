@@ -92,13 +92,18 @@ def false_positives(windows: pd.DataFrame) -> list[dict[str, Any]]:
 def kinds_that_gain(rows: Sequence[dict[str, Any]], limit_points: Fraction) -> tuple[str, ...]:
     """Name the kinds of source that gain more false positives than accuracy may fall."""
     return tuple(
-        f"Windows of the kind {row['source_kind']!r} ({row['n']:,}, of {row['n_genomes']:,} genomes) "
-        f"are called viral wrongly more often than before: {row['baseline_percent']:.1f}% by the baseline, "
+        f"Windows of the kind {row['source_kind']!r} ({_count(row)}) are called viral wrongly more "
+        f"often than before: {row['baseline_percent']:.1f}% by the baseline, "
         f"{row['candidate_percent']:.1f}% by the candidate (95% interval of the gain "
         f"{row['interval'][0]:.1f} to {row['interval'][1]:.1f} points)."
         for row in rows
         if row["gained_points"] > limit_points
     )
+
+
+def _count(row: dict[str, Any]) -> str:
+    known = row["n_genomes"]
+    return f"{row['n']:,}" + (f", of {known:,} genomes" if known else "")
 
 
 def join_levels(

@@ -76,7 +76,7 @@ def test_levels_when_joined_then_pass_only_together(
     assert joined.state is expected
     assert joined.value == by_rows.value
     assert joined.evidence["windows"]["b"] == windows
-    assert "'plasmid' (40)" in joined.reservations[-1]
+    assert "'plasmid' (40, of 8 genomes)" in joined.reservations[-1]
 
 
 def called(kind: str, baseline: int, candidate: int, n: int = 40) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def test_kinds_when_one_gains_more_than_the_limit_then_it_alone_is_named() -> No
     """A gain of exactly the limit is none to speak of."""
     rows = false_positives(pd.concat([called("plasmid", 2, 5), called("plastid", 2, 4)]))
     (sentence,) = kinds_that_gain(rows, Fraction(5))
-    assert "'plasmid' (40)" in sentence
+    assert "'plasmid' (40, of 8 genomes)" in sentence
 
 
 def test_drop_when_windows_lose_and_rows_do_not_then_fails() -> None:
