@@ -18,14 +18,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.patches import StepPatch
+from matplotlib.text import Text
 
 from harness.artifacts import digest_file
 from harness.report.figures import Figure, draw_figures
 from harness.report.figures.decisions import draw_calibration, draw_precision_recall, draw_roc
 from harness.report.figures.samples import draw_gc
-from harness.report.figures.style import Scores, Source, read_source
+from harness.report.figures.style import Scores, Source, read_source, save_figure
 from harness.report.pages import criteria_panel
 from harness.verdict.contents import Verdict
+from harness.verdict.verdict import read_verdict
 from tests.report.conftest import Content, bare, criterion, typed
 
 Drawn = tuple[Verdict, list[Figure]]
@@ -68,6 +70,31 @@ def test_figures_of_a_full_run_are_all_drawn(drawn: Drawn) -> None:
         "lineages", "length", "gc", "training",
     ]  # fmt: skip
     assert all(path.is_file() for figure in figures for path in (figure.svg, figure.png))
+
+
+def test_figures_when_drawn_then_no_text_leaves_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Titles that tell of random weights are long, and figures narrow."""
+    cut: list[str] = []
+
+    def measure(figure: matplotlib.figure.Figure, folder: Path, name: str) -> tuple[Path, Path]:
+        paths = save_figure(figure, folder, name)
+        ticks = [tick for axes in figure.axes for tick in axes.get_xticklabels(which="both")]
+        ticks += [tick for axes in figure.axes for tick in axes.get_yticklabels(which="both")]
+        for text in set(figure.findobj(Text)) - set(ticks):  # some ticks are never drawn
+            box = text.get_window_extent()
+            outside = box.x0 < -1 or box.x1 > figure.bbox.x1 + 1 or box.y1 > figure.bbox.y1 + 1
+            if text.get_visible() and text.get_text() and outside:
+                cut.append(f"{name}: {text.get_text()}")
+        return paths
+
+    monkeypatch.setattr("harness.report.figures.save_figure", measure)
+
+    figures = draw_figures(read_verdict(ROOT / "docs/samples/real/verdict.json"), tmp_path)
+
+    assert {"seeds", "false-positives", "timing", "lineages"} <= {each.name for each in figures}
+    assert cut == []
 
 
 def test_figures_say_in_words_what_they_show(drawn: Drawn) -> None:

@@ -23,7 +23,14 @@ from harness.report.figures.runs import (
     draw_trend,
 )
 from harness.report.figures.samples import draw_gc, draw_identity, draw_length, draw_lineages
-from harness.report.figures.style import Source, new_figure, read_source, save_figure, style
+from harness.report.figures.style import (
+    Source,
+    new_figure,
+    read_source,
+    save_figure,
+    set_title,
+    style,
+)
 from harness.verdict.contents import Verdict
 
 if TYPE_CHECKING:
@@ -85,7 +92,7 @@ def _draw(source: Source, folder: Path, name: str, title: str, draw: Draw) -> Fi
     alt = draw(source, canvas)
     if alt is None:
         return None
-    canvas.suptitle(f"{title} · {source.mark}" if source.mark else title, fontsize=11)
+    set_title(canvas, f"{title} · {source.mark}" if source.mark else title)
     folder.mkdir(parents=True, exist_ok=True)
     svg, png = save_figure(canvas, folder, name)
     return Figure(name=name, title=title, alt=alt, svg=svg, png=png)

@@ -16,6 +16,7 @@ from harness.report.figures.style import (
     label_text,
     legend_below,
     new_figure,
+    set_title,
     style,
     write_figure,
 )
@@ -45,7 +46,7 @@ def draw_seeds(source: Source, figure: Figure) -> str | None:
     seeds = source.verdict.evidence("accuracy-drop").get("seeds", [])
     if len(seeds) < 2 or not all(can_be_drawn(one[key]) for one in seeds for key in _NEEDED):
         return None
-    figure.set_size_inches(4.6, 1.3 + 0.3 * len(seeds))
+    figure.set_size_inches(4.6, 1.5 + 0.3 * len(seeds))
     axes = figure.subplots()
     for place, one in enumerate(seeds):
         drop, lower, upper = (one[key] for key in _NEEDED)
@@ -58,7 +59,7 @@ def draw_seeds(source: Source, figure: Figure) -> str | None:
     names = [f"seed {one['seed']}" for one in seeds]
     axes.set_yticks(range(len(seeds)), [f"{names[0]} (ships)", *names[1:]])
     axes.set(ylim=(len(seeds) - 0.5, -0.5))
-    axes.set_xlabel("Drop (points, right is worse), with its one-sided 95% bounds")
+    axes.set_xlabel("Drop (points, right is worse),\nwith its one-sided 95% bounds")
     told = (f"{one['drop_points']:.2f} (at most {one['upper_bound_points']:.2f})" for one in seeds)
     return f"Accuracy drop in points for {len(seeds)} seeds, the first ships: {', '.join(told)}."
 
@@ -202,7 +203,7 @@ def draw_past(past: Sequence[PastVerdict], path: Path) -> None:
     with style():
         figure = new_figure()
         _draw_points(figure, past, [entry.verdict for entry in past])
-        figure.suptitle("Verdicts on this test set", fontsize=11)
+        set_title(figure, "Verdicts on this test set")
         write_figure(figure, path)
 
 

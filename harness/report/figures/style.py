@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ __all__ = [
     "new_figure",
     "read_source",
     "save_figure",
+    "set_title",
     "style",
     "write_figure",
 ]
@@ -58,6 +60,7 @@ FORMATS: dict[str, Any] = {
 PNG_DPI = 130
 COLOURS_IN_PNG = 256
 LABEL_CHARACTERS = 30
+TITLE_CHARACTERS_PER_INCH, LINE_INCHES = 11, 0.18  # of DejaVu Sans at 11 points
 
 _SETTINGS: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -141,6 +144,13 @@ def write_figure(figure: Figure, path: Path) -> None:
     figure.savefig(drawn, format="png", dpi=PNG_DPI, metadata=FORMATS[".png"])
     with Image.open(drawn) as image:
         image.convert("RGB").quantize(COLOURS_IN_PNG).save(path, format="png", optimize=True)
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Write a title over a figure, in as many lines as its width asks for."""
+    lines = textwrap.wrap(title, int(TITLE_CHARACTERS_PER_INCH * figure.get_figwidth()))
+    figure.set_figheight(figure.get_figheight() + LINE_INCHES * (len(lines) - 1))
+    figure.suptitle("\n".join(lines), fontsize=11)
 
 
 def legend_below(figure: Figure, *, columns: int = 1) -> None:
