@@ -105,6 +105,20 @@ def test_gate_when_the_candidate_is_slower_than_half_then_time_fails(
     assert outcome.exit_code == (0 if state == "PASS" else 1)
 
 
+def test_gate_when_the_nucleotides_decide_alone_then_the_test_set_proves_nothing(
+    run_gate: Run, pytester: pytest.Pytester
+) -> None:
+    """4-mers tell the embedded viruses apart, so that no protein embedder could fail on them."""
+    profile = pytester.path / "acceptance" / "profiles" / "tiny.toml"
+    profile.write_text(profile.read_text().replace("k = 1\n", "k = 4\n"))
+
+    outcome = run_gate()
+
+    assert outcome.state("assay-sensitivity") == "INCONCLUSIVE"
+    assert "could not have shown the loss" in outcome.detail("assay-sensitivity")
+    assert outcome.exit_code == 1
+
+
 @pytest.mark.slow
 def test_gate_when_the_test_set_is_of_one_lineage_then_it_is_not_representative(
     run_gate: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
