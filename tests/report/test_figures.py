@@ -259,13 +259,16 @@ def verdict_with(identity: list[Content]) -> Verdict:
 def test_false_positives_when_judged_then_the_figure_says_each_kinds_shares(tmp_path: Path) -> None:
     """Who is called viral wrongly is read out, both sides."""
     percents = {"baseline_percent": 5.0, "candidate_percent": 20.0}
-    evidence = {"window_false_positives": [{"source_kind": "plasmid", "n": 40} | percents]}
+    gain = {"gained_points": 15.0, "interval": [-3.8, 36.3]}
+    evidence = {"window_false_positives": [{"source_kind": "plasmid", "n": 40} | percents | gain]}
     verdict = bare(criteria=[criterion("accuracy-drop", evidence=evidence)])
 
     (figure,) = draw_figures(verdict, tmp_path)
 
     assert figure.name == "false-positives"
-    assert "plasmid 5.0% by the baseline, 20.0% by the candidate" in figure.alt
+    assert "plasmid 5.0% by the baseline, 20.0% by the candidate, +15.0 points (-3.8 to 36.3)" in (
+        figure.alt
+    )
 
 
 def test_identity_when_measured_then_the_figure_says_each_bins_share(tmp_path: Path) -> None:

@@ -159,19 +159,27 @@ def draw_false_positives(source: Source, figure: Figure) -> str | None:
     if not found:
         return None
     shown = found[:MOST_GROUPS][::-1]
-    figure.set_size_inches(5.2, 1.6 + 0.3 * len(shown))
-    axes = figure.subplots()
+    figure.set_size_inches(6.4, 1.8 + 0.3 * len(shown))
+    shares, gains = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     for side, marker, height in (("baseline", "o", 0.12), ("candidate", "D", -0.12)):
         percents = [row[f"{side}_percent"] for row in shown]
         places = [place + height for place in range(len(shown))]
-        axes.plot(percents, places, marker, color=COLOURS[side], label=source.name(side))
+        shares.plot(percents, places, marker, color=COLOURS[side], label=source.name(side))
+    for place, row in enumerate(shown):
+        gains.plot(row["interval"], [place, place], color=COLOURS["candidate"], linewidth=1.2)
+        gains.plot([row["gained_points"]], [place], "D", color=COLOURS["candidate"], markersize=5)
+    gains.axvline(0, color=COLOURS["guide"], linewidth=1)
+    if (limit := source.limit("accuracy-drop")) is not None:
+        gains.axvline(limit, color=COLOURS["limit"], linestyle="--")
     labels = [f"{label_text(row['source_kind'])} ({row['n']:,})" for row in shown]
-    axes.set_yticks(range(len(shown)), labels)
-    axes.set(xlabel="Windows called viral, of those that are not (%)")
+    shares.set_yticks(range(len(shown)), labels)
+    shares.set(xlabel="Windows called viral,\nof those that are not (%)")
+    gains.set(xlabel="Gained (points),\nwith its 95% interval")
     legend_below(figure)
     return "Windows called viral that are not, by kind of source: " + "; ".join(
         f"{row['source_kind']} {row['baseline_percent']:.1f}% by the baseline, "
-        f"{row['candidate_percent']:.1f}% by the candidate"
+        f"{row['candidate_percent']:.1f}% by the candidate, {row['gained_points']:+.1f} points "
+        f"({row['interval'][0]:.1f} to {row['interval'][1]:.1f})"
         for row in found
     )
 
