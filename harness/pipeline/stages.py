@@ -401,13 +401,17 @@ class Pipeline:
 
         Of the test records, and of the test windows' other open frames as far as it has them.
         """
-        own: Path | None = getattr(getattr(self.config, arm, None), "predictions", None)
+        own = self._brought_file(arm, "predictions")
         if own is not None:
             table = self._read_brought(own, read_predictions)
             if own.suffix != RESULTS_ENDING:
                 return table
             return table[table["id"].isin(self._ids_to_score())]  # VirNucPro predicts genomes whole
         return self._predict(arm)
+
+    def _brought_file(self, arm: Arm, kind: str) -> Path | None:
+        """Return a file that a side brings in place of training; the placebo brings none."""
+        return None if arm == "placebo" else getattr(getattr(self.config, arm), kind)
 
     def _ids_to_score(self) -> pd.Series[str]:
         """Return the test records, and the other open frames of their windows."""
@@ -416,7 +420,7 @@ class Pipeline:
 
     def _predict(self, arm: Arm) -> pd.DataFrame:
         """Return the scores that an arm's heads give now: kept ones may be anybody's."""
-        brought: Path | None = getattr(getattr(self.config, arm, None), "checkpoint", None)
+        brought = self._brought_file(arm, "checkpoint")
         if brought is None:
             trained = self.heads.head(arm)
             heads = {seed: self._seed_head(trained, seed) for seed in self.heads.seeds}
